@@ -1,0 +1,217 @@
+# kinowatt. Targets a person asks for:
+#
+#   make                 the libraries and the command, in build/
+#   make demo            installs what is missing, builds, runs tools/demo.sh
+#   make check           installs what is missing, builds, runs every test; TESTS="wan cli" runs those
+#                        whose path holds one of the words
+#   make check-sanitize  the same tests under ASan and UBSan, in build-asan/
+#   make fuzz            tests/fuzz/fuzz_*.c under libFuzzer, FUZZ_SECONDS in all, in build-fuzz/
+#   make bench           bench/*.c and bench/*.sh
+#   make gates           format, banned functions, symbols, lengths;  make format  mends the format
+#   make install         below prefix (/usr/local) and DESTDIR;  make uninstall
+#   make clean
+#
+# CC, CFLAGS, CPPFLAGS, LDFLAGS, prefix, DESTDIR are the user's. V=1 shows the commands. A change of
+# flags or of prefix rebuilds what it touches.
+
+BUILD := build
+CFLAGS ?= -O2 -g
+prefix ?= /usr/local
+FUZZ_SECONDS ?= 60
+PKG_CONFIG ?= pkg-config
+
+# ---- What there is ---------------------------------------------------------------------------
+
+VERSION := $(shell sed -n 's/^\#define KW_VERSION_[MP][A-Z]* //p' include/kinowatt.h 2>/dev/null | paste -sd.)
+# Raised when a program built against the older library would no longer run.
+SOVERSION := 0
+
+LIB_SRC := $(wildcard $(addsuffix /*.c,$(addprefix src/,base model graph hardware predict meter stats \
+    report store engine text video)))
+CMD_SRC := $(wildcard src/cli/*.c)
+UNIT_SRC := $(wildcard tests/unit/test_*.c)
+SUPPORT_SRC := $(wildcard tests/support/*.c)
+FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
+BENCH_SRC := $(wildcard bench/*.c)
+SCRIPTS := $(filter-out tests/e2e/lib.sh,$(wildcard tests/e2e/*.sh tests/golden/*.sh))
+
+objects = $(patsubst %.c,$(BUILD)/%.o,$(1))
+programs = $(patsubst %.c,$(BUILD)/%,$(1))
+
+STATIC := $(BUILD)/libkinowatt.a
+SHARED := $(BUILD)/libkinowatt.so.$(VERSION)
+COMMAND := $(BUILD)/kinowatt
+UNIT := $(call programs,$(UNIT_SRC))
+FUZZ := $(call programs,$(FUZZ_SRC))
+BENCH := $(call programs,$(BENCH_SRC))
+
+# ---- How it is compiled ----------------------------------------------------------------------
+
+PACKAGES := jansson lapacke
+PACKAGE_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>/dev/null)
+PACKAGE_LIBS := $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null)
+CMOCKA_LIBS = $(shell $(PKG_CONFIG) --libs cmocka)
+SYSTEM_LIBS := -pthread -lm
+
+# make sets SANITIZE for check-sanitize and fuzz.
+SANITIZE :=
+WARNINGS := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef
+COMPILE = $(CC) -std=c11 -D_POSIX_C_SOURCE=200809L -DKW_DATADIR='"$(prefix)/share/kinowatt"' -Iinclude -Isrc \
+    $(PACKAGE_CFLAGS) $(CPPFLAGS) $(WARNINGS) -fPIC -fvisibility=hidden -pthread $(CFLAGS) $(SANITIZE)
+LINK = $(CC) $(CFLAGS) $(SANITIZE) $(LDFLAGS)
+LIBS = $(PACKAGE_LIBS) $(SYSTEM_LIBS)
+
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %-5s %s\n' $(1) $(2))
+# Writes the file only when its text changes, so that what depends on it is rebuilt just then.
+stamp = @mkdir -p $(BUILD); printf '%s\n' "$$TEXT" | cmp -s - $@ || printf '%s\n' "$$TEXT" >$@
+
+# Targets that install packages first, or build elsewhere, call make again: pkg-config is asked when
+# make starts. They use every core unless told otherwise.
+AGAIN = +@$(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
+
+.PHONY: all demo check check-sanitize run-tests fuzz run-fuzz bench gates format stage install \
+    uninstall clean FORCE
+.DELETE_ON_ERROR:
+.SECONDARY:
+all: $(STATIC) $(BUILD)/libkinowatt.so $(COMMAND)
+
+$(BUILD)/flags: export TEXT = $(COMPILE) / $(LINK) $(LIBS)
+$(BUILD)/flags: FORCE
+	@$(PKG_CONFIG) --exists --print-errors $(PACKAGES) || { echo "run tools/deps.sh first" >&2; exit 1; }
+	$(stamp)
+
+# A source that is gone must leave the libraries too.
+$(BUILD)/sources: export TEXT = $(LIB_SRC) $(CMD_SRC)
+$(BUILD)/sources: FORCE
+	$(stamp)
+
+$(BUILD)/%.o: %.c $(BUILD)/flags
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(COMPILE) $(EXTRA) -MMD -MP -c -o $@ $<
+
+-include $(patsubst %.o,%.d,$(call objects,$(LIB_SRC) $(CMD_SRC) $(UNIT_SRC) $(SUPPORT_SRC) $(FUZZ_SRC) \
+    $(BENCH_SRC) tests/fuzz/replay.c))
+
+$(STATIC): $(call objects,$(LIB_SRC)) $(BUILD)/sources
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && $(AR) rcs $@ $(filter %.o,$^)
+
+$(SHARED): $(call objects,$(LIB_SRC)) $(BUILD)/sources
+	$(call say,LD,$@)
+	$(Q)$(LINK) -shared -Wl,-soname,libkinowatt.so.$(SOVERSION) $(if $(SANITIZE),,-Wl$(comma)-z$(comma)defs) \
+	    -o $@ $(filter %.o,$^) $(LIBS)
+comma := ,
+
+$(BUILD)/libkinowatt.so: $(SHARED)
+	$(Q)ln -sf $(<F) $(BUILD)/libkinowatt.so.$(SOVERSION) && ln -sf libkinowatt.so.$(SOVERSION) $@
+
+$(COMMAND): $(call objects,$(CMD_SRC)) $(STATIC) $(BUILD)/sources
+	$(call say,LD,$@)
+	$(Q)$(LINK) -o $@ $(filter %.o %.a,$^) $(LIBS)
+
+# ---- The main job ----------------------------------------------------------------------------
+
+demo:
+	@tools/deps.sh
+	$(AGAIN) all
+	@KINOWATT=$(abspath $(COMMAND)) tools/demo.sh
+
+# ---- Tests -----------------------------------------------------------------------------------
+
+$(BUILD)/tests/%.o: EXTRA = -Itests
+
+# Unit tests: one cmocka program a file, with everything in tests/support.
+$(UNIT): %: %.o $(call objects,$(SUPPORT_SRC)) $(STATIC)
+	$(call say,LD,$@)
+	$(Q)$(LINK) $(WRAP) -o $@ $^ $(CMOCKA_LIBS) $(LIBS)
+
+# The test that makes each allocation fail in turn defines __wrap_malloc and its kin. Calls inside
+# shared libraries are not wrapped; jansson's go through json_set_alloc_funcs.
+$(BUILD)/tests/unit/test_alloc: WRAP = -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup,--wrap=strndup
+
+# Fuzz targets: plain programs that replay tests/fuzz/corpus/<target>, or with FUZZING on libFuzzer.
+ifdef FUZZING
+FUZZ_LINK := -fsanitize=fuzzer
+else
+FUZZ_MAIN := $(BUILD)/tests/fuzz/replay.o
+$(BUILD)/tests/fuzz/%.o: EXTRA = -Itests -DKW_FUZZ_REPLAY
+endif
+$(FUZZ): %: %.o $(FUZZ_MAIN) $(STATIC)
+	$(call say,LD,$@)
+	$(Q)$(LINK) $(FUZZ_LINK) -o $@ $^ $(LIBS)
+
+# An installed tree for the tests that need one.
+stage: all
+	@rm -rf $(BUILD)/stage
+	@$(call install_into,$(BUILD)/stage)
+
+check:
+	@tools/deps.sh
+	$(AGAIN) run-tests
+
+check-sanitize:
+	@tools/deps.sh
+	$(AGAIN) run-tests BUILD=build-asan CFLAGS='-O1 -g' \
+	    SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer'
+
+run-tests: all stage $(UNIT) $(FUZZ)
+	@BUILD=$(BUILD) PREFIX=$(prefix) CC='$(CC)' CFLAGS='$(CFLAGS) $(SANITIZE) $(LDFLAGS)' TESTS='$(TESTS)' \
+	    tests/run.sh $(UNIT) $(FUZZ) $(SCRIPTS)
+
+fuzz:
+	@command -v clang >/dev/null || { echo "make fuzz needs clang: tools/deps.sh --dev" >&2; exit 1; }
+	$(AGAIN) run-fuzz BUILD=build-fuzz CC=clang CFLAGS='-O1 -g' FUZZING=1 \
+	    SANITIZE='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer'
+
+run-fuzz: $(FUZZ)
+	@tests/fuzz/run.sh $(BUILD) $(FUZZ_SECONDS) $(FUZZ)
+
+bench: $(COMMAND) $(BENCH)
+	@export KINOWATT=$(abspath $(COMMAND)) KINOWATT_DATA=$(abspath data); \
+	    for b in $(BENCH) $(wildcard bench/*.sh); do echo "== $$b"; $$b || exit 1; done
+
+$(BENCH): %: %.o $(STATIC)
+	$(call say,LD,$@)
+	$(Q)$(LINK) -o $@ $^ $(LIBS)
+
+gates: all
+	@tools/gates.sh $(BUILD)
+
+format:
+	@git ls-files -co --exclude-standard '*.c' '*.h' | xargs -r clang-format -i
+
+# ---- Installing ------------------------------------------------------------------------------
+
+# Everything below $(1)$(prefix). The data tree is replaced, so no file of an older version stays.
+define install_into
+set -e; root=$(1)$(prefix); \
+install -d $$root/bin $$root/include $$root/lib/pkgconfig $$root/share/man/man1 $$root/share/doc/kinowatt; \
+install -m 755 $(COMMAND) $$root/bin/; \
+install -m 644 include/*.h $$root/include/; \
+install -m 644 $(STATIC) $$root/lib/; \
+install -m 755 $(SHARED) $$root/lib/; \
+ln -sf $(notdir $(SHARED)) $$root/lib/libkinowatt.so.$(SOVERSION); \
+ln -sf libkinowatt.so.$(SOVERSION) $$root/lib/libkinowatt.so; \
+sed -e 's|@prefix@|$(prefix)|' -e 's|@version@|$(VERSION)|' -e 's|@requires@|$(PACKAGES)|' \
+    -e 's|@libs@|$(SYSTEM_LIBS)|' kinowatt.pc.in >$$root/lib/pkgconfig/kinowatt.pc; \
+chmod 644 $$root/lib/pkgconfig/kinowatt.pc; \
+for page in $(wildcard man/*.1); do install -m 644 $$page $$root/share/man/man1/; done; \
+install -m 644 $(wildcard LICENSE README.md CHANGELOG.md examples/*.c) $$root/share/doc/kinowatt/; \
+rm -rf $$root/share/kinowatt; \
+find data -type f -exec sh -c 'install -D -m 644 "$$2" "$$1/share/kinowatt/$${2#data/}"' _ $$root {} \;
+endef
+
+install: all
+	@$(call install_into,$(DESTDIR))
+	@echo "installed below $(DESTDIR)$(prefix)$(if $(DESTDIR),,; run ldconfig if programs link the shared library)"
+
+uninstall:
+	cd $(DESTDIR)$(prefix) && rm -rf bin/kinowatt lib/libkinowatt.a lib/libkinowatt.so* \
+	    lib/pkgconfig/kinowatt.pc share/kinowatt share/doc/kinowatt \
+	    $(patsubst include/%.h,include/%.h,$(wildcard include/*.h)) \
+	    $(patsubst man/%,share/man/man1/%,$(wildcard man/*.1))
+
+clean:
+	rm -rf build build-asan build-fuzz

@@ -1,0 +1,187 @@
+#include "base/json.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/error.h"
+
+enum { LARGEST_FILE = 16 << 20 };
+
+static kw_status check_file(FILE *file, const char *path, kw_error *err)
+{
+    struct stat info;
+    if (fstat(fileno(file), &info) != 0) return kw__fail(err, KW_ERROR_IO, "%s: %s", path, strerror(errno));
+    if (!S_ISREG(info.st_mode))
+        return kw__fail(err, KW_ERROR_FORMAT, "%s is not a regular file; give a JSON file", path);
+    if (info.st_size > LARGEST_FILE)
+        return kw__fail(err, KW_ERROR_FORMAT, "%s is larger than 16 MiB; that is no config file", path);
+    return KW_OK;
+}
+
+kw_status kw__json_load(const char *path, json_t **root, kw_error *err)
+{
+    /* O_NONBLOCK: a named pipe must not hang us */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    FILE *file = fd < 0 ? NULL : fdopen(fd, "rb");
+    if (!file) {
+        kw_status code = errno == ENOENT || errno == ENOTDIR ? KW_ERROR_NOT_FOUND : KW_ERROR_IO;
+        return kw__fail(err, errno == ENOMEM ? KW_ERROR_MEMORY : code, "cannot read %s: %s", path,
+                        strerror(errno));
+    }
+    kw_status status = check_file(file, path, err);
+    if (status == KW_OK) {
+        json_error_t problem;
+        json_t *value = json_loadf(file, JSON_REJECT_DUPLICATES, &problem);
+        if (!value && json_error_code(&problem) == json_error_out_of_memory)
+            status = kw__fail_memory(err);
+        else if (!value)
+            status = kw__fail(err, KW_ERROR_FORMAT, "%s is not valid JSON: line %d: %s", path, problem.line,
+                              problem.text);
+        else if (!json_is_object(value))
+            status = kw__fail(err, KW_ERROR_FORMAT, "%s does not hold a JSON object", path);
+        if (status == KW_OK)
+            *root = value;
+        else
+            json_decref(value);
+    }
+    fclose(file);
+    return status;
+}
+
+static const char *type_name(const json_t *value)
+{
+    switch (json_typeof(value)) {
+    case JSON_OBJECT: return "an object";
+    case JSON_ARRAY: return "an array";
+    case JSON_STRING: return "a string";
+    case JSON_INTEGER: return "an integer";
+    case JSON_REAL: return "a number with a fraction";
+    case JSON_TRUE:
+    case JSON_FALSE: return "true or false";
+    default: return "null";
+    }
+}
+
+static kw_status wrong_type(struct kw__json in, const char *key, const json_t *value, const char *wanted,
+                            kw_error *err)
+{
+    if (!value)
+        return kw__fail(err, KW_ERROR_FORMAT, "%s: key \"%s\" is missing; it must be %s", in.path, key,
+                        wanted);
+    return kw__fail(err, KW_ERROR_FORMAT, "%s: \"%s\" is %s; it must be %s", in.path, key, type_name(value),
+                    wanted);
+}
+
+static kw_status read_int(struct kw__json in, const char *key, const json_t *value, int64_t low, int64_t high,
+                          int64_t *out, kw_error *err)
+{
+    int64_t number;
+    if (json_is_integer(value)) {
+        number = json_integer_value(value);
+    } else if (json_is_real(value) && nearbyint(json_real_value(value)) == json_real_value(value) &&
+               fabs(json_real_value(value)) < 1e15) {
+        number = (int64_t)json_real_value(value); /* "5.0" where an integer is meant */
+    } else {
+        return wrong_type(in, key, value, "an integer", err);
+    }
+    if (number < low || number > high)
+        return kw__fail(err, KW_ERROR_FORMAT,
+                        "%s: \"%s\" is %" PRId64 "; it must be from %" PRId64 " to %" PRId64, in.path, key,
+                        number, low, high);
+    *out = number;
+    return KW_OK;
+}
+
+kw_status kw__json_int(struct kw__json in, const char *key, int64_t low, int64_t high, int64_t *out,
+                       kw_error *err)
+{
+    return read_int(in, key, json_object_get(in.object, key), low, high, out, err);
+}
+
+kw_status kw__json_number(struct kw__json in, const char *key, double low, double high, double *out,
+                          kw_error *err)
+{
+    const json_t *value = json_object_get(in.object, key);
+    if (!json_is_number(value)) return wrong_type(in, key, value, "a number", err);
+    double number = json_number_value(value);
+    if (!(number >= low && number <= high))
+        return kw__fail(err, KW_ERROR_FORMAT, "%s: \"%s\" is %g; it must be from %g to %g", in.path, key,
+                        number, low, high);
+    *out = number;
+    return KW_OK;
+}
+
+kw_status kw__json_bool(struct kw__json in, const char *key, bool *out, kw_error *err)
+{
+    const json_t *value = json_object_get(in.object, key);
+    if (!json_is_boolean(value)) return wrong_type(in, key, value, "true or false", err);
+    *out = json_is_true(value);
+    return KW_OK;
+}
+
+kw_status kw__json_string(struct kw__json in, const char *key, const char **out, kw_error *err)
+{
+    const json_t *value = json_object_get(in.object, key);
+    if (!json_is_string(value)) return wrong_type(in, key, value, "a string", err);
+    *out = json_string_value(value);
+    return KW_OK;
+}
+
+kw_status kw__json_object(struct kw__json in, const char *key, const json_t **out, kw_error *err)
+{
+    const json_t *value = json_object_get(in.object, key);
+    if (!json_is_object(value)) return wrong_type(in, key, value, "an object", err);
+    *out = value;
+    return KW_OK;
+}
+
+kw_status kw__json_array(struct kw__json in, const char *key, const json_t **out, kw_error *err)
+{
+    const json_t *value = json_object_get(in.object, key);
+    if (!json_is_array(value)) return wrong_type(in, key, value, "an array", err);
+    *out = value;
+    return KW_OK;
+}
+
+static kw_status array_of(struct kw__json in, const char *key, size_t count, const json_t **array,
+                          kw_error *err)
+{
+    kw_status status = kw__json_array(in, key, array, err);
+    if (status == KW_OK && json_array_size(*array) != count)
+        return kw__fail(err, KW_ERROR_FORMAT, "%s: \"%s\" has %zu elements; it must have %zu", in.path, key,
+                        json_array_size(*array), count);
+    return status;
+}
+
+kw_status kw__json_ints(struct kw__json in, const char *key, size_t count, int64_t low, int64_t high,
+                        int64_t *out, kw_error *err)
+{
+    const json_t *array;
+    kw_status status = array_of(in, key, count, &array, err);
+    for (size_t i = 0; status == KW_OK && i < count; i++)
+        status = read_int(in, key, json_array_get(array, i), low, high, &out[i], err);
+    return status;
+}
+
+kw_status kw__json_numbers(struct kw__json in, const char *key, size_t count, double *out, kw_error *err)
+{
+    const json_t *array;
+    kw_status status = array_of(in, key, count, &array, err);
+    for (size_t i = 0; status == KW_OK && i < count; i++) {
+        const json_t *value = json_array_get(array, i);
+        if (!json_is_number(value)) return wrong_type(in, key, value, "an array of numbers", err);
+        out[i] = json_number_value(value);
+    }
+    return status;
+}
+
+bool kw__json_has(struct kw__json in, const char *key)
+{
+    const json_t *value = json_object_get(in.object, key);
+    return value && !json_is_null(value);
+}

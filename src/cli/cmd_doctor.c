@@ -1,0 +1,251 @@
+/*
+ * kinowatt doctor: what this machine and this build can do, and what it would take to get the rest.
+ *
+ * Only broken data make it fail: what is missing is a fact about the machine, not an error.
+ */
+#include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "cli/cli.h"
+#include "model/catalog.h"
+
+static const struct kw__usage usage = {
+    .name = "doctor",
+    .synopsis = "",
+    .about =
+        "Says what this machine and this build can do, whether the data are sound, and what it would take to\n"
+        "get what is missing. Fails only when data are broken.",
+    .sets = KW__WITH_JSON | KW__WITH_OUTPUT,
+};
+
+enum state { GOOD, MISSING, BROKEN };
+static const char *const state_names[] = {"ok", "missing", "broken"};
+
+struct check {
+    const char *name;
+    enum state state;
+    char detail[512]; /* what was found */
+    char remedy[256]; /* what would mend it; empty when nothing needs to */
+};
+
+struct report {
+    struct check checks[24];
+    size_t count;
+};
+
+/* Each check is one line; there are fewer than the report has room for. */
+static struct check *add(struct report *report, const char *name, enum state state, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
+static struct check *add(struct report *report, const char *name, enum state state, const char *format, ...)
+{
+    struct check *check = &report->checks[report->count++];
+    va_list args;
+    *check = (struct check){.name = name, .state = state};
+    va_start(args, format);
+    (void)vsnprintf(check->detail, sizeof check->detail, format, args);
+    va_end(args);
+    return check;
+}
+
+static void remedy(struct check *check, const char *text)
+{
+    snprintf(check->remedy, sizeof check->remedy, "%s", text);
+}
+
+/* ---- The data ---- */
+
+/* Whether an entry of the catalog opens. Stacks and calibrations are read by predicting with them. */
+static kw_status open_entry(const kw_catalog *catalog, kw_kind kind, const char *name, const kw_model *sample,
+                            kw_error *err)
+{
+    kw_request request = KW_REQUEST_INIT;
+    kw_predict_options options = KW_PREDICT_OPTIONS_INIT;
+    kw_effective effective;
+    kw_model *model = NULL;
+    kw_hardware *hardware = NULL;
+    kw_prediction *prediction = NULL;
+    kw_status status = KW_OK;
+    switch (kind) {
+    case KW_MODELS:
+        status = kw_model_open(catalog, name, &model, err);
+        if (!status) status = kw_request_resolve(model, &request, &effective, err);
+        break;
+    case KW_HARDWARE: status = kw_hardware_open(catalog, name, &hardware, err); break;
+    case KW_STACKS: options.stack = name; break;
+    case KW_CALIBRATIONS: options.calibration = name; break;
+    }
+    if (sample && (kind == KW_STACKS || kind == KW_CALIBRATIONS))
+        status = kw_predict(catalog, sample, &request, &options, &prediction, err);
+    kw_prediction_free(prediction);
+    kw_hardware_close(hardware);
+    kw_model_close(model);
+    return status;
+}
+
+static void check_kind(struct report *report, const kw_catalog *catalog, kw_kind kind, const char *name,
+                       const kw_model *sample)
+{
+    kw_error first = {0};
+    size_t count = kw_catalog_count(catalog, kind), broken = 0;
+    for (size_t i = 0; i < count; i++) {
+        kw_error err = {0};
+        if (!open_entry(catalog, kind, kw_catalog_name(catalog, kind, i), sample, &err)) continue;
+        if (broken++ == 0) first = err;
+    }
+    if (count == 0) {
+        remedy(add(report, name, MISSING, "none"),
+               "install kinowatt's data again, or name its folder with --data");
+    } else if (broken) {
+        remedy(add(report, name, BROKEN, "%zu of %zu do not open: %s", broken, count, first.message),
+               "mend the file, or install kinowatt's data again");
+    } else {
+        add(report, name, GOOD, "%zu, all of them open", count);
+    }
+}
+
+static void check_data(struct report *report, const struct kw__options *options)
+{
+    kw_catalog *catalog;
+    kw_error err = {0};
+    if (kw_catalog_open(options->data, &catalog, &err)) {
+        remedy(add(report, "data", BROKEN, "%s", err.message), "install kinowatt's data, or name its folder");
+        return;
+    }
+    add(report, "data", GOOD, "%s", catalog->folder);
+    kw_model *sample = NULL;
+    for (size_t i = 0; !sample && i < kw_catalog_count(catalog, KW_MODELS); i++)
+        if (kw_model_open(catalog, kw_catalog_name(catalog, KW_MODELS, i), &sample, NULL)) sample = NULL;
+    check_kind(report, catalog, KW_MODELS, "models", NULL);
+    check_kind(report, catalog, KW_HARDWARE, "hardware", NULL);
+    check_kind(report, catalog, KW_STACKS, "stacks", sample);
+    check_kind(report, catalog, KW_CALIBRATIONS, "calibrations", sample);
+    kw_model_close(sample);
+
+    kw_hardware *cpu;
+    if (kw_hardware_open(catalog, "cpu", &cpu, &err)) {
+        add(report, "cpu", MISSING, "%s", err.message);
+    } else {
+        char flop[KW__FORMAT_SIZE], bandwidth[KW__FORMAT_SIZE];
+        kw__format_flop(flop, kw_hardware_get(cpu, "fp32_flop_per_s"));
+        kw__format_bytes(bandwidth, kw_hardware_get(cpu, "memory_bandwidth_bytes_per_s"));
+        add(report, "cpu", GOOD, "%s; %s/s in fp32 at most, %s/s", kw_hardware_title(cpu), flop, bandwidth);
+        kw_hardware_close(cpu);
+    }
+    kw_catalog_close(catalog);
+}
+
+/* ---- The machine ---- */
+
+/* nvmlReturn_t and nvmlDevice_t of nvml.h as far as they are used: 0 is success. */
+static void check_nvml(struct report *report)
+{
+    void *library = dlopen("libnvidia-ml.so.1", RTLD_LAZY | RTLD_LOCAL);
+    if (!library) {
+        remedy(add(report, "nvml", MISSING, "libnvidia-ml.so.1 is not there: no GPU can be measured"),
+               "predicting needs none; to measure a GPU, install NVIDIA's driver");
+        return;
+    }
+    int (*init)(void), (*count)(unsigned *), (*end)(void);
+    *(void **)&init = dlsym(library, "nvmlInit_v2");
+    *(void **)&count = dlsym(library, "nvmlDeviceGetCount_v2");
+    *(void **)&end = dlsym(library, "nvmlShutdown");
+    unsigned gpus = 0;
+    int code = init && count && end ? init() : -1;
+    if (code != 0) {
+        remedy(add(report, "nvml", MISSING, "libnvidia-ml.so.1 is there but does not start (code %d)", code),
+               "load NVIDIA's kernel driver, in a container with --gpus; nvidia-smi must list the GPU");
+    } else {
+        if (count(&gpus) != 0) gpus = 0;
+        end();
+        add(report, "nvml", gpus ? GOOD : MISSING, "%u GPU%s", gpus, gpus == 1 ? "" : "s");
+    }
+    dlclose(library);
+}
+
+static void check_rapl(struct report *report)
+{
+    static const char folder[] = "/sys/class/powercap";
+    size_t zones = 0, readable = 0;
+    DIR *dir = opendir(folder);
+    for (struct dirent *entry; dir && (entry = readdir(dir)) != NULL;) {
+        char path[512];
+        snprintf(path, sizeof path, "%s/%s/energy_uj", folder, entry->d_name);
+        if (strchr(entry->d_name, ':') == NULL || access(path, F_OK) != 0) continue;
+        zones++;
+        readable += access(path, R_OK) == 0;
+    }
+    if (dir) closedir(dir);
+    if (zones == 0)
+        remedy(
+            add(report, "rapl", MISSING, "%s has no energy counters: CPU and RAM cannot be measured", folder),
+            "predicting needs none; a real machine (not a virtual one) with intel_rapl_common loaded has them");
+    else if (readable < zones)
+        remedy(add(report, "rapl", MISSING, "%zu of %zu energy counters may be read", readable, zones),
+               "run as root, or: chmod a+r /sys/class/powercap/*/energy_uj");
+    else
+        add(report, "rapl", GOOD, "%zu energy counters may be read", zones);
+}
+
+static void check_build(struct report *report)
+{
+    add(report, "version", GOOD, "kinowatt %s", kw_version());
+    add(report, "libraries", GOOD, "jansson %s", jansson_version_str());
+}
+
+/* ---- The command ---- */
+
+static int print(const struct report *report, const struct kw__options *options)
+{
+    if (options->json) {
+        json_t *checks = json_array();
+        for (size_t i = 0; i < report->count; i++) {
+            const struct check *c = &report->checks[i];
+            json_array_append_new(checks,
+                                  json_pack("{s:s, s:s, s:o, s:o}", "name", c->name, "state",
+                                            state_names[c->state], "detail", kw__cli_string(c->detail),
+                                            "remedy", kw__cli_string(*c->remedy ? c->remedy : NULL)));
+        }
+        return kw__cli_emit_json(options, json_pack("{s:s, s:s, s:o}", "schema", "kinowatt.doctor/1",
+                                                    "version", kw_version(), "checks", checks));
+    }
+    struct kw__out out;
+    kw__out_init(&out);
+    for (size_t i = 0; i < report->count; i++) {
+        const struct check *c = &report->checks[i];
+        kw__out_printf(&out, "%-7s  %-12s  ", state_names[c->state], c->name);
+        kw__cli_put(&out, c->detail);
+        kw__out_puts(&out, "\n");
+        if (*c->remedy) {
+            kw__out_printf(&out, "%23s", "");
+            kw__cli_put(&out, c->remedy);
+            kw__out_puts(&out, "\n");
+        }
+    }
+    return kw__cli_emit(options, &out);
+}
+
+int kw__cmd_doctor(int argc, char **argv)
+{
+    struct kw__options options;
+    int code = kw__options_parse(&usage, argc, argv, &options);
+    if (code != KW__PROCEED) return code;
+    struct report report = {0};
+    check_build(&report);
+    check_data(&report, &options);
+    check_nvml(&report);
+    check_rapl(&report);
+    code = print(&report, &options);
+    for (size_t i = 0; !code && i < report.count; i++)
+        if (report.checks[i].state == BROKEN)
+            return kw__cli_fail(
+                &(kw_error){KW_ERROR_FORMAT, "the data are broken; doctor's report says where"});
+    return code;
+}

@@ -1,0 +1,222 @@
+#include "graph/count.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct kw__value *value_of(const struct kw__graph *g, int id)
+{
+    return id ? &g->values[id] : NULL;
+}
+
+static const struct kw__value *input(const struct kw__graph *g, const struct kw__op *op, int i)
+{
+    return i < op->num_inputs ? value_of(g, op->input[i]) : NULL;
+}
+
+/* ---- FLOPs ---------------------------------------------------------------------------------- */
+
+/* q[B,Lq,h*e] k[B,Lk,..]: 2 B Lq Lk h e for each of the two products */
+static double attention_flop(const struct kw__graph *g, const struct kw__op *op)
+{
+    const struct kw__value *q = input(g, op, 0), *k = input(g, op, 1), *y = value_of(g, op->output[0]);
+    return 4.0 * (double)q->dim[0] * (double)q->dim[1] * (double)k->dim[1] * (double)kw__last_dim(y);
+}
+
+static double conv_flop(const struct kw__graph *g, const struct kw__op *op)
+{
+    const struct kw__value *w = input(g, op, 1), *y = value_of(g, op->output[0]);
+    double kernel = (double)kw__elements(w) / (double)w->dim[0]; /* C_in kt kh kw */
+    if (w->recipe == KW__RECIPE_FOLD_UPSAMPLE)
+        kernel = (double)(w->dim[2] * w->dim[3] * w->dim[4]); /* [4,O,C,2,2] */
+    return 2.0 * (double)kw__elements(y) * kernel;
+}
+
+double kw__op_flop(const struct kw__graph *g, const struct kw__op *op)
+{
+    switch (kw__op_info(op->code)->class) {
+    case KW__CLASS_GEMM: {
+        const struct kw__value *w = input(g, op, 1);
+        return 2.0 * (double)kw__elements(value_of(g, op->output[0])) * (double)kw__elements(w) /
+               (double)w->dim[0];
+    }
+    case KW__CLASS_ATTENTION: return attention_flop(g, op);
+    case KW__CLASS_CONV: return conv_flop(g, op);
+    default: return 0.0;
+    }
+}
+
+void kw__graph_flop(const struct kw__graph *g, const char *component, double times, struct kw__sums *sums)
+{
+    for (size_t i = 0; i < g->num_ops; i++) {
+        const struct kw__op *op = &g->ops[i];
+        if (component && strcmp(op->component, component) != 0) continue;
+        double flop = times * kw__op_flop(g, op);
+        enum kw__class class = kw__op_info(op->code)->class;
+        sums->flop += flop;
+        if (class == KW__CLASS_GEMM) sums->linear += flop;
+        if (class == KW__CLASS_ATTENTION) sums->attention += flop;
+        if (class == KW__CLASS_CONV) sums->conv += flop;
+    }
+}
+
+/* ---- Work on a stack --------------------------------------------------------------------------- */
+
+static const char *math_name(enum kw__dtype dtype, bool tf32)
+{
+    return dtype == KW__F32 && tf32 ? "tf32" : kw__dtype_name(dtype);
+}
+
+static int channel_bucket(const struct kw__value *w)
+{
+    int64_t out = w->dim[w->recipe == KW__RECIPE_FOLD_UPSAMPLE ? 1 : 0];
+    int64_t in = w->dim[w->recipe == KW__RECIPE_FOLD_UPSAMPLE ? 2 : 1];
+    int64_t least = in < out ? in : out;
+    return least < 64 ? 16 : least < 144 ? 96 : least < 288 ? 192 : 384;
+}
+
+static void name_key(const struct kw__graph *g, const struct kw__op *op, const struct kw__stack *stack,
+                     char *key)
+{
+    const struct kw__value *x = input(g, op, 0);
+    switch (kw__op_info(op->code)->class) {
+    case KW__CLASS_GEMM: /* the weight's dtype is that of the product */
+        snprintf(key, KW__KEY_BYTES, "gemm/%s", math_name(input(g, op, 1)->dtype, stack->tf32_gemm));
+        break;
+    case KW__CLASS_ATTENTION:
+        snprintf(key, KW__KEY_BYTES, "attention/%s/hd%d", math_name(x->dtype, stack->tf32_gemm),
+                 (int)(kw__last_dim(value_of(g, op->output[0])) / op->attr.heads));
+        break;
+    case KW__CLASS_CONV:
+        snprintf(key, KW__KEY_BYTES, "conv/%s/c%d", math_name(input(g, op, 1)->dtype, stack->tf32_conv),
+                 channel_bucket(input(g, op, 1)));
+        break;
+    default: key[0] = '\0';
+    }
+}
+
+static double operand_bytes(const struct kw__graph *g, const struct kw__op *op)
+{
+    double bytes = 0;
+    for (int i = 0; i < op->num_inputs; i++)
+        if (op->input[i]) bytes += kw__value_bytes(&g->values[op->input[i]]);
+    for (int i = 0; i < op->num_outputs; i++) bytes += kw__value_bytes(&g->values[op->output[i]]);
+    return bytes;
+}
+
+/* Operand bytes of one fused kernel, where some operands are touched only in part. */
+static double fused_bytes(const struct kw__graph *g, const struct kw__op *op)
+{
+    const struct kw__value *y = value_of(g, op->output[0]);
+    switch (op->code) {
+    case KW__EMBEDDING: /* the rows that are looked up */
+        return kw__value_bytes(input(g, op, 0)) + 2 * kw__value_bytes(y);
+    case KW__TAKE_FRAME:
+    case KW__PUT_FRAMES: /* what is moved, not the whole clip */
+        return 2 * kw__value_bytes(op->code == KW__TAKE_FRAME ? y : input(g, op, 1));
+    case KW__RMSNORM_ROPE: /* one column block of a joint projection */
+        return 2 * kw__value_bytes(y) + kw__value_bytes(input(g, op, 2));
+    default: return operand_bytes(g, op);
+    }
+}
+
+static double kernel_elements(const struct kw__graph *g, const struct kw__op *op, int per)
+{
+    if (per == KW__PER_SCORES) { /* B h Lq Lk */
+        const struct kw__value *q = input(g, op, 0), *k = input(g, op, 1);
+        return (double)q->dim[0] * (double)op->attr.heads * (double)q->dim[1] * (double)k->dim[1];
+    }
+    const struct kw__value *value = per == KW__PER_OUTPUT ? value_of(g, op->output[0]) : input(g, op, per);
+    return value ? (double)kw__elements(value) : 0.0;
+}
+
+void kw__op_work(const struct kw__graph *g, const struct kw__op *op, const struct kw__stack *stack,
+                 struct kw__work *out)
+{
+    *out = (struct kw__work){.flop = kw__op_flop(g, op)};
+    name_key(g, op, stack, out->key);
+    enum kw__class class = kw__op_info(op->code)->class;
+    const struct kw__kernel_list *list = kw__stack_kernels(stack, g, op);
+    if (class == KW__CLASS_TRANSFER || class == KW__CLASS_HOST)
+        out->host_bytes = kw__value_bytes(value_of(g, op->output[0]));
+    if (out->key[0]) {
+        out->main_bytes = operand_bytes(g, op);
+        out->launches = 1;
+    } else if (!list && class != KW__CLASS_TRANSFER && class != KW__CLASS_HOST) {
+        out->memory_bytes = fused_bytes(g, op);
+        out->launches = 1;
+    }
+    for (size_t i = 0; list && i < list->num_kernels; i++) {
+        const struct kw__kernel *k = &list->kernels[i];
+        out->memory_bytes += (k->read + k->written) * kernel_elements(g, op, k->per);
+        out->launches += k->launches;
+    }
+}
+
+/* ---- Peak memory ----------------------------------------------------------------------------------- */
+
+/* Weights of all phases, each tensor once, at the dtype it is used in. */
+static double weight_bytes(struct kw__program *program)
+{
+    bool *counted = kw__arena_alloc(&program->arena, program->num_tensors, sizeof *counted);
+    if (!counted) return -1;
+    double bytes = 0;
+    for (int s = 0; s < program->num_stages; s++)
+        for (int p = 0; p < program->stages[s].num_phases; p++) {
+            const struct kw__graph *g = program->stages[s].phases[p].graph;
+            for (size_t v = 1; v < g->num_values; v++) {
+                const struct kw__value *value = &g->values[v];
+                if (value->kind != KW__WEIGHT || counted[value->tensor[0]]) continue;
+                for (int i = 0; i < value->num_tensors; i++) counted[value->tensor[i]] = true;
+                bytes += kw__value_bytes(value);
+            }
+        }
+    return bytes;
+}
+
+/* Live values of one graph at its worst operator; `last` is room for num_values ints. */
+static double live_peak(const struct kw__graph *g, const struct kw__stack *stack, int *last)
+{
+    double live = 0, peak = 0;
+    memset(last, -1, g->num_values * sizeof *last);
+    for (size_t i = 0; i < g->num_ops; i++)
+        for (int k = 0; k < g->ops[i].num_inputs; k++) last[g->ops[i].input[k]] = (int)i;
+    for (size_t v = 1; v < g->num_values; v++) {
+        const struct kw__value *value = &g->values[v];
+        if (value->kind == KW__STATE || value->kind == KW__INPUT) live += kw__value_bytes(value);
+        if (value->next) last[value->next] = (int)g->num_ops;
+    }
+    for (size_t i = 0; i < g->num_ops; i++) {
+        const struct kw__op *op = &g->ops[i];
+        bool host = kw__op_info(op->code)->class == KW__CLASS_TRANSFER ||
+                    kw__op_info(op->code)->class == KW__CLASS_HOST;
+        for (int k = 0; k < op->num_outputs && !host; k++) live += kw__value_bytes(&g->values[op->output[k]]);
+        const struct kw__kernel_list *list = kw__stack_kernels(stack, g, op);
+        double extra = list ? list->temporary * (double)kw__elements(&g->values[op->output[0]]) : 0;
+        if (live + extra > peak) peak = live + extra;
+        for (int k = 0; k < op->num_outputs && !host; k++)
+            if (last[op->output[k]] < 0) live -= kw__value_bytes(&g->values[op->output[k]]); /* never read */
+        for (int k = 0; k < op->num_inputs; k++) {
+            const struct kw__value *value = &g->values[op->input[k]];
+            if (op->input[k] && value->kind == KW__TEMPORARY && last[op->input[k]] == (int)i) {
+                live -= kw__value_bytes(value);
+                last[op->input[k]] = -1; /* an operator may read a value twice */
+            }
+        }
+    }
+    return peak;
+}
+
+double kw__peak_bytes(struct kw__program *program, const struct kw__stack *stack)
+{
+    double weights = weight_bytes(program), peak = 0;
+    if (weights < 0) return -1;
+    for (int s = 0; s < program->num_stages; s++)
+        for (int p = 0; p < program->stages[s].num_phases; p++) {
+            const struct kw__phase *phase = &program->stages[s].phases[p];
+            int *last = kw__arena_alloc(&program->arena, phase->graph->num_values, sizeof *last);
+            if (!last) return -1;
+            double live = phase->calls ? live_peak(phase->graph, stack, last) : 0;
+            if (live > peak) peak = live;
+        }
+    return weights + peak + stack->resident_extra_bytes;
+}

@@ -1,0 +1,42 @@
+/* Counting: what each operator of a program costs in FLOPs, bytes and launches, and the memory that a
+ * program needs at its peak. Nothing here knows seconds or watts. */
+#ifndef KW_GRAPH_COUNT_H
+#define KW_GRAPH_COUNT_H
+
+#include "graph/graph.h"
+#include "graph/stack.h"
+
+/* FLOPs of an operator as PyTorch's FlopCounterMode counts them: matrix products, convolutions and the
+ * two products of attention, a multiply-add being 2. 0 for all others. */
+double kw__op_flop(const struct kw__graph *g, const struct kw__op *op);
+
+/* The unit that computes an operator, as calibrations name it:
+ *     gemm/bf16   attention/bf16/hd128   conv/tf32/c192
+ * with the head dimension, and the bucket (16, 96, 192, 384) of the smaller number of channels. */
+enum { KW__KEY_BYTES = 32 };
+
+/* One operator's work on a stack. */
+struct kw__work {
+    char key[KW__KEY_BYTES]; /* "" when it has no arithmetic of its own */
+    double flop;             /* executed */
+    double main_bytes;       /* operands and results of the main kernel of a gemm, attention or conv */
+    double memory_bytes;     /* moved by kernels that are bound by memory */
+    double host_bytes;       /* written by transfers and on the host */
+    double launches;
+};
+void kw__op_work(const struct kw__graph *g, const struct kw__op *op, const struct kw__stack *stack,
+                 struct kw__work *out);
+
+/* Sums over a phase, a stage or a program. */
+struct kw__sums {
+    double flop, linear, attention, conv;
+};
+/* Adds `times` the FLOPs of each operator of a graph that `component` (NULL: any) owns. */
+void kw__graph_flop(const struct kw__graph *g, const char *component, double times, struct kw__sums *sums);
+
+/* Bytes on the device at the worst moment: all weights (each tensor once), the stack's resident extra,
+ * and the states and live values of the phase that needs most, freed after their last use. -1: no
+ * memory to tell. */
+double kw__peak_bytes(struct kw__program *program, const struct kw__stack *stack);
+
+#endif

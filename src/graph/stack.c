@@ -1,0 +1,239 @@
+#include "graph/stack.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "model/catalog.h"
+
+static kw_status read_dtype(struct kw__json in, const char *key, enum kw__dtype *out, kw_error *err)
+{
+    const char *text = NULL;
+    kw_status status = kw__json_string(in, key, &text, err);
+    if (!status && !kw__dtype_parse(text, out))
+        return kw__fail(err, KW_ERROR_FORMAT,
+                        "%s: dtype \"%s\" of \"%s\" is not known; f32, bf16 and f16 are", in.path, text, key);
+    return status;
+}
+
+static kw_status read_dtypes(struct kw__stack *stack, struct kw__json in, kw_error *err)
+{
+    const json_t *object;
+    kw_status status = kw__json_object(in, "dtypes", &object, err);
+    struct kw__json dtypes = {in.path, object};
+    (void)(status || (status = read_dtype(dtypes, "text_encoder", &stack->dtypes.text_encoder, err)) ||
+           (status = read_dtype(dtypes, "denoiser", &stack->dtypes.denoiser, err)) ||
+           (status = read_dtype(dtypes, "residual", &stack->dtypes.residual, err)) ||
+           (status = read_dtype(dtypes, "vae", &stack->dtypes.vae, err)) ||
+           (status = kw__json_bool(in, "tf32_conv", &stack->tf32_conv, err)) ||
+           (status = kw__json_bool(in, "tf32_gemm", &stack->tf32_gemm, err)));
+    return status;
+}
+
+static kw_status read_rewrites(struct kw__stack *stack, struct kw__json in, kw_error *err)
+{
+    const json_t *array;
+    kw_status status = kw__json_array(in, "rewrites", &array, err);
+    if (status) return status;
+    stack->rewrites = kw__arena_alloc(&stack->arena, json_array_size(array) + 1, sizeof *stack->rewrites);
+    for (size_t i = 0; stack->rewrites && i < json_array_size(array); i++) {
+        const char *name = json_string_value(json_array_get(array, i));
+        if (!name) return kw__fail(err, KW_ERROR_FORMAT, "%s: \"rewrites\" must hold strings", in.path);
+        stack->rewrites[stack->num_rewrites++] = kw__arena_strdup(&stack->arena, name);
+    }
+    return KW_OK;
+}
+
+static kw_status read_kernel(struct kw__stack *stack, struct kw__json in, struct kw__kernel *out,
+                             kw_error *err)
+{
+    const char *name = NULL, *per = "output";
+    kw_status status;
+    out->launches = 1;
+    (void)((status = kw__json_string(in, "kernel", &name, err)) ||
+           (status = kw__json_number(in, "read", 0, 1e6, &out->read, err)) ||
+           (status = kw__json_number(in, "written", 0, 1e6, &out->written, err)));
+    if (!status && kw__json_has(in, "launches"))
+        status = kw__json_number(in, "launches", 0, 1e6, &out->launches, err);
+    if (!status && kw__json_has(in, "per")) status = kw__json_string(in, "per", &per, err);
+    if (status) return status;
+    out->name = kw__arena_strdup(&stack->arena, name);
+    if (strcmp(per, "output") == 0)
+        out->per = KW__PER_OUTPUT;
+    else if (strcmp(per, "scores") == 0)
+        out->per = KW__PER_SCORES;
+    else if (strncmp(per, "input", 5) == 0 && per[5] >= '0' && per[5] < '0' + KW__MAX_INPUTS && !per[6])
+        out->per = per[5] - '0';
+    else
+        return kw__fail(err, KW_ERROR_FORMAT,
+                        "%s: \"per\" is \"%s\"; it must be output, scores or input0 to input%d", in.path, per,
+                        KW__MAX_INPUTS - 1);
+    return KW_OK;
+}
+
+/* The part before '.' and '@' must be an operator's name. */
+static bool known_operator(const char *key)
+{
+    size_t length = strcspn(key, ".@");
+    for (int i = 0; i < KW__NUM_OPCODES; i++) {
+        const char *name = kw__op_info((enum kw__opcode)i)->name;
+        if (strlen(name) == length && strncmp(name, key, length) == 0) return true;
+    }
+    return false;
+}
+
+static kw_status read_list(struct kw__stack *stack, struct kw__json in, const char *key,
+                           struct kw__kernel_list *out, kw_error *err)
+{
+    const json_t *array;
+    if (!known_operator(key))
+        return kw__fail(err, KW_ERROR_FORMAT, "%s: \"%s\" in \"kernels\" is no operator", in.path, key);
+    kw_status status = kw__json_array(in, "list", &array, err);
+    if (!status && kw__json_has(in, "temporary"))
+        status = kw__json_number(in, "temporary", 0, 1e6, &out->temporary, err);
+    if (status) return status;
+    size_t count = json_array_size(array);
+    struct kw__kernel *kernels = kw__arena_alloc(&stack->arena, count + 1, sizeof *kernels);
+    out->key = kw__arena_strdup(&stack->arena, key);
+    if (!kernels || !out->key) return kw__fail_memory(err);
+    for (size_t i = 0; !status && i < count; i++) {
+        const json_t *object = json_array_get(array, i);
+        if (!json_is_object(object))
+            return kw__fail(err, KW_ERROR_FORMAT, "%s: the kernels of \"%s\" must be objects", in.path, key);
+        status = read_kernel(stack, (struct kw__json){in.path, object}, &kernels[i], err);
+    }
+    out->kernels = kernels;
+    out->num_kernels = count;
+    return status;
+}
+
+static kw_status read_lists(struct kw__stack *stack, struct kw__json in, kw_error *err)
+{
+    const json_t *object;
+    kw_status status = kw__json_object(in, "kernels", &object, err);
+    if (status) return status;
+    struct kw__kernel_list *lists =
+        kw__arena_alloc(&stack->arena, json_object_size(object) + 1, sizeof *lists);
+    if (!lists) return kw__fail_memory(err);
+    stack->lists = lists;
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)object, key, value)
+    {
+        if (!json_is_object(value))
+            return kw__fail(err, KW_ERROR_FORMAT, "%s: \"%s\" in \"kernels\" must be an object", in.path,
+                            key);
+        status = read_list(stack, (struct kw__json){in.path, value}, key, &lists[stack->num_lists], err);
+        if (status) return status;
+        stack->num_lists++;
+    }
+    return KW_OK;
+}
+
+static kw_status read_stack(struct kw__stack *stack, const char *path, kw_error *err)
+{
+    json_t *root;
+    kw_status status = kw__json_load(path, &root, err);
+    if (status) return status;
+    struct kw__json in = {path, root};
+    const char *schema = NULL, *name = NULL, *title = NULL, *source = NULL;
+    (void)((status = kw__json_string(in, "schema", &schema, err)) ||
+           (status = kw__json_string(in, "name", &name, err)) ||
+           (status = kw__json_string(in, "title", &title, err)) ||
+           (status = kw__json_string(in, "source", &source, err)) || (status = read_dtypes(stack, in, err)) ||
+           (status =
+                kw__json_number(in, "resident_extra_bytes", 0, 1e12, &stack->resident_extra_bytes, err)) ||
+           (status = read_rewrites(stack, in, err)) || (status = read_lists(stack, in, err)));
+    if (!status && strcmp(schema, "kinowatt.stack/1") != 0)
+        status = kw__fail(err, KW_ERROR_FORMAT, "%s: schema \"%s\" is not kinowatt.stack/1", path, schema);
+    if (!status) {
+        stack->name = kw__arena_strdup(&stack->arena, name);
+        stack->title = kw__arena_strdup(&stack->arena, title);
+        stack->source = kw__arena_strdup(&stack->arena, source);
+    }
+    if (!status && stack->arena.failed) status = kw__fail_memory(err);
+    json_decref(root);
+    return status;
+}
+
+kw_status kw__stack_open(const kw_catalog *catalog, const char *name, struct kw__stack **out, kw_error *err)
+{
+    char *path = NULL;
+    kw_status status = KW_OK;
+    if (!kw__catalog_has(catalog, KW_STACKS, name) && strchr(name, '/'))
+        path = kw__text("%s", name);
+    else
+        status = kw__catalog_path(catalog, KW_STACKS, name, &path, err);
+    if (status) return status;
+    struct kw__stack *stack = path ? calloc(1, sizeof *stack) : NULL;
+    if (stack) {
+        kw__arena_init(&stack->arena);
+        status = read_stack(stack, path, err);
+    } else {
+        status = kw__fail_memory(err);
+    }
+    free(path);
+    if (status)
+        kw__stack_close(stack);
+    else
+        *out = stack;
+    return status;
+}
+
+void kw__stack_close(struct kw__stack *stack)
+{
+    if (!stack) return;
+    kw__arena_free(&stack->arena);
+    free(stack);
+}
+
+/* The variant of an operator, "" when it has none. `room` holds 16 bytes. */
+static const char *variant_of(const struct kw__graph *g, const struct kw__op *op, char *room)
+{
+    room[0] = '\0';
+    if (op->code == KW__LAYERNORM && op->num_inputs > 1 && op->input[1]) return "affine";
+    if (op->code == KW__LINCOMB) snprintf(room, 16, "%d", op->num_inputs);
+    if (op->code != KW__CONV) return room;
+    const struct kw__value *w = &g->values[op->input[1]];
+    if (op->num_inputs > 3 && op->input[3])
+        return op->attr.fresh ? "fresh" : kw__last_dim(w) == 1 ? "time" : "causal";
+    return w->ndim == 5 && kw__elements(w) == w->dim[0] * w->dim[1] ? "point" : "";
+}
+
+/* How well a list's key fits, 0: not at all. */
+static int fit(const char *key, const char *name, const char *variant, const char *component)
+{
+    size_t length = strcspn(key, ".@");
+    if (strlen(name) != length || strncmp(key, name, length) != 0) return 0;
+    int score = 1;
+    key += length;
+    if (*key == '.') {
+        length = strcspn(++key, "@");
+        if (strlen(variant) != length || strncmp(key, variant, length) != 0) return 0;
+        key += length;
+        score += 2;
+    }
+    if (*key == '@') {
+        if (strcmp(key + 1, component) != 0) return 0;
+        score += 1;
+    }
+    return score;
+}
+
+const struct kw__kernel_list *kw__stack_kernels(const struct kw__stack *stack, const struct kw__graph *g,
+                                                const struct kw__op *op)
+{
+    char room[16];
+    const char *name = kw__op_info(op->code)->name, *variant = variant_of(g, op, room);
+    const struct kw__kernel_list *best = NULL;
+    int score = 0;
+    for (size_t i = 0; i < stack->num_lists; i++) {
+        int s = fit(stack->lists[i].key, name, variant, op->component);
+        if (s <= score) continue;
+        score = s;
+        best = &stack->lists[i];
+    }
+    return best;
+}

@@ -1,0 +1,52 @@
+/* Stacks: the software that runs a model, as data: dtypes, named rewrites, and for software that runs
+ * operators one kernel at a time (eager PyTorch) the list of device kernels behind each operator.
+ *
+ * An operator without a kernel list runs as one kernel that reads its operands and writes its results
+ * once. A list of a gemm, attention or conv operator holds the kernels *beside* its main one; a list
+ * of any other operator holds all of its kernels, and an empty one says that the operator is a view.
+ *
+ * Variants: layernorm.affine; conv.point (1x1x1), conv.fresh, conv.causal, conv.time (with a cache: on
+ * the first frame, later, and kernels of time alone); lincomb.N (N inputs). The most specific list that
+ * fits an operator is its. */
+#ifndef KW_GRAPH_STACK_H
+#define KW_GRAPH_STACK_H
+
+#include "base/arena.h"
+#include "graph/graph.h"
+#include "kinowatt.h"
+
+struct kw__kernel {
+    const char *name;
+    double launches;
+    double read, written; /* bytes for each element of what `per` names */
+    int per;              /* KW__PER_OUTPUT, KW__PER_SCORES, or the number of an input */
+};
+enum { KW__PER_OUTPUT = -1, KW__PER_SCORES = -2 };
+
+struct kw__kernel_list {
+    const char *key; /* operator[.variant][@component]: "modulate", "conv.causal@vae_decoder" */
+    size_t num_kernels;
+    const struct kw__kernel *kernels;
+    double temporary; /* bytes for each output element alive at once besides operands and results */
+};
+
+struct kw__stack {
+    struct kw__arena arena;
+    const char *name, *title, *source;
+    struct kw__dtypes dtypes;
+    bool tf32_conv, tf32_gemm; /* f32 convolutions, matrix products run on TF32 units */
+    size_t num_rewrites;
+    const char **rewrites;
+    size_t num_lists;
+    const struct kw__kernel_list *lists;
+    double resident_extra_bytes; /* kept on the device besides weights: context, workspaces */
+};
+
+kw_status kw__stack_open(const kw_catalog *catalog, const char *name, struct kw__stack **out, kw_error *err);
+void kw__stack_close(struct kw__stack *stack);
+
+/* The kernel list of an operator, or NULL. */
+const struct kw__kernel_list *kw__stack_kernels(const struct kw__stack *stack, const struct kw__graph *g,
+                                                const struct kw__op *op);
+
+#endif

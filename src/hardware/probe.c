@@ -1,0 +1,120 @@
+/* This machine's CPU: what /proc says, and the copy bandwidth that a short run measures.
+ *
+ * Peak FLOP/s = cores x clock x FLOPs per cycle and core; the FLOPs per cycle are those of two FMA units
+ * of the widest vectors the CPU names (one multiply-add is 2). It is a bound, not a measurement. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "hardware/hardware.h"
+
+struct cpu {
+    char model[128];
+    char flags[8192];
+    double mhz;
+};
+
+static void read_cpuinfo(struct cpu *cpu)
+{
+    FILE *file = fopen("/proc/cpuinfo", "re");
+    if (!file) return;
+    char line[8192];
+    while (fgets(line, sizeof line, file)) {
+        char *colon = strchr(line, ':');
+        if (!colon) continue;
+        colon[strcspn(colon, "\n")] = '\0';
+        const char *value = colon[1] == ' ' ? colon + 2 : colon + 1;
+        if (strncmp(line, "model name", 10) == 0 && !cpu->model[0])
+            snprintf(cpu->model, sizeof cpu->model, "%s", value);
+        else if (strncmp(line, "flags", 5) == 0 && !cpu->flags[0])
+            snprintf(cpu->flags, sizeof cpu->flags, " %s ", value);
+        else if (strncmp(line, "cpu MHz", 7) == 0 && strtod(value, NULL) > cpu->mhz)
+            cpu->mhz = strtod(value, NULL);
+    }
+    fclose(file);
+}
+
+static double read_number(const char *path)
+{
+    FILE *file = fopen(path, "re");
+    if (!file) return NAN;
+    char line[64];
+    double value = fgets(line, sizeof line, file) ? strtod(line, NULL) : NAN;
+    fclose(file);
+    return value > 0 ? value : NAN;
+}
+
+static double seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* Bytes read plus written by a second of copying between buffers far larger than the caches, one
+ * thread; NaN without memory. */
+static double copy_bandwidth(void)
+{
+    enum { BYTES = 64 << 20, REPEATS = 4 };
+    char *from = malloc(BYTES), *to = malloc(BYTES);
+    double best = NAN;
+    if (from && to) {
+        memset(from, 1, BYTES);
+        memset(to, 2, BYTES);
+        for (int i = 0; i < REPEATS; i++) {
+            double start = seconds();
+            memcpy(to, from, BYTES);
+            double took = seconds() - start;
+            from[(size_t)to[i] & 0xff] = (char)i; /* keeps the copy */
+            if (took > 0 && !(2.0 * BYTES / took <= best)) best = 2.0 * BYTES / took;
+        }
+    }
+    free(from);
+    free(to);
+    return best;
+}
+
+kw_status kw__hardware_probe_cpu(kw_hardware *hardware, kw_error *err)
+{
+    struct cpu cpu = {{0}, {0}, 0};
+    read_cpuinfo(&cpu);
+    char today[32] = "unknown";
+    time_t now = time(NULL);
+    struct tm calendar;
+    if (gmtime_r(&now, &calendar)) strftime(today, sizeof today, "%Y-%m-%d", &calendar);
+
+    hardware->name = "cpu";
+    hardware->kind = "cpu";
+    hardware->title =
+        kw__arena_printf(&hardware->arena, "this machine: %s", cpu.model[0] ? cpu.model : "unknown CPU");
+    double cores = (double)sysconf(_SC_NPROCESSORS_ONLN);
+    double pages = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    double khz = read_number("/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq");
+    double clock = isnan(khz) ? cpu.mhz * 1e6 : khz * 1e3;
+    kw__hardware_add(hardware, "num_cores", cores, "1", "sysconf(_SC_NPROCESSORS_ONLN)", today, NULL);
+    kw__hardware_add(hardware, "memory_bytes", pages, "byte", "sysconf(_SC_PHYS_PAGES)", today, NULL);
+    if (clock > 0) {
+        kw__hardware_add(hardware, "boost_clock_hz", clock, "Hz",
+                         isnan(khz) ? "/proc/cpuinfo, cpu MHz now" : "cpufreq/cpuinfo_max_freq", today, NULL);
+        bool wide = strstr(cpu.flags, " avx512f ") != NULL, avx2 = strstr(cpu.flags, " avx2 ") != NULL;
+        double lanes = wide ? 16 : avx2 ? 8 : 4;
+        double f32 = cores * clock * lanes * 2 * 2;
+        const char *source = wide   ? "cores x clock x 2 FMA units x 16 lanes (avx512f)"
+                             : avx2 ? "cores x clock x 2 FMA units x 8 lanes (avx2)"
+                                    : "cores x clock x 2 units x 4 lanes";
+        kw__hardware_add(hardware, "fp32_flop_per_s", f32, "FLOP/s", source, today,
+                         "a bound, not a measurement");
+        if (strstr(cpu.flags, " avx512_bf16 "))
+            kw__hardware_add(hardware, "bf16_flop_per_s", 2 * f32, "FLOP/s", "twice fp32 (avx512_bf16)",
+                             today, "a bound, not a measurement");
+    }
+    double bandwidth = copy_bandwidth();
+    if (isnan(bandwidth)) return kw__fail_memory(err);
+    kw__hardware_add(hardware, "memory_bandwidth_bytes_per_s", bandwidth, "byte/s",
+                     "best of 4 copies of 64 MiB by one thread, bytes read plus written", today, NULL);
+    return hardware->arena.failed ? kw__fail_memory(err) : KW_OK;
+}

@@ -1,0 +1,183 @@
+#include "model/catalog.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/error.h"
+
+static const struct {
+    const char *folder, *suffix, *noun;
+} kinds[KW__NUM_KINDS] = {
+    [KW_MODELS] = {"models", "", "model"},
+    [KW_HARDWARE] = {"hardware", ".json", "hardware"},
+    [KW_STACKS] = {"stacks", ".json", "stack"},
+    [KW_CALIBRATIONS] = {"calibrations", ".json", "calibration"},
+};
+
+char *kw__text(const char *format, ...)
+{
+    va_list args, again;
+    va_start(args, format);
+    va_copy(again, args);
+    int length = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    char *text = length < 0 ? NULL : malloc((size_t)length + 1);
+    if (text) vsnprintf(text, (size_t)length + 1, format, again);
+    va_end(again);
+    return text;
+}
+
+static bool is_folder(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+/* A data folder has models/ and stacks/. */
+static bool is_data_folder(const char *path)
+{
+    char *models = kw__text("%s/models", path), *stacks = kw__text("%s/stacks", path);
+    bool yes = models && stacks && is_folder(models) && is_folder(stacks);
+    free(models);
+    free(stacks);
+    return yes;
+}
+
+/* The data beside the running program: build/kinowatt has ../data, bin/kinowatt ../share/kinowatt. */
+static char *beside_program(void)
+{
+    char program[4096];
+    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+    if (length <= 0) return NULL;
+    program[length] = '\0';
+    char *slash = strrchr(program, '/');
+    if (!slash) return NULL;
+    *slash = '\0';
+    static const char *const places[] = {"../data", "../share/kinowatt"};
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        char *path = kw__text("%s/%s", program, places[i]);
+        if (path && is_data_folder(path)) return path;
+        free(path);
+    }
+    return NULL;
+}
+
+static kw_status find_folder(const char *wanted, char **out, kw_error *err)
+{
+    const char *environment = getenv("KINOWATT_DATA");
+    if (!wanted && environment && *environment) wanted = environment;
+    char *path = wanted ? kw__text("%s", wanted) : beside_program();
+    if (!path && !wanted) path = kw__text("%s", KW_DATADIR);
+    if (!path) return kw__fail_memory(err);
+    if (!is_data_folder(path)) {
+        kw_status status =
+            kw__fail(err, KW_ERROR_NOT_FOUND,
+                     "%s is no kinowatt data folder (it needs models/ and stacks/); set KINOWATT_DATA", path);
+        free(path);
+        return status;
+    }
+    *out = path;
+    return KW_OK;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static kw_status list_kind(kw_catalog *catalog, kw_kind kind, kw_error *err)
+{
+    char *path = kw__text("%s/%s", catalog->folder, kinds[kind].folder);
+    if (!path) return kw__fail_memory(err);
+    errno = 0;
+    DIR *folder = opendir(path);
+    int problem = errno;
+    free(path);
+    if (!folder) return problem == ENOMEM ? kw__fail_memory(err) : KW_OK; /* an absent folder holds nothing */
+    size_t capacity = 0, count = 0, suffix = strlen(kinds[kind].suffix);
+    const char **names = NULL;
+    for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
+        size_t length = strlen(entry->d_name);
+        if (entry->d_name[0] == '.' || length <= suffix) continue;
+        if (strcmp(entry->d_name + length - suffix, kinds[kind].suffix) != 0) continue;
+        names = kw__arena_grow(&catalog->arena, names, count, &capacity, sizeof *names);
+        char *name = kw__arena_strdup(&catalog->arena, entry->d_name);
+        if (!names || !name) break;
+        name[length - suffix] = '\0';
+        names[count++] = name;
+    }
+    closedir(folder);
+    if (catalog->arena.failed) return kw__fail_memory(err);
+    if (count) qsort(names, count, sizeof *names, compare_names);
+    catalog->names[kind] = names;
+    catalog->counts[kind] = count;
+    return KW_OK;
+}
+
+kw_status kw_catalog_open(const char *data_dir, kw_catalog **out, kw_error *err)
+{
+    kw__error_clear(err);
+    char *path = NULL;
+    kw_status status = find_folder(data_dir, &path, err);
+    if (status) return status;
+    kw_catalog *catalog = calloc(1, sizeof *catalog);
+    if (catalog) {
+        kw__arena_init(&catalog->arena);
+        catalog->folder = kw__arena_strdup(&catalog->arena, path);
+    }
+    free(path);
+    if (!catalog || !catalog->folder) status = kw__fail_memory(err);
+    for (int kind = 0; !status && kind < KW__NUM_KINDS; kind++)
+        status = list_kind(catalog, (kw_kind)kind, err);
+    if (status) {
+        kw_catalog_close(catalog);
+        return status;
+    }
+    *out = catalog;
+    return KW_OK;
+}
+
+void kw_catalog_close(kw_catalog *catalog)
+{
+    if (!catalog) return;
+    kw__arena_free(&catalog->arena);
+    free(catalog);
+}
+
+size_t kw_catalog_count(const kw_catalog *catalog, kw_kind kind)
+{
+    return catalog->counts[kind];
+}
+
+const char *kw_catalog_name(const kw_catalog *catalog, kw_kind kind, size_t index)
+{
+    return index < catalog->counts[kind] ? catalog->names[kind][index] : NULL;
+}
+
+bool kw__catalog_has(const kw_catalog *catalog, kw_kind kind, const char *name)
+{
+    for (size_t i = 0; i < catalog->counts[kind]; i++)
+        if (strcmp(catalog->names[kind][i], name) == 0) return true;
+    return false;
+}
+
+kw_status kw__catalog_path(const kw_catalog *catalog, kw_kind kind, const char *name, char **path,
+                           kw_error *err)
+{
+    if (kw__catalog_has(catalog, kind, name)) {
+        *path = kw__text("%s/%s/%s%s", catalog->folder, kinds[kind].folder, name, kinds[kind].suffix);
+        return *path ? KW_OK : kw__fail_memory(err);
+    }
+    const char *nearest = kw__nearest_name(name, catalog->names[kind], catalog->counts[kind]);
+    if (nearest)
+        return kw__fail(err, KW_ERROR_NOT_FOUND, "unknown %s \"%s\"; did you mean \"%s\"?", kinds[kind].noun,
+                        name, nearest);
+    return kw__fail(err, KW_ERROR_NOT_FOUND, "unknown %s \"%s\"; the names are in %s/%s", kinds[kind].noun,
+                    name, catalog->folder, kinds[kind].folder);
+}

@@ -1,0 +1,72 @@
+/* Models: a folder of config files in diffusers layout, read once, and lowered to an operator graph
+ * for each request. A family is one pipeline class of diffusers: it knows which files to read, the
+ * pipeline's own rules for requests, and how the model computes. */
+#ifndef KW_MODEL_FAMILY_H
+#define KW_MODEL_FAMILY_H
+
+#include "base/arena.h"
+#include "base/json.h"
+#include "graph/graph.h"
+#include "kinowatt.h"
+
+/* What holds when a request leaves it open. */
+struct kw__defaults {
+    int64_t width, height, num_frames, num_inference_steps, text_tokens, prompt_tokens, negative_tokens;
+    double guidance_scale, fps;
+};
+
+struct kw__family;
+
+struct kw_model {
+    struct kw__arena arena;
+    const char *name, *folder, *hub_id; /* hub_id may be NULL */
+    const struct kw__family *family;
+    struct kw__defaults defaults;
+    void *config; /* the family's, in the arena */
+};
+
+struct kw__family {
+    const char *pipeline; /* model_index.json's _class_name */
+    struct kw__defaults defaults;
+    kw_status (*read)(kw_model *model, kw_error *err);
+    kw_status (*resolve)(const kw_model *model, kw_effective *request, kw_error *err);
+    /* Adds the stages of the reference program. A failed allocation shows in program->arena.failed. */
+    void (*lower)(const kw_model *model, struct kw__program *program);
+};
+
+extern const struct kw__family kw__wan_family;
+
+/* Lowers to the reference program: what diffusers computes. */
+kw_status kw__lower(const kw_model *model, const kw_effective *request, const struct kw__dtypes *dtypes,
+                    struct kw__program **out, kw_error *err);
+
+/* Loads <folder>/<component>/<file> and checks its _class_name (NULL: not checked). The caller
+ * releases *root; `in` names the file in messages and lives in the model's arena. */
+kw_status kw__component_load(kw_model *model, const char *component, const char *file, const char *class_name,
+                             json_t **root, struct kw__json *in, kw_error *err);
+
+/* ---- Text encoder: T5 v1.1 and umT5 (t5.c) ---- */
+
+struct kw__t5 {
+    int64_t vocab, d_model, d_ff, d_kv, heads, layers, buckets, distance;
+    double eps;
+    bool bias_per_layer; /* umT5: a table in each block; T5: block 0's for all */
+};
+kw_status kw__t5_read(kw_model *model, struct kw__t5 *out, kw_error *err);
+/* ids[B,L], length[B] -> hidden[B,L,d_model]; keys at or after length are masked. */
+int kw__t5_encode(struct kw__graph *g, const struct kw__t5 *config, int ids, int length,
+                  enum kw__dtype dtype);
+
+/* ---- Video decoder: AutoencoderKLWan (wan_vae.c) ---- */
+
+enum { KW__WAN_VAE_LEVELS = 4, KW__WAN_VAE_MAX_Z = 64 };
+struct kw__wan_vae {
+    int64_t base_dim, z_dim, dim_mult[KW__WAN_VAE_LEVELS], num_res_blocks;
+    bool time_upsample[KW__WAN_VAE_LEVELS - 1]; /* of up_blocks.i */
+    double mean[KW__WAN_VAE_MAX_Z], std[KW__WAN_VAE_MAX_Z];
+    int64_t space_factor, time_factor; /* pixels of a latent cell's side, frames of a later latent frame */
+};
+kw_status kw__wan_vae_read(kw_model *model, struct kw__wan_vae *out, kw_error *err);
+void kw__wan_vae_lower(const struct kw__wan_vae *config, struct kw__program *program);
+
+#endif

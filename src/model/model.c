@@ -1,0 +1,254 @@
+/* Opening models, resolving requests, lowering. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/error.h"
+#include "model/catalog.h"
+#include "model/family.h"
+
+static const struct kw__family *const families[] = {&kw__wan_family};
+enum { NUM_FAMILIES = sizeof families / sizeof families[0] };
+
+/* ---- Opening ------------------------------------------------------------------------------------ */
+
+static kw_status check_class(struct kw__json in, const char *wanted, kw_error *err)
+{
+    const char *class = NULL;
+    kw_status status = kw__json_string(in, "_class_name", &class, err);
+    if (!status && strcmp(class, wanted) != 0)
+        return kw__fail(err, KW_ERROR_UNSUPPORTED, "%s: \"_class_name\" is \"%s\"; %s is known", in.path,
+                        class, wanted);
+    return status;
+}
+
+kw_status kw__component_load(kw_model *model, const char *component, const char *file, const char *class_name,
+                             json_t **root, struct kw__json *in, kw_error *err)
+{
+    const char *path = kw__arena_printf(&model->arena, "%s/%s/%s", model->folder, component, file);
+    if (!path) return kw__fail_memory(err);
+    kw_status status = kw__json_load(path, root, err);
+    if (status) return status;
+    *in = (struct kw__json){path, *root};
+    if (class_name) status = check_class(*in, class_name, err);
+    if (status) json_decref(*root);
+    return status;
+}
+
+static kw_status find_family(kw_model *model, kw_error *err)
+{
+    const char *path = kw__arena_printf(&model->arena, "%s/model_index.json", model->folder);
+    if (!path) return kw__fail_memory(err);
+    json_t *root;
+    kw_status status = kw__json_load(path, &root, err);
+    if (status) return status;
+    const char *class = NULL;
+    status = kw__json_string((struct kw__json){path, root}, "_class_name", &class, err);
+    for (int i = 0; !status && i < NUM_FAMILIES; i++)
+        if (strcmp(class, families[i]->pipeline) == 0) model->family = families[i];
+    if (!status && !model->family)
+        status = kw__fail(err, KW_ERROR_UNSUPPORTED, "%s: pipeline \"%s\" is not known; WanPipeline is", path,
+                          class);
+    json_decref(root);
+    return status;
+}
+
+/* defaults.json is ours and optional: what it leaves out holds as the family has it. */
+static kw_status read_defaults(kw_model *model, kw_error *err)
+{
+    model->defaults = model->family->defaults;
+    const char *path = kw__arena_printf(&model->arena, "%s/defaults.json", model->folder);
+    if (!path) return kw__fail_memory(err);
+    struct stat info;
+    if (stat(path, &info) != 0) return KW_OK;
+    json_t *root;
+    kw_status status = kw__json_load(path, &root, err);
+    if (status) return status;
+    struct kw__json in = {path, root};
+    struct kw__defaults *d = &model->defaults;
+    const struct {
+        const char *key;
+        int64_t *value, most;
+    } ints[] = {{"width", &d->width, 1 << 14},
+                {"height", &d->height, 1 << 14},
+                {"num_frames", &d->num_frames, 1 << 16},
+                {"num_inference_steps", &d->num_inference_steps, 1 << 14}};
+    for (size_t i = 0; !status && i < sizeof ints / sizeof ints[0]; i++)
+        if (kw__json_has(in, ints[i].key))
+            status = kw__json_int(in, ints[i].key, 1, ints[i].most, ints[i].value, err);
+    if (!status && kw__json_has(in, "guidance_scale"))
+        status = kw__json_number(in, "guidance_scale", 0, 1e3, &d->guidance_scale, err);
+    if (!status && kw__json_has(in, "fps")) status = kw__json_number(in, "fps", 1e-3, 1e4, &d->fps, err);
+    const char *hub_id = NULL;
+    if (!status && kw__json_has(in, "hub_id")) status = kw__json_string(in, "hub_id", &hub_id, err);
+    if (!status && hub_id && !(model->hub_id = kw__arena_strdup(&model->arena, hub_id)))
+        status = kw__fail_memory(err);
+    json_decref(root);
+    return status;
+}
+
+static kw_status open_folder(kw_model *model, kw_error *err)
+{
+    kw_status status = find_family(model, err);
+    if (!status) status = read_defaults(model, err);
+    if (!status) status = model->family->read(model, err);
+    return status;
+}
+
+kw_status kw_model_open(const kw_catalog *catalog, const char *name, kw_model **out, kw_error *err)
+{
+    kw__error_clear(err);
+    struct stat info;
+    char *path = NULL;
+    if (!kw__catalog_has(catalog, KW_MODELS, name) && stat(name, &info) == 0) {
+        if (!S_ISDIR(info.st_mode))
+            return kw__fail(err, KW_ERROR_USAGE,
+                            "%s is a file; a model is a folder with model_index.json in it", name);
+        path = kw__text("%s", name);
+        if (!path) return kw__fail_memory(err);
+    } else {
+        if (strchr(name, '/')) return kw__fail(err, KW_ERROR_NOT_FOUND, "there is no model folder %s", name);
+        kw_status status = kw__catalog_path(catalog, KW_MODELS, name, &path, err);
+        if (status) return status;
+    }
+    kw_model *model = calloc(1, sizeof *model);
+    kw_status status = KW_OK;
+    if (model) {
+        kw__arena_init(&model->arena);
+        model->name = kw__arena_strdup(&model->arena, name);
+        model->folder = kw__arena_strdup(&model->arena, path);
+    }
+    free(path);
+    if (!model || !model->name || !model->folder) status = kw__fail_memory(err);
+    if (!status) status = open_folder(model, err);
+    if (status) {
+        kw_model_close(model);
+        return status;
+    }
+    *out = model;
+    return KW_OK;
+}
+
+void kw_model_close(kw_model *model)
+{
+    if (!model) return;
+    kw__arena_free(&model->arena);
+    free(model);
+}
+
+/* ---- Requests -------------------------------------------------------------------------------------- */
+
+/* Upper bounds keep every count below 2^53 and say so clearly; no open model is near them. */
+static kw_status pick(const char *option, int64_t asked, int64_t standard, int64_t most, int64_t *out,
+                      kw_error *err)
+{
+    if (asked < 0 || asked > most)
+        return kw__fail(err, KW_ERROR_USAGE, "%s %" PRId64 " is out of range; give 1 to %" PRId64, option,
+                        asked, most);
+    *out = asked ? asked : standard;
+    return KW_OK;
+}
+
+static kw_status pick_tokens(const char *option, int64_t asked, int64_t standard, int64_t most, int64_t *out,
+                             kw_error *err)
+{
+    if (asked == 0 || asked > most)
+        return kw__fail(err, KW_ERROR_USAGE, "%s %" PRId64 " is out of range; give 1 to %" PRId64, option,
+                        asked, most);
+    *out = asked < 0 ? standard : asked;
+    return KW_OK;
+}
+
+static kw_status pick_number(const char *option, double asked, double standard, double most, double *out,
+                             kw_error *err)
+{
+    if (!(asked <= most)) /* NaN too */
+        return kw__fail(err, KW_ERROR_USAGE, "%s %g is out of range; give at most %g", option, asked, most);
+    *out = asked > 0 ? asked : standard;
+    return KW_OK;
+}
+
+kw_status kw_request_resolve(const kw_model *model, const kw_request *request, kw_effective *out,
+                             kw_error *err)
+{
+    kw__error_clear(err);
+    if (request->struct_size != sizeof *request)
+        return kw__fail(err, KW_ERROR_USAGE,
+                        "kw_request.struct_size is not that of this library; use KW_REQUEST_INIT");
+    const struct kw__defaults *d = &model->defaults;
+    kw_effective r = {.text_tokens = d->text_tokens};
+    kw_status status;
+    (void)((status = pick("width", request->width, d->width, 1 << 14, &r.width, err)) ||
+           (status = pick("height", request->height, d->height, 1 << 14, &r.height, err)) ||
+           (status = pick("num-frames", request->num_frames, d->num_frames, 1 << 14, &r.num_frames, err)) ||
+           (status = pick("num-inference-steps", request->num_inference_steps, d->num_inference_steps, 10000,
+                          &r.num_inference_steps, err)) ||
+           (status = pick("batch-size", request->batch_size, 1, 1024, &r.batch_size, err)) ||
+           (status = pick_tokens("prompt-tokens", request->prompt_tokens, d->prompt_tokens, d->text_tokens,
+                                 &r.prompt_tokens, err)) ||
+           (status = pick_tokens("negative-tokens", request->negative_tokens, d->negative_tokens,
+                                 d->text_tokens, &r.negative_tokens, err)) ||
+           (status = pick_number("fps", request->fps, d->fps, 1e4, &r.fps, err)) ||
+           (status = pick_number("flow-shift", request->flow_shift, 0, 1e3, &r.flow_shift, err)) ||
+           (status = pick_number("power-limit", request->power_limit_w, 0, 1e5, &r.power_limit_w, err)));
+    if (status) return status;
+    if (!(request->guidance_scale <= 1e3))
+        return kw__fail(err, KW_ERROR_USAGE, "guidance-scale %g is out of range; give 0 to 1000",
+                        request->guidance_scale);
+    r.guidance_scale = request->guidance_scale < 0 ? d->guidance_scale : request->guidance_scale;
+    r.guidance_passes = r.guidance_scale > 1 ? 2 : 1;
+    r.requested_frames = r.num_frames;
+    status = model->family->resolve(model, &r, err);
+    if (!status) *out = r;
+    return status;
+}
+
+/* ---- Lowering ---------------------------------------------------------------------------------------- */
+
+kw_status kw__lower(const kw_model *model, const kw_effective *request, const struct kw__dtypes *dtypes,
+                    struct kw__program **out, kw_error *err)
+{
+    struct kw__program *program = kw__program_new(request, dtypes);
+    if (!program) return kw__fail_memory(err);
+    model->family->lower(model, program);
+    if (program->arena.failed) {
+        kw__program_free(program);
+        return kw__fail_memory(err);
+    }
+    *out = program;
+    return KW_OK;
+}
+
+/* Parameters of what runs: the tensors that the reference program declares. */
+static void count_parameters(const struct kw__program *program, int64_t out[4])
+{
+    static const char *const components[] = {"text_encoder", "transformer", "vae"};
+    for (size_t i = 0; i < program->num_tensors; i++) {
+        const struct kw__tensor *t = &program->tensors[i];
+        int64_t n = 1;
+        for (int k = 0; k < t->ndim; k++) n *= t->dim[k];
+        for (int c = 0; c < 3; c++)
+            if (strcmp(t->component, components[c]) == 0) out[c] += n;
+        out[3] += n;
+    }
+}
+
+kw_status kw_model_info_get(const kw_model *model, kw_model_info *info, kw_error *err)
+{
+    kw__error_clear(err);
+    if (info->struct_size != sizeof *info)
+        return kw__fail(err, KW_ERROR_USAGE, "kw_model_info.struct_size is not that of this library");
+    kw_request request = KW_REQUEST_INIT;
+    kw_effective effective;
+    kw_status status = kw_request_resolve(model, &request, &effective, err);
+    struct kw__program *program;
+    const struct kw__dtypes dtypes = {KW__F32, KW__F32, KW__F32, KW__F32};
+    if (!status) status = kw__lower(model, &effective, &dtypes, &program, err);
+    if (status) return status;
+    *info = (kw_model_info){sizeof *info, model->name, model->family->pipeline, model->hub_id, {0}};
+    count_parameters(program, info->parameters);
+    kw__program_free(program);
+    return KW_OK;
+}

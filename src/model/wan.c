@@ -1,0 +1,425 @@
+/* Wan2.1 text-to-video: diffusers' WanPipeline with WanTransformer3DModel, umT5 and AutoencoderKLWan.
+ *
+ * Reads top to bottom as the model runs. L = T (H/16) (W/16) tokens of d = heads x head_dim channels.
+ * Verified parameter counts: 1.3B 1,418,996,800; 14B 14,288,491,584. */
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "engine/unipc.h"
+#include "model/family.h"
+
+struct wan {
+    int64_t heads, head_dim, layers, ffn, freq_dim, text_dim, in_channels, out_channels, patch[3];
+    int64_t d; /* heads * head_dim */
+    double eps;
+    bool cross_attn_norm;
+    double flow_shift, num_train_timesteps;
+    struct kw__t5 t5;
+    struct kw__wan_vae vae;
+};
+
+/* ---- Reading --------------------------------------------------------------------------------- */
+
+static kw_status read_transformer(kw_model *model, struct wan *wan, kw_error *err)
+{
+    json_t *root;
+    struct kw__json in;
+    kw_status status =
+        kw__component_load(model, "transformer", "config.json", "WanTransformer3DModel", &root, &in, err);
+    if (status) return status;
+    const char *qk_norm = NULL;
+    (void)((status = kw__json_int(in, "num_attention_heads", 1, 1 << 12, &wan->heads, err)) ||
+           (status = kw__json_int(in, "attention_head_dim", 2, 1 << 12, &wan->head_dim, err)) ||
+           (status = kw__json_int(in, "num_layers", 1, 1 << 10, &wan->layers, err)) ||
+           (status = kw__json_int(in, "ffn_dim", 1, 1 << 20, &wan->ffn, err)) ||
+           (status = kw__json_int(in, "freq_dim", 2, 1 << 16, &wan->freq_dim, err)) ||
+           (status = kw__json_int(in, "text_dim", 1, 1 << 16, &wan->text_dim, err)) ||
+           (status = kw__json_int(in, "in_channels", 1, KW__WAN_VAE_MAX_Z, &wan->in_channels, err)) ||
+           (status = kw__json_int(in, "out_channels", 1, KW__WAN_VAE_MAX_Z, &wan->out_channels, err)) ||
+           (status = kw__json_ints(in, "patch_size", 3, 1, 16, wan->patch, err)) ||
+           (status = kw__json_number(in, "eps", 0, 1, &wan->eps, err)) ||
+           (status = kw__json_bool(in, "cross_attn_norm", &wan->cross_attn_norm, err)) ||
+           (status = kw__json_string(in, "qk_norm", &qk_norm, err)));
+    if (!status && strcmp(qk_norm, "rms_norm_across_heads") != 0)
+        status = kw__fail(err, KW_ERROR_UNSUPPORTED,
+                          "%s: qk_norm \"%s\" is not known; rms_norm_across_heads is", in.path, qk_norm);
+    if (!status && (kw__json_has(in, "image_dim") || kw__json_has(in, "added_kv_proj_dim")))
+        status = kw__fail(
+            err, KW_ERROR_UNSUPPORTED,
+            "%s: \"image_dim\" and \"added_kv_proj_dim\" must be null: image-to-video is not supported",
+            in.path);
+    if (!status && (wan->head_dim % 2 || wan->freq_dim % 2 || wan->head_dim < 6))
+        status = kw__fail(err, KW_ERROR_FORMAT,
+                          "%s: \"attention_head_dim\" (6 or more) and \"freq_dim\" must be even", in.path);
+    if (!status && wan->patch[0] != 1)
+        status = kw__fail(err, KW_ERROR_UNSUPPORTED, "%s: the first of \"patch_size\" must be 1", in.path);
+    wan->d = wan->heads * wan->head_dim;
+    if (!status && wan->d > 1 << 16)
+        status = kw__fail(err, KW_ERROR_FORMAT,
+                          "%s: \"num_attention_heads\" x \"attention_head_dim\" is %" PRId64
+                          "; it must be at most 65536",
+                          in.path, wan->d);
+    json_decref(root);
+    return status;
+}
+
+static kw_status read_scheduler(kw_model *model, struct wan *wan, kw_error *err)
+{
+    json_t *root;
+    struct kw__json in;
+    kw_status status = kw__component_load(model, "scheduler", "scheduler_config.json",
+                                          "UniPCMultistepScheduler", &root, &in, err);
+    if (status) return status;
+    bool flow = false, predict_x0 = false;
+    int64_t order = 0;
+    const char *type = NULL;
+    (void)((status = kw__json_number(in, "flow_shift", 1e-3, 1e3, &wan->flow_shift, err)) ||
+           (status = kw__json_number(in, "num_train_timesteps", 1, 1e6, &wan->num_train_timesteps, err)) ||
+           (status = kw__json_bool(in, "use_flow_sigmas", &flow, err)) ||
+           (status = kw__json_bool(in, "predict_x0", &predict_x0, err)) ||
+           (status = kw__json_int(in, "solver_order", 1, 3, &order, err)) ||
+           (status = kw__json_string(in, "solver_type", &type, err)));
+    if (!status && (!flow || !predict_x0 || order != 2 || strcmp(type, "bh2") != 0))
+        status = kw__fail(
+            err, KW_ERROR_UNSUPPORTED,
+            "%s: only UniPC with use_flow_sigmas, predict_x0, solver_order 2 and solver_type bh2 is known",
+            in.path);
+    json_decref(root);
+    return status;
+}
+
+static kw_status read_model(kw_model *model, kw_error *err)
+{
+    struct wan *wan = kw__arena_alloc(&model->arena, 1, sizeof *wan);
+    if (!wan) return kw__fail_memory(err);
+    model->config = wan;
+    kw_status status;
+    (void)((status = read_transformer(model, wan, err)) || (status = read_scheduler(model, wan, err)) ||
+           (status = kw__t5_read(model, &wan->t5, err)) ||
+           (status = kw__wan_vae_read(model, &wan->vae, err)));
+    if (status) return status;
+    if (wan->text_dim != wan->t5.d_model)
+        return kw__fail(err, KW_ERROR_FORMAT,
+                        "%s/transformer/config.json: \"text_dim\" is %" PRId64
+                        ", but text_encoder/config.json's \"d_model\" is %" PRId64 "; they must agree",
+                        model->folder, wan->text_dim, wan->t5.d_model);
+    if (wan->in_channels != wan->vae.z_dim || wan->out_channels != wan->vae.z_dim)
+        return kw__fail(
+            err, KW_ERROR_FORMAT,
+            "%s/transformer/config.json: \"in_channels\" and \"out_channels\" must be vae/config.json's "
+            "\"z_dim\", %" PRId64,
+            model->folder, wan->vae.z_dim);
+    return KW_OK;
+}
+
+/* ---- The pipeline's rules ------------------------------------------------------------------------ */
+
+static kw_status check_side(const char *option, int64_t side, int64_t multiple, kw_error *err)
+{
+    if (side % multiple == 0) return KW_OK;
+    int64_t below = side / multiple * multiple, above = below + multiple;
+    if (below == 0)
+        return kw__fail(err, KW_ERROR_USAGE, "%s %" PRId64 " is no multiple of %" PRId64 "; try %" PRId64,
+                        option, side, multiple, above);
+    return kw__fail(err, KW_ERROR_USAGE,
+                    "%s %" PRId64 " is no multiple of %" PRId64 "; try %" PRId64 " or %" PRId64, option, side,
+                    multiple, below, above);
+}
+
+static kw_status resolve(const kw_model *model, kw_effective *r, kw_error *err)
+{
+    const struct wan *wan = model->config;
+    int64_t space = wan->vae.space_factor, time = wan->vae.time_factor;
+    kw_status status = check_side("width", r->width, space * wan->patch[2], err);
+    if (!status) status = check_side("height", r->height, space * wan->patch[1], err);
+    if (status) return status;
+    if (r->num_frames % time != 1 % time) r->num_frames = r->num_frames / time * time + 1;
+    r->latent_channels = wan->vae.z_dim;
+    r->latent_frames = (r->num_frames - 1) / time + 1;
+    r->latent_height = r->height / space;
+    r->latent_width = r->width / space;
+    r->tokens = r->latent_frames * (r->latent_height / wan->patch[1]) * (r->latent_width / wan->patch[2]);
+    if (r->flow_shift == 0) r->flow_shift = wan->flow_shift;
+    return KW_OK;
+}
+
+/* ---- Text encoder: once for each prompt ------------------------------------------------------------ */
+
+static void lower_text(const struct wan *wan, struct kw__program *program)
+{
+    const kw_effective *r = &program->request;
+    struct kw__stage *stage = kw__program_stage(program, "text_encode");
+    static const char *const names[] = {"prompt", "negative_prompt"};
+    for (int64_t p = 0; p < r->guidance_passes; p++) {
+        struct kw__graph *g = kw__stage_phase(program, stage, names[p], 1);
+        if (!g) return;
+        g->component = "text_encoder";
+        g->tensors = "text_encoder";
+        int ids = kw__input(g, "ids", KW__I32, KW__PROMPT, KW__DIMS(r->batch_size, r->text_tokens));
+        int length = kw__input(g, "length", KW__I32, KW__PROMPT, KW__DIMS(r->batch_size));
+        int hidden = kw__t5_encode(g, &wan->t5, ids, length, program->dtypes.text_encoder);
+        struct kw__attr pad = {.width = r->text_tokens}; /* cut to its length, zero-padded to 512 */
+        hidden = KW__OP(g, KW__PAD_ROWS, &pad, program->dtypes.denoiser, hidden, length);
+        const char *name = p ? "text.1" : "text.0";
+        int text = kw__state(g, name, program->dtypes.denoiser, KW__PROMPT,
+                             KW__DIMS(r->batch_size, r->text_tokens, wan->text_dim));
+        kw__state_next(g, text, hidden);
+    }
+}
+
+/* ---- Transformer: one pass -------------------------------------------------------------------------- */
+
+struct pass {
+    struct kw__graph *g;
+    const struct wan *wan;
+    enum kw__dtype dtype, residual;
+    int rope;  /* [L, head_dim] */
+    int temb;  /* [B, 1, d] */
+    int time6; /* [B, 1, 6d] */
+    int text;  /* [B, text tokens, d] */
+    int block;
+};
+
+static const char *block_name(const struct pass *p, const char *rest)
+{
+    return kw__arena_printf(&p->g->program->arena, "blocks.%d.%s", p->block, rest);
+}
+
+static int linear(const struct pass *p, int x, const char *name, int64_t n, enum kw__dtype dtype)
+{
+    return name ? kw__linear(p->g, x, name, n, true, dtype, dtype) : 0;
+}
+
+static int vector(const struct pass *p, const char *name, enum kw__dtype dtype)
+{
+    return name ? kw__weight(p->g, name, dtype, KW__DIMS(p->wan->d)) : 0;
+}
+
+static int qk_norm(const struct pass *p, int x, const char *name)
+{
+    struct kw__attr attr = {.eps = p->wan->eps};
+    return KW__OP(p->g, KW__RMSNORM, &attr, p->dtype, x, vector(p, name, p->dtype));
+}
+
+/* LayerNorm without parameters, then x (1 + scale) + shift with rows of the block's table. */
+static int norm_modulate(const struct pass *p, int x, int table, int shift)
+{
+    struct kw__attr norm = {.eps = p->wan->eps}, rows = {.row = shift, .row2 = shift + 1};
+    x = KW__OP(p->g, KW__LAYERNORM, &norm, KW__F32, x);
+    return KW__OP(p->g, KW__MODULATE, &rows, p->dtype, x, table);
+}
+
+static int time_embedding(struct pass *p, int timestep)
+{
+    struct kw__graph *g = p->g;
+    g->component = "time_embedding";
+    struct kw__attr width = {.width = p->wan->freq_dim};
+    int x = KW__OP(g, KW__SINUSOID, &width, KW__F32, timestep); /* this MLP stays in f32 */
+    x = linear(p, x, "condition_embedder.time_embedder.linear_1", p->wan->d, KW__F32);
+    x = KW__OP(g, KW__SILU, NULL, KW__F32, x);
+    x = linear(p, x, "condition_embedder.time_embedder.linear_2", p->wan->d, KW__F32);
+    p->temb = KW__OP(g, KW__CAST, NULL, p->dtype, x);
+    x = KW__OP(g, KW__SILU, NULL, p->dtype, p->temb);
+    return linear(p, x, "condition_embedder.time_proj", 6 * p->wan->d, p->dtype);
+}
+
+static int text_projection(const struct pass *p, int text)
+{
+    p->g->component = "text_projection";
+    int x = linear(p, text, "condition_embedder.text_embedder.linear_1", p->wan->d, p->dtype);
+    x = KW__OP(p->g, KW__GELU, NULL, p->dtype, x);
+    return linear(p, x, "condition_embedder.text_embedder.linear_2", p->wan->d, p->dtype);
+}
+
+static int self_attention(const struct pass *p, int x, int table)
+{
+    const struct wan *wan = p->wan;
+    struct kw__graph *g = p->g;
+    g->component = "self_attention";
+    int y = norm_modulate(p, x, table, 0);
+    int q = linear(p, y, block_name(p, "attn1.to_q"), wan->d, p->dtype);
+    int k = linear(p, y, block_name(p, "attn1.to_k"), wan->d, p->dtype);
+    int v = linear(p, y, block_name(p, "attn1.to_v"), wan->d, p->dtype);
+    q = qk_norm(p, q, block_name(p, "attn1.norm_q.weight"));
+    k = qk_norm(p, k, block_name(p, "attn1.norm_k.weight"));
+    q = KW__OP(g, KW__ROPE, NULL, p->dtype, q, p->rope);
+    k = KW__OP(g, KW__ROPE, NULL, p->dtype, k, p->rope);
+    struct kw__attr attr = {
+        .heads = wan->heads, .multiplicity = 1, .scale = 1.0 / sqrt((double)wan->head_dim)};
+    y = KW__OP(g, KW__ATTENTION, &attr, p->dtype, q, k, v);
+    y = linear(p, y, block_name(p, "attn1.to_out.0"), wan->d, p->dtype);
+    struct kw__attr gate = {.row = 2};
+    return KW__OP(g, KW__GATE_ADD, &gate, p->residual, x, y, table);
+}
+
+static int cross_attention(const struct pass *p, int x)
+{
+    const struct wan *wan = p->wan;
+    struct kw__graph *g = p->g;
+    g->component = "cross_attention";
+    int y = x;
+    if (wan->cross_attn_norm) {
+        struct kw__attr norm = {.eps = wan->eps};
+        int gamma = vector(p, block_name(p, "norm2.weight"), KW__F32);
+        int beta = vector(p, block_name(p, "norm2.bias"), KW__F32);
+        y = KW__OP(g, KW__LAYERNORM, &norm, p->dtype, x, gamma, beta);
+    }
+    int q = linear(p, y, block_name(p, "attn2.to_q"), wan->d, p->dtype);
+    int k = linear(p, p->text, block_name(p, "attn2.to_k"), wan->d, p->dtype);
+    int v = linear(p, p->text, block_name(p, "attn2.to_v"), wan->d, p->dtype);
+    q = qk_norm(p, q, block_name(p, "attn2.norm_q.weight"));
+    k = qk_norm(p, k, block_name(p, "attn2.norm_k.weight"));
+    struct kw__attr attr = {
+        .heads = wan->heads, .multiplicity = 1, .scale = 1.0 / sqrt((double)wan->head_dim)};
+    y = KW__OP(g, KW__ATTENTION, &attr, p->dtype, q, k, v);
+    y = linear(p, y, block_name(p, "attn2.to_out.0"), wan->d, p->dtype);
+    return KW__OP(g, KW__ADD, NULL, p->residual, x, y);
+}
+
+static int mlp(const struct pass *p, int x, int table)
+{
+    struct kw__graph *g = p->g;
+    g->component = "mlp";
+    int y = norm_modulate(p, x, table, 3);
+    y = linear(p, y, block_name(p, "ffn.net.0.proj"), p->wan->ffn, p->dtype);
+    y = KW__OP(g, KW__GELU, NULL, p->dtype, y);
+    y = linear(p, y, block_name(p, "ffn.net.2"), p->wan->d, p->dtype);
+    struct kw__attr gate = {.row = 5};
+    return KW__OP(g, KW__GATE_ADD, &gate, p->residual, x, y, table);
+}
+
+/* latents[B,C,T,h,w] -> model output of the same shape */
+static int transformer(struct pass *p, int latents, int timestep, int text)
+{
+    const struct wan *wan = p->wan;
+    struct kw__graph *g = p->g;
+    const kw_effective *r = &g->program->request;
+    g->tensors = "transformer";
+
+    g->component = "patch_embedding";
+    int64_t grid[3] = {r->latent_frames, r->latent_height / wan->patch[1], r->latent_width / wan->patch[2]};
+    int64_t side = 2 * (wan->head_dim / 6); /* channels of the two spatial axes, each */
+    struct kw__attr table = {
+        .grid = {grid[0], grid[1], grid[2]}, .axes = {wan->head_dim - 2 * side, side, side}, .theta = 1e4};
+    p->rope = kw__op(g, KW__ROPE_TABLE, &table, KW__F32, 0, NULL);
+    int x = KW__OP(g, KW__CAST, NULL, p->dtype, latents);
+    int w = kw__weight(g, "patch_embedding.weight", p->dtype,
+                       KW__DIMS(wan->d, wan->in_channels, wan->patch[0], wan->patch[1], wan->patch[2]));
+    int b = vector(p, "patch_embedding.bias", p->dtype);
+    struct kw__attr stride = {.stride = {(int)wan->patch[0], (int)wan->patch[1], (int)wan->patch[2]}};
+    x = KW__OP(g, KW__CONV, &stride, p->residual, x, w, b);
+    x = KW__OP(g, KW__TO_TOKENS, NULL, p->residual, x);
+
+    p->time6 = time_embedding(p, timestep);
+    p->text = text_projection(p, text);
+
+    for (p->block = 0; p->block < wan->layers; p->block++) {
+        g->component = "time_embedding";
+        const char *name = block_name(p, "scale_shift_table");
+        int rows = name ? kw__weight(g, name, KW__F32, KW__DIMS(1, 6, wan->d)) : 0;
+        int adaln = KW__OP(g, KW__ADALN_TABLE, NULL, KW__F32, rows, p->time6);
+        x = self_attention(p, x, adaln);
+        x = cross_attention(p, x);
+        x = mlp(p, x, adaln);
+    }
+
+    g->component = "head";
+    int rows = kw__weight(g, "scale_shift_table", KW__F32, KW__DIMS(1, 2, wan->d));
+    int adaln = KW__OP(g, KW__ADALN_TABLE, NULL, KW__F32, rows, p->temb);
+    x = norm_modulate(p, x, adaln, 0);
+    x = linear(p, x, "proj_out", wan->out_channels * wan->patch[0] * wan->patch[1] * wan->patch[2], p->dtype);
+    struct kw__attr unpatchify = {.grid = {grid[0], grid[1], grid[2]},
+                                  .patch = {wan->patch[0], wan->patch[1], wan->patch[2]}};
+    return KW__OP(g, KW__UNPATCHIFY, &unpatchify, p->dtype, x);
+}
+
+/* ---- Denoise: the unit is one step ------------------------------------------------------------------- */
+
+enum { COLUMN_GUIDANCE = KW__UNIPC_COLUMNS, COLUMNS = COLUMN_GUIDANCE + 2 };
+
+static struct kw__iterations step_table(const struct wan *wan, struct kw__program *program)
+{
+    static const char *const names[COLUMNS] = {
+        "timestep",   "sigma",     "convert_x", "convert_v",  "correct_last", "correct_m0", "correct_m1",
+        "correct_x0", "correct_x", "predict_x", "predict_x0", "predict_m0",   "guide_cond", "guide_uncond"};
+    const kw_effective *r = &program->request;
+    double *rows = kw__arena_alloc(&program->arena, (size_t)r->num_inference_steps * COLUMNS, sizeof *rows);
+    if (!rows) return (struct kw__iterations){0, NULL, NULL};
+    kw__unipc_table(r->num_inference_steps, r->flow_shift, wan->num_train_timesteps, COLUMNS, rows);
+    for (int64_t i = 0; i < r->num_inference_steps; i++) {
+        rows[i * COLUMNS + COLUMN_GUIDANCE] = r->guidance_scale;
+        rows[i * COLUMNS + COLUMN_GUIDANCE + 1] = 1.0 - r->guidance_scale;
+    }
+    return (struct kw__iterations){COLUMNS, names, rows};
+}
+
+static int lincomb(struct kw__graph *g, int column, enum kw__dtype dtype, int count, const int *inputs)
+{
+    struct kw__attr attr = {.column = column};
+    return kw__op(g, KW__LINCOMB, &attr, dtype, count, inputs);
+}
+
+static void lower_denoise(const struct wan *wan, struct kw__program *program)
+{
+    const kw_effective *r = &program->request;
+    struct kw__stage *stage = kw__program_stage(program, "denoise");
+    struct kw__graph *g = kw__stage_phase(program, stage, "step", r->num_inference_steps);
+    if (!g) return;
+    stage->phases[stage->num_phases - 1].table = step_table(wan, program);
+
+    const int64_t dim[] = {r->batch_size, r->latent_channels, r->latent_frames, r->latent_height,
+                           r->latent_width};
+    int x = kw__state(g, "latents", KW__F32, KW__STEP, 5, dim);
+    int last = kw__state(g, "solver.last", KW__F32, KW__STEP, 5, dim);
+    int m0 = kw__state(g, "solver.m0", KW__F32, KW__STEP, 5, dim);
+    int m1 = kw__state(g, "solver.m1", KW__F32, KW__STEP, 5, dim);
+    int timestep = kw__input(g, "timestep", KW__F32, KW__STEP, KW__DIMS(r->batch_size));
+
+    int output[2] = {0, 0};
+    for (int64_t i = 0; i < r->guidance_passes; i++) {
+        int text = kw__state(g, i ? "text.1" : "text.0", program->dtypes.denoiser, KW__PROMPT,
+                             KW__DIMS(r->batch_size, r->text_tokens, wan->text_dim));
+        struct pass pass = {
+            .g = g, .wan = wan, .dtype = program->dtypes.denoiser, .residual = program->dtypes.residual};
+        output[i] = transformer(&pass, x, timestep, text);
+    }
+    g->component = "solver";
+    int v = output[0];
+    if (r->guidance_passes == 2) v = lincomb(g, COLUMN_GUIDANCE, program->dtypes.denoiser, 2, output);
+
+    int x0 = lincomb(g, KW__UNIPC_CONVERT, KW__F32, 2, (const int[]){x, v});
+    int corrected = lincomb(g, KW__UNIPC_CORRECT, KW__F32, 5, (const int[]){last, m0, m1, x0, x});
+    int next = lincomb(g, KW__UNIPC_PREDICT, KW__F32, 3, (const int[]){corrected, x0, m0});
+    kw__state_next(g, x, next);
+    kw__state_next(g, last, corrected);
+    kw__state_next(g, m0, x0);
+    kw__state_next(g, m1, m0);
+}
+
+static void lower(const kw_model *model, struct kw__program *program)
+{
+    const struct wan *wan = model->config;
+    lower_text(wan, program);
+    lower_denoise(wan, program);
+    kw__wan_vae_lower(&wan->vae, program);
+}
+
+/* Defaults: WanPipeline.__call__ of diffusers 0.34. 16 fps: the model card. The token counts are an
+ * assumption: a prompt of about 20 words, and the empty negative prompt, which is </s> alone. */
+const struct kw__family kw__wan_family = {
+    .pipeline = "WanPipeline",
+    .defaults = {.width = 832,
+                 .height = 480,
+                 .num_frames = 81,
+                 .num_inference_steps = 50,
+                 .text_tokens = 512,
+                 .prompt_tokens = 30,
+                 .negative_tokens = 1,
+                 .guidance_scale = 5.0,
+                 .fps = 16.0},
+    .read = read_model,
+    .resolve = resolve,
+    .lower = lower,
+};

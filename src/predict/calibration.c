@@ -1,0 +1,307 @@
+#include "predict/calibration.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "model/catalog.h"
+
+/* ---- Reading -------------------------------------------------------------------------------------- */
+
+static kw_status read_parameters(struct kw__calibration *c, struct kw__json in, kw_error *err)
+{
+    const json_t *object;
+    kw_status status = kw__json_object(in, "parameters", &object, err);
+    if (status) return status;
+    if (json_object_size(object) > KW__MAX_PARAMETERS)
+        return kw__fail(err, KW_ERROR_FORMAT, "%s: more than %d parameters", in.path, KW__MAX_PARAMETERS);
+    const char *name;
+    json_t *value;
+    json_object_foreach((json_t *)object, name, value)
+    {
+        struct kw__json each = {in.path, value};
+        struct kw__parameter *p = &c->parameters[c->num_parameters];
+        const char *source = NULL;
+        (void)((status = kw__json_number(each, "prior_log_sd", 0, 10, &p->prior_log_sd, err)) ||
+               (status = kw__json_number(each, "log_value", -10, 10, &p->log_value, err)) ||
+               (status = kw__json_string(each, "source", &source, err)));
+        if (status) return status;
+        p->name = kw__arena_strdup(&c->arena, name);
+        p->source = kw__arena_strdup(&c->arena, source);
+        if (c->arena.failed) return kw__fail_memory(err);
+        c->covariance[c->num_parameters][c->num_parameters] = p->prior_log_sd * p->prior_log_sd;
+        c->num_parameters++;
+    }
+    return KW_OK;
+}
+
+static kw_status find_parameter(const struct kw__calibration *c, struct kw__json in, const char *key,
+                                int *out, kw_error *err)
+{
+    const char *name = NULL;
+    kw_status status = kw__json_string(in, key, &name, err);
+    for (int i = 0; !status && i < c->num_parameters; i++) {
+        if (strcmp(c->parameters[i].name, name) != 0) continue;
+        *out = i;
+        return KW_OK;
+    }
+    return status ? status
+                  : kw__fail(err, KW_ERROR_FORMAT, "%s: parameter \"%s\" is not declared", in.path, name);
+}
+
+/* {"order": [names], "matrix": [[...]]}, absent: the priors, independent */
+static kw_status read_covariance(struct kw__calibration *c, struct kw__json in, kw_error *err)
+{
+    if (!kw__json_has(in, "covariance")) return KW_OK;
+    const json_t *object, *order, *matrix;
+    kw_status status = kw__json_object(in, "covariance", &object, err);
+    struct kw__json each = {in.path, object};
+    if (!status) status = kw__json_array(each, "order", &order, err);
+    if (!status) status = kw__json_array(each, "matrix", &matrix, err);
+    if (status) return status;
+    size_t n = (size_t)c->num_parameters;
+    if (json_array_size(order) != n || json_array_size(matrix) != n)
+        return kw__fail(err, KW_ERROR_FORMAT, "%s: \"covariance\" must be %zu by %zu", in.path, n, n);
+    for (size_t i = 0; i < n; i++) {
+        const char *name = json_string_value(json_array_get(order, i));
+        const json_t *row = json_array_get(matrix, i);
+        if (!name || strcmp(name, c->parameters[i].name) != 0 || json_array_size(row) != n)
+            return kw__fail(err, KW_ERROR_FORMAT,
+                            "%s: \"covariance\" must follow the order of \"parameters\"", in.path);
+        for (size_t j = 0; j < n; j++) c->covariance[i][j] = json_number_value(json_array_get(row, j));
+        if (!(c->covariance[i][i] >= 0))
+            return kw__fail(err, KW_ERROR_FORMAT, "%s: \"covariance\" has a negative variance", in.path);
+    }
+    return KW_OK;
+}
+
+static kw_status read_rates(struct kw__calibration *c, struct kw__json in, kw_error *err)
+{
+    const json_t *object;
+    kw_status status = kw__json_object(in, "rates", &object, err);
+    if (status) return status;
+    if (json_object_size(object) > KW__MAX_RATES)
+        return kw__fail(err, KW_ERROR_FORMAT, "%s: more than %d rates", in.path, KW__MAX_RATES);
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)object, key, value)
+    {
+        struct kw__json each = {in.path, value};
+        struct kw__rate *r = &c->rates[c->num_rates];
+        const char *source = NULL;
+        (void)((status = kw__json_number(each, "efficiency", 1e-6, 1, &r->efficiency.base, err)) ||
+               (status = find_parameter(c, each, "parameter", &r->efficiency.parameter, err)) ||
+               (status = kw__json_string(each, "source", &source, err)));
+        if (status) return status;
+        r->key = kw__arena_strdup(&c->arena, key);
+        r->source = kw__arena_strdup(&c->arena, source);
+        if (c->arena.failed) return kw__fail_memory(err);
+        c->num_rates++;
+    }
+    return KW_OK;
+}
+
+static kw_status read_scaled(const struct kw__calibration *c, struct kw__json in, const char *section,
+                             const char *key, const char *parameter_key, struct kw__scaled *out,
+                             kw_error *err)
+{
+    const json_t *object;
+    kw_status status = kw__json_object(in, section, &object, err);
+    struct kw__json each = {in.path, object};
+    if (!status) status = kw__json_number(each, key, 1e-12, 1e15, &out->base, err);
+    if (!status) status = find_parameter(c, each, parameter_key, &out->parameter, err);
+    return status;
+}
+
+/* Optional numbers of an optional section: NaN when the section is null or absent. */
+static kw_status read_section(struct kw__json in, const char *section, const char *const *keys,
+                              double *const *values, size_t count, kw_error *err)
+{
+    for (size_t i = 0; i < count; i++) *values[i] = NAN;
+    if (!kw__json_has(in, section)) return KW_OK;
+    const json_t *object;
+    kw_status status = kw__json_object(in, section, &object, err);
+    for (size_t i = 0; !status && i < count; i++)
+        status = kw__json_number((struct kw__json){in.path, object}, keys[i], -1e15, 1e15, values[i], err);
+    return status;
+}
+
+static kw_status read_errors(struct kw__calibration *c, struct kw__json in, kw_error *err)
+{
+    const json_t *object;
+    kw_status status = kw__json_object(in, "errors", &object, err);
+    struct kw__json each = {in.path, object};
+    (void)(status ||
+           (status = kw__json_number(each, "session_log_sd_time", 0, 10, &c->session_time_sd, err)) ||
+           (status = kw__json_number(each, "session_log_sd_power", 0, 10, &c->session_power_sd, err)) ||
+           (status = kw__json_number(each, "model_log_sd_time", 0, 10, &c->model_time_sd, err)) ||
+           (status = kw__json_number(each, "model_log_sd_energy", 0, 10, &c->model_energy_sd, err)));
+    return status;
+}
+
+static kw_status read_optional(struct kw__calibration *c, struct kw__json in, kw_error *err)
+{
+    static const char *const host[] = {"cpu_w", "cpu_log_sd", "ram_w", "ram_j", "ram_log_sd"};
+    static const char *const flops[] = {"efficiency", "power_w", "log_sd_time", "log_sd_energy"};
+    static const char *const range[] = {"tokens_low", "tokens_high", "steps_low", "steps_high"};
+    kw_status status = read_section(
+        in, "host_energy", host,
+        (double *const[]){&c->cpu_w, &c->cpu_log_sd, &c->ram_w, &c->ram_j, &c->ram_log_sd}, 5, err);
+    if (!status)
+        status = read_section(in, "flops", flops,
+                              (double *const[]){&c->flops_efficiency, &c->flops_power_w, &c->flops_time_sd,
+                                                &c->flops_energy_sd},
+                              4, err);
+    if (!status)
+        status = read_section(
+            in, "range", range,
+            (double *const[]){&c->tokens_low, &c->tokens_high, &c->steps_low, &c->steps_high}, 4, err);
+    return status;
+}
+
+static kw_status read_sessions(struct kw__calibration *c, struct kw__json in, kw_error *err)
+{
+    if (!kw__json_has(in, "sessions")) return KW_OK;
+    const json_t *object;
+    kw_status status = kw__json_object(in, "sessions", &object, err);
+    if (status) return status;
+    const char *name;
+    json_t *value;
+    json_object_foreach((json_t *)object, name, value)
+    {
+        if (c->num_sessions == KW__MAX_SESSIONS)
+            return kw__fail(err, KW_ERROR_FORMAT, "%s: more than %d sessions", in.path, KW__MAX_SESSIONS);
+        struct kw__session *s = &c->sessions[c->num_sessions];
+        struct kw__json each = {in.path, value};
+        status = kw__json_number(each, "log_time", -1, 1, &s->log_time, err);
+        if (!status) status = kw__json_number(each, "log_power", -1, 1, &s->log_power, err);
+        if (status) return status;
+        if (!(s->name = kw__arena_strdup(&c->arena, name))) return kw__fail_memory(err);
+        c->num_sessions++;
+    }
+    return KW_OK;
+}
+
+static kw_status read_calibration(struct kw__calibration *c, const char *path, kw_error *err)
+{
+    json_t *root;
+    kw_status status = kw__json_load(path, &root, err);
+    if (status) return status;
+    struct kw__json in = {path, root}, launch = {path, json_object_get(root, "launch")};
+    const char *schema = NULL, *stack = NULL, *hardware = NULL, *date = NULL, *basis = NULL;
+    c->dispatch_s = 0;
+    (void)((status = kw__json_string(in, "schema", &schema, err)) ||
+           (status = kw__json_string(in, "stack", &stack, err)) ||
+           (status = kw__json_string(in, "hardware", &hardware, err)) ||
+           (status = kw__json_string(in, "date", &date, err)) ||
+           (status = kw__json_string(in, "basis", &basis, err)) || (status = read_parameters(c, in, err)) ||
+           (status = read_covariance(c, in, err)) || (status = read_rates(c, in, err)) ||
+           (status = read_scaled(c, in, "memory", "efficiency", "parameter", &c->memory, err)) ||
+           (status = read_scaled(c, in, "launch", "seconds", "parameter", &c->launch_s, err)) ||
+           (status = kw__json_number(launch, "dispatch_seconds", 0, 1, &c->dispatch_s, err)) ||
+           (status = read_scaled(c, in, "host", "bytes_per_s", "parameter", &c->host_bytes_per_s, err)) ||
+           (status = read_errors(c, in, err)) || (status = read_optional(c, in, err)) ||
+           (status = read_sessions(c, in, err)));
+    c->busy_share.base = c->gap_share.base = NAN;
+    if (!status && kw__json_has(in, "power"))
+        (void)((status = read_scaled(c, in, "power", "busy_share", "busy_parameter", &c->busy_share, err)) ||
+               (status = read_scaled(c, in, "power", "gap_share", "gap_parameter", &c->gap_share, err)));
+    if (!status && strcmp(schema, "kinowatt.calibration/1") != 0)
+        status =
+            kw__fail(err, KW_ERROR_FORMAT, "%s: schema \"%s\" is not kinowatt.calibration/1", path, schema);
+    if (!status) {
+        c->stack = kw__arena_strdup(&c->arena, stack);
+        c->hardware = kw__arena_strdup(&c->arena, hardware);
+        c->date = kw__arena_strdup(&c->arena, date);
+        c->basis = kw__arena_strdup(&c->arena, basis);
+        c->name = kw__arena_printf(&c->arena, "%s@%s", stack, hardware);
+        if (c->arena.failed) status = kw__fail_memory(err);
+    }
+    json_decref(root);
+    return status;
+}
+
+kw_status kw__calibration_open(const kw_catalog *catalog, const char *name, struct kw__calibration **out,
+                               kw_error *err)
+{
+    char *path = NULL;
+    kw_status status = KW_OK;
+    if (!kw__catalog_has(catalog, KW_CALIBRATIONS, name) && strchr(name, '/'))
+        path = kw__text("%s", name);
+    else
+        status = kw__catalog_path(catalog, KW_CALIBRATIONS, name, &path, err);
+    if (status) return status;
+    struct kw__calibration *c = path ? calloc(1, sizeof *c) : NULL;
+    if (c) {
+        kw__arena_init(&c->arena);
+        status = read_calibration(c, path, err);
+    } else {
+        status = kw__fail_memory(err);
+    }
+    free(path);
+    if (status)
+        kw__calibration_close(c);
+    else
+        *out = c;
+    return status;
+}
+
+void kw__calibration_close(struct kw__calibration *calibration)
+{
+    if (!calibration) return;
+    kw__arena_free(&calibration->arena);
+    free(calibration);
+}
+
+/* ---- Finding ---------------------------------------------------------------------------------------- */
+
+enum kw__distance kw__calibration_distance(const struct kw__calibration *calibration, const char *stack,
+                                           const kw_hardware *hardware)
+{
+    bool same_hardware = kw__hardware_is(hardware, calibration->hardware);
+    bool same_stack = strcmp(calibration->stack, stack) == 0;
+    if (same_hardware) return same_stack ? KW__SAME : KW__OTHER_STACK;
+    return same_stack ? KW__OTHER_HARDWARE : KW__OTHER_BOTH;
+}
+
+/* Smaller is better. A stack of the same family ("diffusers-...") is nearer than another, and a
+ * calibration that rests on rows is nearer than one that does not. */
+static int remoteness(const struct kw__calibration *c, const char *stack, const kw_hardware *hardware)
+{
+    bool same_stack = strcmp(c->stack, stack) == 0;
+    size_t family = strcspn(stack, "-");
+    bool same_family = strncmp(c->stack, stack, family) == 0 && strcspn(c->stack, "-") == family;
+    int stack_term = same_stack ? 0 : same_family ? 2 : 8;
+    return stack_term + (kw__hardware_is(hardware, c->hardware) ? 0 : 4) + (isnan(c->tokens_high) ? 1 : 0);
+}
+
+kw_status kw__calibration_find(const kw_catalog *catalog, const char *stack, const kw_hardware *hardware,
+                               struct kw__calibration **out, enum kw__distance *distance, kw_error *err)
+{
+    struct kw__calibration *best = NULL;
+    int least = 0;
+    for (size_t i = 0; i < kw_catalog_count(catalog, KW_CALIBRATIONS); i++) {
+        struct kw__calibration *c;
+        kw_status status =
+            kw__calibration_open(catalog, kw_catalog_name(catalog, KW_CALIBRATIONS, i), &c, err);
+        if (status) {
+            kw__calibration_close(best);
+            return status;
+        }
+        int r = remoteness(c, stack, hardware);
+        struct kw__calibration *worse = best && r >= least ? c : best;
+        if (worse == best) {
+            best = c;
+            least = r;
+        }
+        kw__calibration_close(worse);
+    }
+    if (!best)
+        return kw__fail(err, KW_ERROR_NOT_FOUND, "there is no calibration in %s/calibrations",
+                        catalog->folder);
+    *distance = kw__calibration_distance(best, stack, hardware);
+    *out = best;
+    return KW_OK;
+}

@@ -1,0 +1,75 @@
+/* A calibration: what one stack reaches on one hardware. A file of base rates, each scaled by a
+ * parameter exp(log_value) that a fit moves, with the parameters' priors, covariance and errors.
+ *
+ * A file whose log_values are all 0 is a set of priors: micro-benchmarks and data sheets alone. */
+#ifndef KW_PREDICT_CALIBRATION_H
+#define KW_PREDICT_CALIBRATION_H
+
+#include "base/arena.h"
+#include "hardware/hardware.h"
+#include "kinowatt.h"
+
+enum { KW__MAX_PARAMETERS = 16, KW__MAX_RATES = 40, KW__MAX_SESSIONS = 8 };
+
+struct kw__parameter {
+    const char *name, *source;
+    double prior_log_sd; /* of the prior, whose log mean is 0 */
+    double log_value;
+};
+
+/* A base figure and the parameter that scales it. */
+struct kw__scaled {
+    double base;
+    int parameter;
+};
+
+struct kw__rate {
+    const char *key;              /* as struct kw__work names it */
+    struct kw__scaled efficiency; /* of the hardware's peak for the key's dtype */
+    const char *source;
+};
+
+struct kw__session {
+    const char *name;
+    double log_time, log_power;
+};
+
+struct kw__calibration {
+    struct kw__arena arena;
+    const char *name, *stack, *hardware, *date, *basis; /* basis: one line on what it rests on */
+    int num_parameters, num_rates, num_sessions;
+    struct kw__parameter parameters[KW__MAX_PARAMETERS];
+    double covariance[KW__MAX_PARAMETERS][KW__MAX_PARAMETERS]; /* of the log values */
+    struct kw__rate rates[KW__MAX_RATES];
+    struct kw__session sessions[KW__MAX_SESSIONS];
+    struct kw__scaled memory; /* fraction of the hardware's bandwidth */
+    struct kw__scaled launch_s, host_bytes_per_s;
+    struct kw__scaled busy_share, gap_share; /* of the hardware's power limit; base NaN: unknown */
+    double dispatch_s; /* host time to issue one kernel: a phase takes at least launches x this */
+    /* errors in log: of a session's level, and of the model row by row */
+    double session_time_sd, session_power_sd, model_time_sd, model_energy_sd;
+    /* host energy, NaN when unknown: CPU W and log sd; RAM W and joules a run */
+    double cpu_w, cpu_log_sd, ram_w, ram_j, ram_log_sd;
+    /* the flops predictor: one efficiency of the bf16 peak, one power; NaN when there is none */
+    double flops_efficiency, flops_power_w, flops_time_sd, flops_energy_sd;
+    /* the calibrated range; 0 to 0 when no rows were fitted */
+    double tokens_low, tokens_high, steps_low, steps_high;
+};
+
+/* Opens a calibration of the catalog, or a path. */
+kw_status kw__calibration_open(const kw_catalog *catalog, const char *name, struct kw__calibration **out,
+                               kw_error *err);
+void kw__calibration_close(struct kw__calibration *calibration);
+
+/* Where a calibration is carried to: each step of distance adds to the log error. */
+enum kw__distance { KW__SAME, KW__OTHER_STACK, KW__OTHER_HARDWARE, KW__OTHER_BOTH };
+
+/* The calibration for a stack on a hardware, or the nearest: the same stack on another hardware of the
+ * same kind, then any stack of the same hardware, then any. */
+kw_status kw__calibration_find(const kw_catalog *catalog, const char *stack, const kw_hardware *hardware,
+                               struct kw__calibration **out, enum kw__distance *distance, kw_error *err);
+
+enum kw__distance kw__calibration_distance(const struct kw__calibration *calibration, const char *stack,
+                                           const kw_hardware *hardware);
+
+#endif

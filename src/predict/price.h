@@ -1,0 +1,55 @@
+/* The kernel predictor's arithmetic. One operator takes
+ *
+ *     t = max(F / (mu P), B / (beta BW)) + M / (beta BW) + n tau + H / host
+ *
+ * F FLOPs and B operand bytes of its main kernel, M bytes of kernels bound by memory, n launches, H
+ * bytes moved to or written on the host. Kernels draw the busy power, gaps the gap power. A phase
+ * takes at least what the host needs to issue its kernels. Under a power limit below the one that the
+ * calibration saw, an operator cannot finish sooner than its energy above the gap power over
+ * (limit - gap power), so its busy time stretches. */
+#ifndef KW_PREDICT_PRICE_H
+#define KW_PREDICT_PRICE_H
+
+#include "predict/calibration.h"
+#include "predict/workload.h"
+
+/* A calibration made concrete on a hardware, a limit and a vector of log parameters. */
+struct kw__prices {
+    double flop_per_s[KW__MAX_RATES];
+    double bytes_per_s, launch_s, dispatch_s, host_bytes_per_s;
+    double busy_w, gap_w;
+    double stretch; /* of busy time by a lower limit; 1 without */
+    double limit_w;
+};
+
+/* Which rate prices each item, found once: items[i] uses rates[rate_of[i]]; -1 without arithmetic. */
+struct kw__binding {
+    int *rate_of;
+    const char *missing; /* a key that no rate has, so that another stands in; NULL when none */
+    const char *stand_in;
+};
+/* KW_ERROR_UNSUPPORTED when the calibration has no rate of an item's class. */
+kw_status kw__bind_rates(const struct kw__workload *workload, const struct kw__calibration *calibration,
+                         struct kw__arena *arena, struct kw__binding *out, kw_error *err);
+
+/* `log_values` has the calibration's parameters; limit_w 0: the hardware's. KW_ERROR_UNSUPPORTED when the
+ * hardware lacks a rate that a bound item needs, KW_ERROR_USAGE when the limit is below the gap power. */
+kw_status kw__prices_of(const struct kw__calibration *calibration, const kw_hardware *hardware,
+                        const struct kw__workload *workload, const struct kw__binding *binding,
+                        double limit_w, const double *log_values, struct kw__prices *out, kw_error *err);
+
+struct kw__cost_of_item {
+    double busy_s, gap_s; /* of all `count` operators; gap: launches, dispatch, host */
+    double compute_s, memory_s, host_s;
+    double energy_j; /* of the GPU; NaN when the power is not known */
+};
+/* Prices every item; `out` has workload->num_items. */
+void kw__price_items(const struct kw__workload *workload, const struct kw__binding *binding,
+                     const struct kw__prices *prices, struct kw__cost_of_item *out);
+
+/* Seconds and joules of the whole. */
+void kw__price_total(const struct kw__workload *workload, const struct kw__binding *binding,
+                     const struct kw__prices *prices, struct kw__cost_of_item *scratch, double *latency_s,
+                     double *energy_j);
+
+#endif

@@ -1,0 +1,165 @@
+#include "predict/workload.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "graph/rewrite.h"
+
+/* ---- The reference: FLOPs by stage, phase and component ------------------------------------------ */
+
+static int component_index(struct kw__workload *w, const char *name)
+{
+    for (int i = 0; i < w->num_components; i++)
+        if (strcmp(w->components[i], name) == 0) return i;
+    if (w->num_components == KW__MAX_COMPONENTS) return KW__MAX_COMPONENTS - 1;
+    w->components[w->num_components] = name; /* string constants of the families */
+    return w->num_components++;
+}
+
+static void add_reference(struct kw__workload *w, const struct kw__program *program)
+{
+    w->num_stages = program->num_stages;
+    for (int s = 0; s < program->num_stages; s++) {
+        const struct kw__stage *stage = &program->stages[s];
+        w->stages[s] = stage->name;
+        w->phases[s] = kw__arena_alloc(&w->arena, (size_t)stage->num_phases, sizeof *w->phases[s]);
+        if (!w->phases[s]) return;
+        w->phases_of[s] = (size_t)stage->num_phases;
+        for (int p = 0; p < stage->num_phases; p++) {
+            const struct kw__phase *phase = &stage->phases[p];
+            struct kw__sums once = {0, 0, 0, 0};
+            kw__graph_flop(phase->graph, NULL, 1.0, &once);
+            w->phases[s][p] = (kw_phase){phase->name, phase->calls, once.flop};
+            kw__graph_flop(phase->graph, NULL, (double)phase->calls, &w->stage_flop[s]);
+            for (size_t i = 0; i < phase->graph->num_ops; i++)
+                component_index(w, phase->graph->ops[i].component);
+        }
+        for (int c = 0; c < w->num_components; c++)
+            for (int p = 0; p < stage->num_phases; p++)
+                kw__graph_flop(stage->phases[p].graph, w->components[c], (double)stage->phases[p].calls,
+                               &w->component_flop[c]);
+    }
+}
+
+/* ---- Items ------------------------------------------------------------------------------------------ */
+
+static const char *label(struct kw__workload *w, const struct kw__graph *g, const struct kw__op *op)
+{
+    const char *name = kw__op_info(op->code)->name;
+    const struct kw__value *y = &g->values[op->output[0]];
+    char shape[96];
+    size_t used = 0;
+    if (op->code == KW__LINEAR) {
+        const struct kw__value *weight = &g->values[op->input[1]];
+        snprintf(shape, sizeof shape, "%" PRId64 "x%" PRId64, kw__elements(weight) / weight->dim[0],
+                 weight->dim[0]);
+    } else if (op->code == KW__ATTENTION) {
+        const struct kw__value *k = &g->values[op->input[1]];
+        snprintf(shape, sizeof shape, "%" PRId64 "x%" PRId64 " h%" PRId64, y->dim[1], k->dim[1],
+                 op->attr.heads);
+    } else if (op->code == KW__CONV) {
+        const struct kw__value *weight = &g->values[op->input[1]];
+        int64_t kernel = kw__elements(weight) / (weight->dim[0] * weight->dim[1]);
+        snprintf(shape, sizeof shape,
+                 "%" PRId64 "->%" PRId64 " k%" PRId64 " %" PRId64 "x%" PRId64 "x%" PRId64, weight->dim[1],
+                 weight->dim[0], kernel, y->dim[2], y->dim[3], y->dim[4]);
+    } else {
+        shape[0] = '\0';
+        for (int i = 1; i < y->ndim && used < sizeof shape; i++)
+            used += (size_t)snprintf(shape + used, sizeof shape - used, i > 1 ? "x%" PRId64 : "%" PRId64,
+                                     y->dim[i]);
+    }
+    return kw__arena_printf(&w->arena, "%s %s", name, shape);
+}
+
+static bool same_work(const struct kw__work *a, const struct kw__work *b)
+{
+    return a->flop == b->flop && a->main_bytes == b->main_bytes && a->memory_bytes == b->memory_bytes &&
+           a->host_bytes == b->host_bytes && a->launches == b->launches && strcmp(a->key, b->key) == 0;
+}
+
+/* Adds an operator to the phase's items, which begin at `first`. */
+static void add_item(struct kw__workload *w, size_t first, struct kw__item item, const struct kw__graph *g,
+                     const struct kw__op *op)
+{
+    for (size_t i = first; i < w->num_items; i++) {
+        struct kw__item *known = &w->items[i];
+        if (known->component != item.component || known->class != item.class) continue;
+        if (!same_work(&known->work, &item.work)) continue;
+        known->count += item.count;
+        return;
+    }
+    struct kw__item *items =
+        kw__arena_grow(&w->arena, w->items, w->num_items, &w->item_capacity, sizeof *items);
+    item.op = label(w, g, op);
+    if (!items || !item.op) return;
+    w->items = items;
+    items[w->num_items++] = item;
+}
+
+static void add_executed(struct kw__workload *w, const struct kw__program *program,
+                         const struct kw__stack *stack)
+{
+    for (int s = 0; s < program->num_stages; s++)
+        for (int p = 0; p < program->stages[s].num_phases; p++, w->num_phases++) {
+            const struct kw__phase *phase = &program->stages[s].phases[p];
+            size_t first = w->num_items;
+            for (size_t i = 0; i < phase->graph->num_ops; i++) {
+                const struct kw__op *op = &phase->graph->ops[i];
+                struct kw__item item = {.stage = s,
+                                        .phase = w->num_phases,
+                                        .component = component_index(w, op->component),
+                                        .class = kw__op_info(op->code)->class,
+                                        .count = (double)phase->calls};
+                kw__op_work(phase->graph, op, stack, &item.work);
+                add_item(w, first, item, phase->graph, op);
+            }
+        }
+}
+
+static kw_status rewrite(struct kw__program *program, const struct kw__stack *stack, kw_error *err)
+{
+    for (size_t i = 0; i < stack->num_rewrites; i++) {
+        kw_status status = kw__rewrite_apply(program, stack->rewrites[i], err);
+        if (status) return status;
+    }
+    return program->arena.failed ? kw__fail_memory(err) : KW_OK;
+}
+
+kw_status kw__workload_new(const kw_model *model, const kw_effective *request, const struct kw__stack *stack,
+                           struct kw__workload **out, kw_error *err)
+{
+    struct kw__program *program;
+    kw_status status = kw__lower(model, request, &stack->dtypes, &program, err);
+    if (status) return status;
+    struct kw__workload *w = calloc(1, sizeof *w);
+    if (!w) {
+        kw__program_free(program);
+        return kw__fail_memory(err);
+    }
+    kw__arena_init(&w->arena);
+    w->request = *request;
+    add_reference(w, program);
+    status = rewrite(program, stack, err);
+    if (!status) {
+        add_executed(w, program, stack);
+        w->peak_bytes = kw__peak_bytes(program, stack);
+        if (w->arena.failed || program->arena.failed) status = kw__fail_memory(err);
+    }
+    kw__program_free(program);
+    if (status)
+        kw__workload_free(w);
+    else
+        *out = w;
+    return status;
+}
+
+void kw__workload_free(struct kw__workload *workload)
+{
+    if (!workload) return;
+    kw__arena_free(&workload->arena);
+    free(workload);
+}

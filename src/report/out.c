@@ -1,0 +1,473 @@
+/*
+ * The output buffer, writing it out, and numbers for people; out.h is the manual.
+ *
+ * Invariant of the file writer: at every moment `path` is either what it was or the complete new
+ * text, and no temporary file outlives a call that returns.
+ */
+#define _XOPEN_SOURCE 700 /* realpath */
+#include "report/out.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define EN_DASH "\xE2\x80\x93"
+#define REPLACEMENT 0xFFFDu
+/* Names tried for the temporary file: another process or thread may hold the first ones. */
+#define TEMP_TRIES 100
+
+void kw__out_init(struct kw__out *out)
+{
+    *out = (struct kw__out){0};
+}
+
+void kw__out_free(struct kw__out *out)
+{
+    free(out->data);
+    kw__out_init(out);
+}
+
+/* Room for `extra` bytes and the NUL. On failure the text is kept for kw__out_free only. */
+static bool reserve(struct kw__out *out, size_t extra)
+{
+    if (out->failed) {
+        return false;
+    }
+    if (extra < out->cap - out->len) {
+        return true;
+    }
+    if (extra > SIZE_MAX / 2 - out->len - 1) {
+        out->failed = true;
+        return false;
+    }
+    size_t cap = out->cap < 128 ? 256 : out->cap * 2;
+    while (cap < out->len + extra + 1) {
+        cap *= 2;
+    }
+    char *data = realloc(out->data, cap);
+    if (data == NULL) {
+        out->failed = true;
+        return false;
+    }
+    out->data = data;
+    out->cap = cap;
+    return true;
+}
+
+void kw__out_write(struct kw__out *out, const char *bytes, size_t n)
+{
+    if (!reserve(out, n)) {
+        return;
+    }
+    if (n > 0) {
+        memcpy(out->data + out->len, bytes, n);
+    }
+    out->len += n;
+    out->data[out->len] = '\0';
+}
+
+void kw__out_puts(struct kw__out *out, const char *text)
+{
+    kw__out_write(out, text, strlen(text));
+}
+
+void kw__out_printf(struct kw__out *out, const char *format, ...)
+{
+    va_list args;
+    if (!reserve(out, 128)) {
+        return;
+    }
+    va_start(args, format);
+    int need = vsnprintf(out->data + out->len, out->cap - out->len, format, args);
+    va_end(args);
+    if (need < 0) {
+        out->data[out->len] = '\0';
+        out->failed = true;
+        return;
+    }
+    if ((size_t)need >= out->cap - out->len) {
+        out->data[out->len] = '\0';
+        if (!reserve(out, (size_t)need)) {
+            return;
+        }
+        va_start(args, format);
+        (void)vsnprintf(out->data + out->len, out->cap - out->len, format, args);
+        va_end(args);
+    }
+    out->len += (size_t)need;
+}
+
+void kw__out_csv(struct kw__out *out, const char *field)
+{
+    if (field == NULL) {
+        return;
+    }
+    size_t n = strlen(field);
+    bool quote = strpbrk(field, ",\"\r\n") != NULL;
+    if (n > 0 && (field[0] == ' ' || field[n - 1] == ' ')) {
+        quote = true;
+    }
+    if (!quote) {
+        kw__out_write(out, field, n);
+        return;
+    }
+    kw__out_puts(out, "\"");
+    for (const char *at = field; *at != '\0';) {
+        size_t run = strcspn(at, "\"");
+        kw__out_write(out, at, run);
+        at += run;
+        if (*at == '"') {
+            kw__out_puts(out, "\"\"");
+            at++;
+        }
+    }
+    kw__out_puts(out, "\"");
+}
+
+void kw__out_xml(struct kw__out *out, const char *text, size_t n)
+{
+    for (size_t i = 0; i < n;) {
+        uint32_t code;
+        size_t used = kw__utf8_decode(text + i, n - i, &code);
+        bool forbidden = (code < 0x20 && code != '\t' && code != '\n' && code != '\r') ||
+                         code == REPLACEMENT || code == 0xFFFE || code == 0xFFFF;
+        if (forbidden) {
+            kw__out_puts(out, "\xEF\xBF\xBD");
+        } else if (code == '&') {
+            kw__out_puts(out, "&amp;");
+        } else if (code == '<') {
+            kw__out_puts(out, "&lt;");
+        } else if (code == '>') {
+            kw__out_puts(out, "&gt;");
+        } else if (code == '"') {
+            kw__out_puts(out, "&quot;");
+        } else if (code == '\'') {
+            kw__out_puts(out, "&#39;");
+        } else {
+            kw__out_write(out, text + i, used);
+        }
+        i += used;
+    }
+}
+
+char *kw__out_steal(struct kw__out *out)
+{
+    if (!out->failed && out->data == NULL) {
+        kw__out_puts(out, "");
+    }
+    if (out->failed) {
+        return NULL;
+    }
+    char *data = out->data;
+    kw__out_init(out);
+    return data;
+}
+
+size_t kw__utf8_decode(const char *text, size_t n, uint32_t *code)
+{
+    const unsigned char *s = (const unsigned char *)text;
+    size_t need = s[0] < 0x80 ? 1 : s[0] < 0xC2 ? 0 : s[0] < 0xE0 ? 2 : s[0] < 0xF0 ? 3 : s[0] < 0xF5 ? 4 : 0;
+    *code = REPLACEMENT;
+    if (need == 0 || need > n) {
+        return 1;
+    }
+    if (need == 1) {
+        *code = s[0];
+        return 1;
+    }
+    uint32_t value = s[0] & (0xFFu >> (need + 1));
+    for (size_t i = 1; i < need; i++) {
+        if ((s[i] & 0xC0) != 0x80) {
+            return 1;
+        }
+        value = value << 6 | (s[i] & 0x3Fu);
+    }
+    bool overlong = (need == 3 && value < 0x800) || (need == 4 && value < 0x10000);
+    if (overlong || (value >= 0xD800 && value <= 0xDFFF) || value > 0x10FFFF) {
+        return 1;
+    }
+    *code = value;
+    return need;
+}
+
+/* ---- writing out ---- */
+
+static const char *advice(int error)
+{
+    switch (error) {
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG: return "free some space or write to another disk";
+    case EACCES:
+    case EPERM:
+    case EROFS: return "choose a folder you may write to";
+    case ENOENT: return "create the folder first";
+    case ENOTDIR: return "a part of the path is a file; choose another folder";
+    case EISDIR: return "name a file in that folder";
+    case EPIPE: return "the reader closed the pipe; the output is incomplete";
+    case ENAMETOOLONG: return "choose a shorter name";
+    case ENOMEM: return "free some memory and try again";
+    default: return "check the disk and try again";
+    }
+}
+
+/* "cannot write PATH: why; what to do". A path may hold line breaks or escape codes, and the
+ * message is one line on a terminal, so control characters become '?'. */
+static int fail(char *message, size_t n, const char *path, int error)
+{
+    (void)snprintf(message, n, "cannot write %s: %s; %s", path, strerror(error), advice(error));
+    for (char *at = message; n > 0 && *at != '\0'; at++) {
+        if ((unsigned char)*at < 0x20 || *at == 0x7F) {
+            *at = '?';
+        }
+    }
+    return -1;
+}
+
+/* Returns 0 or the errno. */
+static int write_all(int fd, const char *data, size_t n)
+{
+    while (n > 0) {
+        ssize_t done = write(fd, data, n);
+        if (done < 0 && errno == EINTR) {
+            continue;
+        }
+        if (done < 0) {
+            return errno;
+        }
+        if (done == 0) { /* not an error to POSIX, but it would loop for ever here */
+            return ENOSPC;
+        }
+        data += done;
+        n -= (size_t)done;
+    }
+    return 0;
+}
+
+int kw__out_write_fd(const struct kw__out *out, int fd, char *message, size_t n)
+{
+    int error = out->failed ? ENOMEM : write_all(fd, out->data, out->len);
+    return error == 0 ? 0 : fail(message, n, "the output", error);
+}
+
+static int write_direct(const struct kw__out *out, const char *path)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+    if (fd < 0) {
+        return errno;
+    }
+    int error = write_all(fd, out->data, out->len);
+    if (close(fd) != 0 && error == 0) {
+        error = errno;
+    }
+    return error;
+}
+
+/* Opens a new file beside `path`, its name in `temp` (of strlen(path) + 40 bytes). By O_EXCL and
+ * not mkstemp: the result has the permissions the umask gives any new file. -1 with errno. */
+static int open_temp(const char *path, char *temp, size_t size)
+{
+    const char *slash = strrchr(path, '/');
+    int folder = slash == NULL ? 0 : (int)(slash - path) + 1;
+    for (int i = 0; i < TEMP_TRIES; i++) {
+        (void)snprintf(temp, size, "%.*s.kinowatt-%ld-%d.tmp", folder, path, (long)getpid(), i);
+        int fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (fd >= 0 || errno != EEXIST) {
+            return fd;
+        }
+    }
+    return -1;
+}
+
+/* `old` is the file to be replaced, NULL if none. Returns 0 or the errno. */
+static int write_renamed(const struct kw__out *out, const char *path, const struct stat *old)
+{
+    size_t size = strlen(path) + 40;
+    char *temp = malloc(size);
+    if (temp == NULL) {
+        return ENOMEM;
+    }
+    int fd = open_temp(path, temp, size);
+    if (fd < 0) {
+        int error = errno;
+        free(temp);
+        return error;
+    }
+    int error = write_all(fd, out->data, out->len);
+    if (error == 0 && old != NULL && fchmod(fd, old->st_mode & 0777) != 0) {
+        error = errno;
+    }
+    if (error == 0 && fsync(fd) != 0) {
+        error = errno;
+    }
+    /* Closing reports the last failures of network file systems. */
+    if (close(fd) != 0 && error == 0) {
+        error = errno;
+    }
+    if (error == 0 && rename(temp, path) != 0) {
+        error = errno;
+    }
+    if (error != 0) {
+        (void)unlink(temp);
+    }
+    free(temp);
+    return error;
+}
+
+int kw__out_write_file(const struct kw__out *out, const char *path, char *message, size_t n)
+{
+    struct stat old;
+    int error;
+    if (out->failed) {
+        return fail(message, n, path, ENOMEM);
+    }
+    if (stat(path, &old) != 0) {
+        error = errno == ENOENT ? write_renamed(out, path, NULL) : errno;
+    } else if (S_ISDIR(old.st_mode)) {
+        error = EISDIR;
+    } else if (!S_ISREG(old.st_mode)) {
+        error = write_direct(out, path);
+    } else {
+        /* Through a symbolic link the file is replaced, not the link. */
+        char *target = realpath(path, NULL);
+        error = target == NULL ? errno : write_renamed(out, target, &old);
+        free(target);
+    }
+    return error == 0 ? 0 : fail(message, n, path, error);
+}
+
+/* ---- numbers for people ---- */
+
+/* Decimals that give three digits, or `hundreds` of them from 100 up. The bounds are where
+ * rounding would carry into another digit: 9.996 is "10.0", not "10.00". */
+static int decimals(double magnitude, int hundreds)
+{
+    return magnitude < 9.995 ? 2 : magnitude < 99.95 ? 1 : hundreds;
+}
+
+/* False when `value` was no number and the buffer already holds its text. */
+static bool is_number(char *buffer, double value, const char *unit)
+{
+    if (isnan(value)) {
+        (void)snprintf(buffer, KW__FORMAT_SIZE, "%s", EN_DASH);
+    } else if (isinf(value)) {
+        (void)snprintf(buffer, KW__FORMAT_SIZE, "%sinf %s", value < 0 ? "-" : "", unit);
+    } else if (value == 0) {
+        (void)snprintf(buffer, KW__FORMAT_SIZE, "0 %s", unit);
+    } else {
+        return true;
+    }
+    return false;
+}
+
+/* `smallest` and `largest` are the decimal prefixes allowed, as powers of 1000. */
+static const char *format_si(char *buffer, double value, const char *unit, int hundreds, int smallest,
+                             int largest)
+{
+    static const char *const prefix[] = {"n", "\xC2\xB5", "m", "", "k", "M", "G", "T", "P", "E", "Z", "Y"};
+    double carry = hundreds > 0 ? 999.95 : 999.5;
+    double magnitude = fabs(value);
+    int power = 0;
+    if (!is_number(buffer, value, unit)) {
+        return buffer;
+    }
+    while (magnitude >= carry && power < largest) {
+        magnitude /= 1000;
+        power++;
+    }
+    /* Down to 0.1 a value keeps its unit: "0.85 s" and "0.11 Wh" are easier than 850 ms. */
+    while (magnitude < 0.0995 && power > smallest) {
+        magnitude *= 1000;
+        power--;
+    }
+    int digits = decimals(magnitude, hundreds);
+    if (magnitude >= 1e6 || magnitude < 0.005) {
+        (void)snprintf(buffer, KW__FORMAT_SIZE, "%.2e %s%s", copysign(magnitude, value), prefix[power + 3],
+                       unit);
+    } else {
+        (void)snprintf(buffer, KW__FORMAT_SIZE, "%.*f %s%s", digits, copysign(magnitude, value),
+                       prefix[power + 3], unit);
+    }
+    return buffer;
+}
+
+const char *kw__format_seconds(char *buffer, double seconds_s)
+{
+    double magnitude = fabs(seconds_s);
+    const char *sign = seconds_s < 0 ? "-" : "";
+    /* Past three years nobody reads days and hours; infinities and NaN end here too. */
+    if (!(magnitude >= 59.95 && magnitude < 1e8)) {
+        return format_si(buffer, seconds_s, "s", 0, -3, 0);
+    }
+    long long s = llround(magnitude);
+    long long min = llround(magnitude / 60);
+    long long h = llround(magnitude / 3600);
+    if (s < 3600) {
+        (void)snprintf(buffer, KW__FORMAT_SIZE, "%s%lld min %02lld s", sign, s / 60, s % 60);
+    } else if (min < 100 * 60) {
+        (void)snprintf(buffer, KW__FORMAT_SIZE, "%s%lld h %02lld min", sign, min / 60, min % 60);
+    } else {
+        (void)snprintf(buffer, KW__FORMAT_SIZE, "%s%lld d %02lld h", sign, h / 24, h % 24);
+    }
+    return buffer;
+}
+
+const char *kw__format_wh(char *buffer, double energy_wh)
+{
+    return format_si(buffer, energy_wh, "Wh", 1, -2, 4);
+}
+
+const char *kw__format_flop(char *buffer, double flop)
+{
+    return format_si(buffer, flop, "FLOP", 1, 0, 8);
+}
+
+const char *kw__format_bytes(char *buffer, double bytes)
+{
+    if (fabs(bytes) < 999.5 && bytes == rint(bytes)) {
+        (void)snprintf(buffer, KW__FORMAT_SIZE, "%.0f B", bytes);
+        return buffer;
+    }
+    return format_si(buffer, bytes, "B", 0, 0, 8);
+}
+
+const char *kw__format_w(char *buffer, double power_w)
+{
+    return format_si(buffer, power_w, "W", 0, -1, 3);
+}
+
+const char *kw__format_percent(char *buffer, double fraction)
+{
+    double percent = 100 * fraction;
+    if (!is_number(buffer, percent, "%")) {
+        return buffer;
+    }
+    double magnitude = fabs(percent);
+    if (magnitude >= 1e6 || magnitude < 0.005) {
+        (void)snprintf(buffer, KW__FORMAT_SIZE, "%.2e %%", percent);
+    } else {
+        (void)snprintf(buffer, KW__FORMAT_SIZE, "%.*f %%", decimals(magnitude, 0), percent);
+    }
+    return buffer;
+}
+
+const char *kw__format_exact(char *buffer, double value)
+{
+    buffer[0] = '\0';
+    if (isnan(value)) {
+        return buffer;
+    }
+    for (int digits = 15; digits <= 17; digits++) {
+        (void)snprintf(buffer, KW__FORMAT_SIZE, "%.*g", digits, value);
+        if (strtod(buffer, NULL) == value) {
+            break;
+        }
+    }
+    return buffer;
+}
