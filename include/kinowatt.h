@@ -185,9 +185,10 @@ KW_API const kw_hardware_value *kw_hardware_at(const kw_hardware *hardware, size
 /* The value of a key ("bf16_flop_per_s"), or NaN when the profile does not have it. */
 KW_API double kw_hardware_get(const kw_hardware *hardware, const char *key);
 
-/* Tokens above which attention and the MLP are bound by compute (arXiv 2509.19222, appendix).
- * With ridge = peak FLOP/s over bytes/s: a bf16 attention over l tokens does 4*l*l*d FLOPs and
- * reads K and V once, 4*l*d bytes: l = ridge. See kw_hardware_thresholds in docs for the MLP's. */
+/* Tokens above which attention and the MLP are bound by compute, as arXiv 2509.19222 (appendix B) puts
+ * it. With s = 2 bytes a bf16 scalar, ridge = peak FLOP/s over bytes/s, l tokens of width d:
+ *   attention: 4 l^2 d FLOPs over 2 l d s bytes (K and V), 2 l / s FLOPs a byte: l = s ridge / 2
+ *   MLP: while l is far below d its weights are its traffic, l / s FLOPs a byte:  l = s ridge */
 typedef struct kw_thresholds {
     double ridge_flop_per_byte, attention_tokens, mlp_tokens;
 } kw_thresholds;
@@ -234,6 +235,14 @@ typedef struct kw_cost {
     size_t num_phases;
 } kw_cost;
 
+/* What others measured for one request; figures that were not published are NaN. */
+typedef struct kw_published {
+    const char *source, *gpu, *note; /* note may be NULL */
+    const char *hardware;            /* the catalog's profile of that GPU; NULL when it has none */
+    int64_t requested_frames;        /* before the pipeline's rounding */
+    double latency_s, energy_wh[KW_NUM_DEVICES];
+} kw_published;
+
 typedef struct kw_prediction {
     const char *model, *hardware, *stack, *calibration; /* calibration: NULL when none was used */
     kw_method method;
@@ -248,6 +257,8 @@ typedef struct kw_prediction {
     size_t num_assumptions;
     const char *const *warnings;
     size_t num_warnings;
+    const kw_published *published; /* rows of the same request on any hardware */
+    size_t num_published;
 } kw_prediction;
 
 /* Predicts. `paper` is defined for WAN2.1-1.3B alone (KW_ERROR_UNSUPPORTED otherwise). */
@@ -280,6 +291,19 @@ typedef struct kw_bill {
 KW_API kw_status kw_explain(const kw_catalog *catalog, const kw_model *model, const kw_request *request,
                             const kw_predict_options *options, kw_bill **out, kw_error *err);
 KW_API void kw_bill_free(kw_bill *bill);
+
+/* ---- Published measurements --------------------------------------------------------------- */
+
+typedef struct kw_published_list {
+    const kw_published *rows;
+    size_t num_rows;
+} kw_published_list;
+
+/* The published rows of a built-in model whose effective request is this one; none is no error. Prompts
+ * and the seed do not count, since no published figure depends on them. */
+KW_API kw_status kw_published_find(const kw_catalog *catalog, const kw_model *model,
+                                   const kw_effective *request, kw_published_list **out, kw_error *err);
+KW_API void kw_published_free(kw_published_list *list);
 
 #ifdef __cplusplus
 }

@@ -3,8 +3,9 @@
 # lists them, and fails, when it may not install. --dev adds what gates, fuzzing and CI need.
 set -eu
 
-packages="gcc libc6-dev make pkg-config libjansson-dev liblapacke-dev libcmocka-dev"
-modules="jansson lapacke cmocka"
+packages="gcc libc6-dev make pkg-config libjansson-dev liblapacke-dev libcmocka-dev g++ libsentencepiece-dev \
+    libavformat-dev libavcodec-dev libavutil-dev libdnnl-dev"
+modules="jansson lapacke cmocka sentencepiece libavformat"
 case ${1-} in
 '') ;;
 --dev) packages="$packages clang clang-format libclang-rt-dev git" ;;

@@ -6,7 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCK_BYTES = 1 << 16 };
+#ifndef KW__ARENA_BLOCK_BYTES /* tests make every allocation a block of its own */
+#define KW__ARENA_BLOCK_BYTES (1 << 16)
+#endif
+enum { BLOCK_BYTES = KW__ARENA_BLOCK_BYTES };
 
 struct kw__arena_block {
     struct kw__arena_block *next;

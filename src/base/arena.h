@@ -27,7 +27,8 @@ char *kw__arena_printf(struct kw__arena *arena, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
 /* Makes room for one more element in an array of `*capacity` elements that holds `count`: doubles it
- * into new arena memory. Returns the array to use, or NULL. */
+ * into new arena memory. Returns the array to use, which has the new capacity and must replace the old one
+ * at once, or NULL: then the old one stands. */
 void *kw__arena_grow(struct kw__arena *arena, void *array, size_t count, size_t *capacity, size_t size);
 
 #endif

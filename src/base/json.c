@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/error.h"
 
@@ -23,20 +24,57 @@ static kw_status check_file(FILE *file, const char *path, kw_error *err)
     return KW_OK;
 }
 
+/* jansson's lexer drops a character, and says nothing, when its buffer cannot grow; and what it does say
+ * does not tell a lack of memory from bad text. malloc's errno does, looked at before each character: a
+ * number sets errno only after the character behind it was read. */
+struct source {
+    FILE *file;
+    bool starved;
+};
+
+static size_t next_byte(void *buffer, size_t size, void *data)
+{
+    struct source *source = data;
+    if (errno == ENOMEM) source->starved = true;
+    int c = size ? fgetc(source->file) : EOF;
+    if (c == EOF) return 0;
+    *(char *)buffer = (char)c;
+    return 1;
+}
+
+/* The file's value, or NULL; the problem's code is json_error_out_of_memory when memory ran out. */
+static json_t *parse(FILE *file, size_t flags, json_error_t *problem)
+{
+    struct source source = {file, false};
+    rewind(file);
+    errno = 0;
+    json_t *value = json_load_callback(next_byte, &source, JSON_REJECT_DUPLICATES | flags, problem);
+    if (errno != ENOMEM && !source.starved) return value;
+    json_decref(value);
+    problem->text[sizeof problem->text - 1] = json_error_out_of_memory; /* where json_error_code looks */
+    return NULL;
+}
+
 kw_status kw__json_load(const char *path, json_t **root, kw_error *err)
 {
     /* O_NONBLOCK: a named pipe must not hang us */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     FILE *file = fd < 0 ? NULL : fdopen(fd, "rb");
     if (!file) {
-        kw_status code = errno == ENOENT || errno == ENOTDIR ? KW_ERROR_NOT_FOUND : KW_ERROR_IO;
-        return kw__fail(err, errno == ENOMEM ? KW_ERROR_MEMORY : code, "cannot read %s: %s", path,
-                        strerror(errno));
+        int problem = errno;
+        if (fd >= 0) close(fd);
+        kw_status code = problem == ENOMEM                         ? KW_ERROR_MEMORY
+                         : problem == ENOENT || problem == ENOTDIR ? KW_ERROR_NOT_FOUND
+                                                                   : KW_ERROR_IO;
+        return kw__fail(err, code, "cannot read %s: %s", path, strerror(problem));
     }
     kw_status status = check_file(file, path, err);
     if (status == KW_OK) {
         json_error_t problem;
-        json_t *value = json_loadf(file, JSON_REJECT_DUPLICATES, &problem);
+        json_t *value = parse(file, 0, &problem);
+        /* as a double a huge integer can be told from a broken file, with its key */
+        if (!value && json_error_code(&problem) == json_error_numeric_overflow)
+            value = parse(file, JSON_DECODE_INT_AS_REAL, &problem);
         if (!value && json_error_code(&problem) == json_error_out_of_memory)
             status = kw__fail_memory(err);
         else if (!value)
@@ -83,9 +121,12 @@ static kw_status read_int(struct kw__json in, const char *key, const json_t *val
     int64_t number;
     if (json_is_integer(value)) {
         number = json_integer_value(value);
-    } else if (json_is_real(value) && nearbyint(json_real_value(value)) == json_real_value(value) &&
-               fabs(json_real_value(value)) < 1e15) {
-        number = (int64_t)json_real_value(value); /* "5.0" where an integer is meant */
+    } else if (json_is_real(value) && nearbyint(json_real_value(value)) == json_real_value(value)) {
+        double real = json_real_value(value); /* "5.0" where an integer is meant */
+        if (fabs(real) >= 1e15)
+            return kw__fail(err, KW_ERROR_FORMAT, "%s: \"%s\" is %g; it must be from %" PRId64 " to %" PRId64,
+                            in.path, key, real, low, high);
+        number = (int64_t)real;
     } else {
         return wrong_type(in, key, value, "an integer", err);
     }

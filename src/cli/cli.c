@@ -156,13 +156,33 @@ json_t *kw__cli_string(const char *text)
 
 json_t *kw__cli_request(const kw_effective *r)
 {
-    return json_pack("{s:I, s:I, s:I, s:I, s:o, s:I, s:o, s:I, s:I, s:I, s:I}", "width", (json_int_t)r->width,
-                     "height", (json_int_t)r->height, "num_frames", (json_int_t)r->num_frames,
-                     "num_inference_steps", (json_int_t)r->num_inference_steps, "guidance_scale",
-                     kw__cli_number(r->guidance_scale), "batch_size", (json_int_t)r->batch_size, "fps",
-                     kw__cli_number(r->fps), "prompt_tokens", (json_int_t)r->prompt_tokens, "negative_tokens",
-                     (json_int_t)r->negative_tokens, "latent_frames", (json_int_t)r->latent_frames, "tokens",
-                     (json_int_t)r->tokens);
+    const struct {
+        const char *name;
+        double value;
+    } members[] = {
+        {"width", (double)r->width},
+        {"height", (double)r->height},
+        {"num_frames", (double)r->num_frames},
+        {"requested_frames", (double)r->requested_frames},
+        {"num_inference_steps", (double)r->num_inference_steps},
+        {"guidance_scale", r->guidance_scale},
+        {"guidance_passes", (double)r->guidance_passes},
+        {"batch_size", (double)r->batch_size},
+        {"prompt_tokens", (double)r->prompt_tokens},
+        {"negative_tokens", (double)r->negative_tokens},
+        {"text_tokens", (double)r->text_tokens},
+        {"fps", r->fps},
+        {"flow_shift", r->flow_shift},
+        {"latent_channels", (double)r->latent_channels},
+        {"latent_frames", (double)r->latent_frames},
+        {"latent_height", (double)r->latent_height},
+        {"latent_width", (double)r->latent_width},
+        {"tokens", (double)r->tokens},
+    };
+    json_t *request = json_object();
+    for (size_t i = 0; i < sizeof members / sizeof members[0]; i++)
+        json_object_set_new(request, members[i].name, kw__cli_number(members[i].value));
+    return request;
 }
 
 /* ---- Text ---- */
@@ -214,9 +234,9 @@ void kw__cli_put_request(struct kw__out *out, const kw_effective *r)
     kw__out_printf(out, "Request   %" PRId64 " x %" PRId64 ", %" PRId64 " frames", r->width, r->height,
                    r->num_frames);
     if (r->requested_frames != r->num_frames)
-        kw__out_printf(out, " (%" PRId64 " asked for, rounded by the pipeline)", r->requested_frames);
+        kw__out_printf(out, " (of %" PRId64 " asked for)", r->requested_frames);
     if (r->fps > 0)
-        kw__out_printf(out, " at %g a second (%s)", r->fps,
+        kw__out_printf(out, " at %g fps (%s)", r->fps,
                        kw__format_seconds(buffer, (double)r->num_frames / r->fps));
     kw__out_printf(out, ", %" PRId64 " steps, guidance %g (%s a step)", r->num_inference_steps,
                    r->guidance_scale, r->guidance_passes == 2 ? "2 passes" : "1 pass");
@@ -231,13 +251,11 @@ void kw__cli_put_request(struct kw__out *out, const kw_effective *r)
 
 void kw__cli_put_settings(struct kw__out *out, const kw_prediction *p, const struct kw__options *options)
 {
-    const char *by_default = " (default)";
+    const char *by_default = " (default)"; /* of hardware and stack the assumptions say it */
     kw__out_puts(out, "Hardware  ");
     kw__cli_put(out, p->hardware);
-    kw__out_puts(out, options->predict.hardware ? "" : by_default);
     kw__out_puts(out, ", stack ");
     kw__cli_put(out, p->stack);
-    kw__out_puts(out, options->predict.stack ? "" : by_default);
     kw__out_printf(out, ", method %s%s\n", kw_method_name(p->method), options->method ? "" : by_default);
     if (p->calibration) {
         kw__out_puts(out, "          calibration ");

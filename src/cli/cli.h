@@ -55,7 +55,8 @@ int kw__cli_catalog(const struct kw__options *options, kw_catalog **out);
 
 /* Writes the text to --output or stdout, frees it, and returns the exit code. */
 int kw__cli_emit(const struct kw__options *options, struct kw__out *out);
-/* The same for a JSON document, whose reference it takes; NULL is lack of memory. */
+/* The same for a JSON document, whose reference it takes. main makes every allocation of jansson's
+ * succeed or end the program, so that builders need not look. */
 int kw__cli_emit_json(const struct kw__options *options, json_t *document);
 /* The same for a table as the options ask: text or CSV. Frees the table. */
 int kw__cli_emit_table(const struct kw__options *options, struct kw__table *table);
@@ -71,7 +72,7 @@ json_t *kw__cli_request(const kw_effective *request);
 void kw__cli_put(struct kw__out *out, const char *text);
 /* Appends "  - text", wrapped at 100 columns. */
 void kw__cli_put_item(struct kw__out *out, const char *text);
-/* "832 x 480, 81 frames (83 asked; the pipeline rounds), 50 steps, ..." and the line of tokens. */
+/* "832 x 480, 81 frames (of 83 asked for) at 16 fps, 50 steps, ..." and the line of tokens. */
 void kw__cli_put_request(struct kw__out *out, const kw_effective *request);
 /* "hardware h100-sxm (default), stack ..., method ..." and the calibration. */
 void kw__cli_put_settings(struct kw__out *out, const kw_prediction *p, const struct kw__options *options);

@@ -140,28 +140,35 @@ static json_t *component_json(const kw_cost *cost)
 
 /* ---- By operator ---- */
 
+static void operator_row(struct kw__table *table, const kw_bill_line *line, const kw_cost *total,
+                         const char *stack, bool stage)
+{
+    kw__table_row(table);
+    if (stack) kw__table_text(table, stack);
+    if (stage) kw__table_text(table, line->stage);
+    kw__table_text(table, line->component);
+    kw__table_text(table, line->op);
+    kw__table_text(table, line->kernel_class);
+    cell_count(table, line->calls);
+    cell_flop(table, line->flop_executed);
+    cell_bytes(table, line->bytes);
+    cell_count(table, line->launches);
+    kw__table_number(table, 1, line->intensity);
+    kw__table_text(table, kw_regime_name(line->regime));
+    cell_seconds(table, line->latency_s);
+    cell_share(table, line->latency_s, total->latency_s.value);
+    cell_energy(table, line->gpu_energy_j);
+    cell_share(table, line->gpu_energy_j, total->energy_j[KW_GPU].value);
+}
+
+/* Component by component, in the order of the table of components. */
 static void operator_rows(struct kw__table *table, const kw_bill *bill, const char *stack, bool stage)
 {
-    const kw_cost *total = &bill->prediction->total;
-    for (size_t i = 0; i < bill->num_lines; i++) {
-        const kw_bill_line *line = &bill->lines[i];
-        kw__table_row(table);
-        if (stack) kw__table_text(table, stack);
-        if (stage) kw__table_text(table, line->stage);
-        kw__table_text(table, line->component);
-        kw__table_text(table, line->op);
-        kw__table_text(table, line->kernel_class);
-        cell_count(table, line->calls);
-        cell_flop(table, line->flop_executed);
-        cell_bytes(table, line->bytes);
-        cell_count(table, line->launches);
-        kw__table_number(table, 1, line->intensity);
-        kw__table_text(table, kw_regime_name(line->regime));
-        cell_seconds(table, line->latency_s);
-        cell_share(table, line->latency_s, total->latency_s.value);
-        cell_energy(table, line->gpu_energy_j);
-        cell_share(table, line->gpu_energy_j, total->energy_j[KW_GPU].value);
-    }
+    const kw_prediction *p = bill->prediction;
+    for (size_t i = 0; i < p->num_components; i++)
+        for (size_t j = 0; j < bill->num_lines; j++)
+            if (strcmp(bill->lines[j].component, p->components[i].name) == 0)
+                operator_row(table, &bill->lines[j], &p->total, stack, stage);
 }
 
 /* With `other`, the operators of both, and which stack each is of. People do without the stage, which

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cli/cli.h"
 
@@ -126,6 +127,49 @@ static void put_executed(struct kw__out *out, const kw_cost *total)
         kw__format_flop(flop, total->flop_executed), kw__format_bytes(bytes, total->bytes), total->launches);
 }
 
+/* "+4.2 %", what the prediction is from a measurement on the same hardware; NULL on another. */
+static const char *format_difference(char *buffer, size_t size, const kw_prediction *p,
+                                     const kw_published *row, double predicted, double measured)
+{
+    if (!row->hardware || strcmp(row->hardware, p->hardware) != 0 || !isfinite(predicted / measured))
+        return NULL;
+    snprintf(buffer, size, "%+.1f %%", 100 * (predicted / measured - 1));
+    return buffer;
+}
+
+static void put_published(struct kw__out *out, const kw_prediction *p)
+{
+    static const struct kw__column columns[] = {
+        {.title = "Measured by others"},
+        {.title = "GPU"},
+        {.title = "Latency", .align = KW__ALIGN_RIGHT},
+        {.title = "predicted", .align = KW__ALIGN_RIGHT},
+        {.title = "GPU energy", .align = KW__ALIGN_RIGHT},
+        {.title = "predicted", .align = KW__ALIGN_RIGHT},
+    };
+    if (!p->num_published) return;
+    struct kw__table table;
+    kw__table_init(&table);
+    for (size_t i = 0; i < sizeof columns / sizeof columns[0]; i++) kw__table_column(&table, &columns[i]);
+    const kw_cost *total = &p->total;
+    for (size_t i = 0; i < p->num_published; i++) {
+        const kw_published *row = &p->published[i];
+        double wh = row->energy_wh[KW_GPU], ours = total->energy_j[KW_GPU].value * wh_per_j;
+        char buffer[2 * KW__FORMAT_SIZE];
+        kw__table_row(&table);
+        kw__table_text(&table, row->source);
+        kw__table_text(&table, row->gpu);
+        kw__table_value(&table, kw__format_seconds(buffer, row->latency_s), row->latency_s);
+        kw__table_text(
+            &table, format_difference(buffer, sizeof buffer, p, row, total->latency_s.value, row->latency_s));
+        kw__table_value(&table, kw__format_wh(buffer, wh), wh);
+        kw__table_text(&table, format_difference(buffer, sizeof buffer, p, row, ours, wh));
+    }
+    kw__out_puts(out, "\n");
+    kw__table_render_text(&table, out);
+    kw__table_free(&table);
+}
+
 static void put_text(struct kw__out *out, const kw_prediction *p, const struct kw__options *options)
 {
     kw__out_puts(out, "Model     ");
@@ -137,6 +181,7 @@ static void put_text(struct kw__out *out, const kw_prediction *p, const struct k
     put_stages(out, p);
     put_totals(out, p);
     put_executed(out, &p->total);
+    put_published(out, p);
     kw__cli_put_assumptions(out, p);
 }
 

@@ -4,6 +4,7 @@
  */
 #include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -17,6 +18,8 @@ static const struct command {
     {"predict", "latency and energy of a request, by stage", kw__cmd_predict},
     {"explain", "the bill, component by component; two stacks side by side", kw__cmd_explain},
     {"compare", "models side by side, per clip, second of video and pixel", kw__cmd_compare},
+    {"validate", "predictors against measurements", kw__cmd_validate},
+    {"calibrate", "fits a calibration to measured rows", kw__cmd_calibrate},
     {"models", "the models that are built in", kw__cmd_models},
     {"hardware", "hardware profiles, with the source of each value", kw__cmd_hardware},
     {"doctor", "what this machine and this build can do", kw__cmd_doctor},
@@ -82,10 +85,25 @@ static void hold_descriptors(void)
             return;
 }
 
+/* Documents are built of hundreds of small values; none may be left out because one could not be made.
+ * Nothing has been written when this ends the program. */
+static void *allocate_or_end(size_t size)
+{
+    void *memory = malloc(size);
+    if (memory) return memory;
+    static const char message[] = "kinowatt: out of memory\n";
+    ssize_t ignored = write(STDERR_FILENO, message, sizeof message - 1);
+    (void)ignored;
+    _exit(KW__EXIT_FAILED);
+}
+
 int main(int argc, char **argv)
 {
     hold_descriptors();
-    signal(SIGPIPE, SIG_IGN); /* a closed pipe is a write that fails, and is reported */
+    json_set_alloc_funcs(allocate_or_end, free);
+    /* A closed pipe and a file past the limit are writes that fail, and are reported. */
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
     if (argc < 2) return print_help();
     const char *name = argv[1];
     const struct command *command = find(name);

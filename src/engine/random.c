@@ -44,21 +44,41 @@ static float centred_sum(uint32_t a, uint32_t b)
     return (float)((int32_t)((a & 0xFFFFu) + (a >> 16) + (b & 0xFFFFu) + (b >> 16)) - 131070);
 }
 
+static float centred_half(uint32_t a)
+{
+    return (float)((int32_t)(2 * (a & 0xFFFFu)) - 65535);
+}
+
+/* The two words of each element, in order: `words` goes on from the last call. */
+static const uint32_t *element_words(const struct kw__random *stream, uint64_t element, bool start,
+                                     uint32_t words[4])
+{
+    if (start || element % 2 == 0) {
+        const uint32_t counter[4] = {(uint32_t)(element / 2), (uint32_t)(element / 2 >> 32),
+                                     (uint32_t)stream->seed, (uint32_t)(stream->seed >> 32)};
+        kw__philox4x32(counter, stream->key, words);
+    }
+    return words + 2 * (element % 2);
+}
+
+/* A contraction to fma could change the last bit only where the product is not exact, and then the
+ * mean is 0. */
 void kw__random_fill(const struct kw__random *stream, float mean, float scale, uint64_t first, size_t count,
                      float *out)
 {
-    uint32_t counter[4] = {0, 0, (uint32_t)stream->seed, (uint32_t)(stream->seed >> 32)}, words[4];
+    uint32_t words[4];
     for (size_t n = 0; n < count; n++) {
-        uint64_t i = first + n;
-        if (n == 0 || i % 2 == 0) {
-            counter[0] = (uint32_t)(i / 2);
-            counter[1] = (uint32_t)(i / 2 >> 32);
-            kw__philox4x32(counter, stream->key, words);
-        }
-        /* a contraction to fma could change the last bit only where the product is not exact, and
-         * then the mean is 0 */
-        out[n] = mean + centred_sum(words[2 * (i % 2)], words[2 * (i % 2) + 1]) * scale;
+        const uint32_t *word = element_words(stream, first + n, n == 0, words);
+        out[n] = mean + centred_sum(word[0], word[1]) * scale;
     }
+}
+
+void kw__random_fill_uniform(const struct kw__random *stream, float mean, float scale, uint64_t first,
+                             size_t count, float *out)
+{
+    uint32_t words[4];
+    for (size_t n = 0; n < count; n++)
+        out[n] = mean + centred_half(element_words(stream, first + n, n == 0, words)[0]) * scale;
 }
 
 static bool ends_with(const char *name, const char *end)

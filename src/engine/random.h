@@ -36,6 +36,10 @@ struct kw__random kw__random_stream(const char *component, const char *name, uin
 /* Elements first .. first + count - 1 into out[0 .. count - 1]. */
 void kw__random_fill(const struct kw__random *stream, float mean, float scale, uint64_t first, size_t count,
                      float *out);
+/* The same elements spread evenly: mean + (2 h - 65535) * scale with h the low half of the element's
+ * first word. The deviation is that of the sum: (65536^2 - 1) / 3 is the variance of both. */
+void kw__random_fill_uniform(const struct kw__random *stream, float mean, float scale, uint64_t first,
+                             size_t count, float *out);
 
 /* How the elements of a weight are spread, from its name and shape alone:
  *   one element an output channel (all dims after the first are 1), a name in "weight" or "gamma":

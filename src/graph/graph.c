@@ -101,8 +101,9 @@ int kw__value_add(struct kw__graph *g, struct kw__value value)
 {
     struct kw__value *values = kw__arena_grow(&g->program->arena, g->values, g->values ? g->num_values : 0,
                                               &g->value_capacity, sizeof *values);
-    if (!values || g->program->arena.failed) return 0;
-    g->values = values;
+    if (!values) return 0;
+    g->values = values; /* before anything else fails: its capacity counts already */
+    if (g->program->arena.failed) return 0;
     if (g->num_values == 1) values[0] = (struct kw__value){.name = "absent", .producer = -1};
     values[g->num_values] = value;
     return (int)g->num_values++;
@@ -177,9 +178,10 @@ static int declare_tensor(struct kw__program *program, const char *component, co
     if (*slot) return (int)*slot - 1;
     struct kw__tensor *tensors = kw__arena_grow(&program->arena, program->tensors, program->num_tensors,
                                                 &program->tensor_capacity, sizeof *tensors);
-    const char *copy = kw__arena_strdup(&program->arena, name);
-    if (!tensors || !copy) return -1;
+    if (!tensors) return -1;
     program->tensors = tensors;
+    const char *copy = kw__arena_strdup(&program->arena, name);
+    if (!copy) return -1;
     struct kw__tensor *t = &tensors[program->num_tensors];
     *t = (struct kw__tensor){.component = component, .name = copy, .ndim = ndim};
     memcpy(t->dim, dim, (size_t)ndim * sizeof *dim);

@@ -164,7 +164,7 @@ void kw__rewrite_one_pad_key(struct kw__program *program)
     int64_t padded = program->request.text_tokens;
     for (int p = 0; stage && p < stage->num_phases; p++) {
         int64_t n = real_tokens(program, &stage->phases[p]);
-        if (n < 1 || n + 1 >= padded) continue;
+        if (n < 1) continue;
         struct walk w = {.program = program, .rows = n + 1, .multiplicity = padded - n, .possible = true};
         walk_from(&w, stage->phases[p].graph);
         if (!w.possible || !w.attentions || program->arena.failed) continue;

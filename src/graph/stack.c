@@ -6,13 +6,16 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "graph/rewrite.h"
 #include "model/catalog.h"
 
 static kw_status read_dtype(struct kw__json in, const char *key, enum kw__dtype *out, kw_error *err)
 {
     const char *text = NULL;
     kw_status status = kw__json_string(in, key, &text, err);
-    if (!status && !kw__dtype_parse(text, out))
+    bool known =
+        !status && kw__dtype_parse(text, out) && (*out == KW__F32 || *out == KW__BF16 || *out == KW__F16);
+    if (!status && !known)
         return kw__fail(err, KW_ERROR_FORMAT,
                         "%s: dtype \"%s\" of \"%s\" is not known; f32, bf16 and f16 are", in.path, text, key);
     return status;
@@ -20,7 +23,7 @@ static kw_status read_dtype(struct kw__json in, const char *key, enum kw__dtype 
 
 static kw_status read_dtypes(struct kw__stack *stack, struct kw__json in, kw_error *err)
 {
-    const json_t *object;
+    const json_t *object = NULL;
     kw_status status = kw__json_object(in, "dtypes", &object, err);
     struct kw__json dtypes = {in.path, object};
     (void)(status || (status = read_dtype(dtypes, "text_encoder", &stack->dtypes.text_encoder, err)) ||
@@ -32,6 +35,13 @@ static kw_status read_dtypes(struct kw__stack *stack, struct kw__json in, kw_err
     return status;
 }
 
+static kw_status check_rewrite(const char *path, const char *name, kw_error *err)
+{
+    for (size_t i = 0; i < kw__rewrite_count(); i++)
+        if (strcmp(kw__rewrite_name(i), name) == 0) return KW_OK;
+    return kw__fail(err, KW_ERROR_FORMAT, "%s: \"rewrites\" has \"%s\", which is none", path, name);
+}
+
 static kw_status read_rewrites(struct kw__stack *stack, struct kw__json in, kw_error *err)
 {
     const json_t *array;
@@ -41,13 +51,32 @@ static kw_status read_rewrites(struct kw__stack *stack, struct kw__json in, kw_e
     for (size_t i = 0; stack->rewrites && i < json_array_size(array); i++) {
         const char *name = json_string_value(json_array_get(array, i));
         if (!name) return kw__fail(err, KW_ERROR_FORMAT, "%s: \"rewrites\" must hold strings", in.path);
+        status = check_rewrite(in.path, name, err);
+        if (status) return status;
         stack->rewrites[stack->num_rewrites++] = kw__arena_strdup(&stack->arena, name);
     }
     return KW_OK;
 }
 
-static kw_status read_kernel(struct kw__stack *stack, struct kw__json in, struct kw__kernel *out,
-                             kw_error *err)
+/* What a kernel's bytes are counted by; scores are those of attention alone. */
+static kw_status read_per(struct kw__json in, const struct kw__op_info *op, const char *per, int *out,
+                          kw_error *err)
+{
+    if (strcmp(per, "output") == 0)
+        *out = KW__PER_OUTPUT;
+    else if (strcmp(per, "scores") == 0 && op->class == KW__CLASS_ATTENTION)
+        *out = KW__PER_SCORES;
+    else if (strncmp(per, "input", 5) == 0 && per[5] >= '0' && per[5] < '0' + op->most_inputs && !per[6])
+        *out = per[5] - '0';
+    else
+        return kw__fail(err, KW_ERROR_FORMAT,
+                        "%s: \"per\" is \"%s\"; of %s it must be output%s or input0 to input%d", in.path, per,
+                        op->name, op->class == KW__CLASS_ATTENTION ? ", scores" : "", op->most_inputs - 1);
+    return KW_OK;
+}
+
+static kw_status read_kernel(struct kw__stack *stack, struct kw__json in, const struct kw__op_info *op,
+                             struct kw__kernel *out, kw_error *err)
 {
     const char *name = NULL, *per = "output";
     kw_status status;
@@ -60,36 +89,26 @@ static kw_status read_kernel(struct kw__stack *stack, struct kw__json in, struct
     if (!status && kw__json_has(in, "per")) status = kw__json_string(in, "per", &per, err);
     if (status) return status;
     out->name = kw__arena_strdup(&stack->arena, name);
-    if (strcmp(per, "output") == 0)
-        out->per = KW__PER_OUTPUT;
-    else if (strcmp(per, "scores") == 0)
-        out->per = KW__PER_SCORES;
-    else if (strncmp(per, "input", 5) == 0 && per[5] >= '0' && per[5] < '0' + KW__MAX_INPUTS && !per[6])
-        out->per = per[5] - '0';
-    else
-        return kw__fail(err, KW_ERROR_FORMAT,
-                        "%s: \"per\" is \"%s\"; it must be output, scores or input0 to input%d", in.path, per,
-                        KW__MAX_INPUTS - 1);
-    return KW_OK;
+    return read_per(in, op, per, &out->per, err);
 }
 
-/* The part before '.' and '@' must be an operator's name. */
-static bool known_operator(const char *key)
+/* The operator that the part before '.' and '@' names, or NULL. */
+static const struct kw__op_info *operator_of(const char *key)
 {
     size_t length = strcspn(key, ".@");
     for (int i = 0; i < KW__NUM_OPCODES; i++) {
-        const char *name = kw__op_info((enum kw__opcode)i)->name;
-        if (strlen(name) == length && strncmp(name, key, length) == 0) return true;
+        const struct kw__op_info *op = kw__op_info((enum kw__opcode)i);
+        if (strlen(op->name) == length && strncmp(op->name, key, length) == 0) return op;
     }
-    return false;
+    return NULL;
 }
 
 static kw_status read_list(struct kw__stack *stack, struct kw__json in, const char *key,
                            struct kw__kernel_list *out, kw_error *err)
 {
     const json_t *array;
-    if (!known_operator(key))
-        return kw__fail(err, KW_ERROR_FORMAT, "%s: \"%s\" in \"kernels\" is no operator", in.path, key);
+    const struct kw__op_info *op = operator_of(key);
+    if (!op) return kw__fail(err, KW_ERROR_FORMAT, "%s in \"kernels\" is no operator", in.path);
     kw_status status = kw__json_array(in, "list", &array, err);
     if (!status && kw__json_has(in, "temporary"))
         status = kw__json_number(in, "temporary", 0, 1e6, &out->temporary, err);
@@ -101,8 +120,8 @@ static kw_status read_list(struct kw__stack *stack, struct kw__json in, const ch
     for (size_t i = 0; !status && i < count; i++) {
         const json_t *object = json_array_get(array, i);
         if (!json_is_object(object))
-            return kw__fail(err, KW_ERROR_FORMAT, "%s: the kernels of \"%s\" must be objects", in.path, key);
-        status = read_kernel(stack, (struct kw__json){in.path, object}, &kernels[i], err);
+            return kw__fail(err, KW_ERROR_FORMAT, "%s: \"list\" must hold objects", in.path);
+        status = read_kernel(stack, (struct kw__json){in.path, object}, op, &kernels[i], err);
     }
     out->kernels = kernels;
     out->num_kernels = count;
@@ -125,7 +144,9 @@ static kw_status read_lists(struct kw__stack *stack, struct kw__json in, kw_erro
         if (!json_is_object(value))
             return kw__fail(err, KW_ERROR_FORMAT, "%s: \"%s\" in \"kernels\" must be an object", in.path,
                             key);
-        status = read_list(stack, (struct kw__json){in.path, value}, key, &lists[stack->num_lists], err);
+        struct kw__json each = {kw__arena_printf(&stack->arena, "%s: \"%s\"", in.path, key), value};
+        if (!each.path) return kw__fail_memory(err);
+        status = read_list(stack, each, key, &lists[stack->num_lists], err);
         if (status) return status;
         stack->num_lists++;
     }

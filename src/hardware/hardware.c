@@ -99,6 +99,8 @@ static kw_status read_profile(kw_hardware *hardware, const char *path, kw_error 
     }
     if (!status && isnan(kw_hardware_get(hardware, "memory_bandwidth_bytes_per_s")))
         status = kw__fail(err, KW_ERROR_FORMAT, "%s: \"memory_bandwidth_bytes_per_s\" is missing", path);
+    if (!status && kw_hardware_get(hardware, "idle_power_w") >= kw_hardware_get(hardware, "power_limit_w"))
+        status = kw__fail(err, KW_ERROR_FORMAT, "%s: \"idle_power_w\" must be below \"power_limit_w\"", path);
     if (!status && hardware->arena.failed) status = kw__fail_memory(err);
     json_decref(root);
     return status;
@@ -119,7 +121,9 @@ static kw_status find_profile(const kw_catalog *catalog, const char *name, char 
         for (size_t i = 0; i < kw_catalog_count(catalog, KW_HARDWARE); i++) {
             kw_hardware *hardware;
             const char *candidate = kw_catalog_name(catalog, KW_HARDWARE, i);
-            if (kw_hardware_open(catalog, candidate, &hardware, NULL)) continue;
+            kw_status status = kw_hardware_open(catalog, candidate, &hardware, NULL);
+            if (status == KW_ERROR_MEMORY) return kw__fail_memory(err);
+            if (status) continue;
             bool same = kw__hardware_is(hardware, name);
             kw_hardware_close(hardware);
             if (same) return kw__catalog_path(catalog, KW_HARDWARE, candidate, path, err);

@@ -96,7 +96,7 @@ kw_status kw__hardware_probe_cpu(kw_hardware *hardware, kw_error *err)
     double khz = read_number("/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq");
     double clock = isnan(khz) ? cpu.mhz * 1e6 : khz * 1e3;
     kw__hardware_add(hardware, "num_cores", cores, "1", "sysconf(_SC_NPROCESSORS_ONLN)", today, NULL);
-    kw__hardware_add(hardware, "memory_bytes", pages, "byte", "sysconf(_SC_PHYS_PAGES)", today, NULL);
+    kw__hardware_add(hardware, "memory_bytes", pages, "B", "sysconf(_SC_PHYS_PAGES)", today, NULL);
     if (clock > 0) {
         kw__hardware_add(hardware, "boost_clock_hz", clock, "Hz",
                          isnan(khz) ? "/proc/cpuinfo, cpu MHz now" : "cpufreq/cpuinfo_max_freq", today, NULL);
@@ -114,7 +114,7 @@ kw_status kw__hardware_probe_cpu(kw_hardware *hardware, kw_error *err)
     }
     double bandwidth = copy_bandwidth();
     if (isnan(bandwidth)) return kw__fail_memory(err);
-    kw__hardware_add(hardware, "memory_bandwidth_bytes_per_s", bandwidth, "byte/s",
+    kw__hardware_add(hardware, "memory_bandwidth_bytes_per_s", bandwidth, "B/s",
                      "best of 4 copies of 64 MiB by one thread, bytes read plus written", today, NULL);
     return hardware->arena.failed ? kw__fail_memory(err) : KW_OK;
 }

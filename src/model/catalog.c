@@ -39,41 +39,42 @@ static bool is_folder(const char *path)
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
 }
 
+enum { PATH_BYTES = 4096 }; /* Linux opens no longer path */
+
 /* A data folder has models/ and stacks/. */
 static bool is_data_folder(const char *path)
 {
-    char *models = kw__text("%s/models", path), *stacks = kw__text("%s/stacks", path);
-    bool yes = models && stacks && is_folder(models) && is_folder(stacks);
-    free(models);
-    free(stacks);
-    return yes;
+    char models[PATH_BYTES], stacks[PATH_BYTES];
+    int length = snprintf(models, sizeof models, "%s/models", path);
+    if (length < 0 || length >= PATH_BYTES) return false;
+    snprintf(stacks, sizeof stacks, "%s/stacks", path);
+    return is_folder(models) && is_folder(stacks);
 }
 
-/* The data beside the running program: build/kinowatt has ../data, bin/kinowatt ../share/kinowatt. */
-static char *beside_program(void)
+/* The data beside the running program: build/kinowatt has ../data, bin/kinowatt ../share/kinowatt.
+ * `room` has PATH_BYTES. */
+static const char *beside_program(char *room)
 {
-    char program[4096];
-    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
-    if (length <= 0) return NULL;
-    program[length] = '\0';
-    char *slash = strrchr(program, '/');
-    if (!slash) return NULL;
-    *slash = '\0';
     static const char *const places[] = {"../data", "../share/kinowatt"};
+    ssize_t length = readlink("/proc/self/exe", room, PATH_BYTES - 32);
+    if (length <= 0) return NULL;
+    room[length] = '\0';
+    char *slash = strrchr(room, '/');
+    if (!slash) return NULL;
     for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
-        char *path = kw__text("%s/%s", program, places[i]);
-        if (path && is_data_folder(path)) return path;
-        free(path);
+        snprintf(slash + 1, 32, "%s", places[i]);
+        if (is_data_folder(room)) return room;
     }
     return NULL;
 }
 
 static kw_status find_folder(const char *wanted, char **out, kw_error *err)
 {
+    char room[PATH_BYTES];
     const char *environment = getenv("KINOWATT_DATA");
     if (!wanted && environment && *environment) wanted = environment;
-    char *path = wanted ? kw__text("%s", wanted) : beside_program();
-    if (!path && !wanted) path = kw__text("%s", KW_DATADIR);
+    if (!wanted) wanted = beside_program(room);
+    char *path = kw__text("%s", wanted ? wanted : KW_DATADIR);
     if (!path) return kw__fail_memory(err);
     if (!is_data_folder(path)) {
         kw_status status =
@@ -98,8 +99,13 @@ static kw_status list_kind(kw_catalog *catalog, kw_kind kind, kw_error *err)
     errno = 0;
     DIR *folder = opendir(path);
     int problem = errno;
+    kw_status status = KW_OK; /* an absent folder holds nothing */
+    if (!folder && problem == ENOMEM)
+        status = kw__fail_memory(err);
+    else if (!folder && problem != ENOENT)
+        status = kw__fail(err, KW_ERROR_IO, "cannot read %s: %s", path, strerror(problem));
     free(path);
-    if (!folder) return problem == ENOMEM ? kw__fail_memory(err) : KW_OK; /* an absent folder holds nothing */
+    if (!folder) return status;
     size_t capacity = 0, count = 0, suffix = strlen(kinds[kind].suffix);
     const char **names = NULL;
     for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {

@@ -1,4 +1,5 @@
 /* Opening models, resolving requests, lowering. */
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -56,13 +57,15 @@ static kw_status find_family(kw_model *model, kw_error *err)
 }
 
 /* defaults.json is ours and optional: what it leaves out holds as the family has it. */
-static kw_status read_defaults(kw_model *model, kw_error *err)
+static kw_status read_defaults(kw_model *model, bool *present, kw_error *err)
 {
+    *present = false;
     model->defaults = model->family->defaults;
     const char *path = kw__arena_printf(&model->arena, "%s/defaults.json", model->folder);
     if (!path) return kw__fail_memory(err);
     struct stat info;
-    if (stat(path, &info) != 0) return KW_OK;
+    if (lstat(path, &info) != 0 && errno == ENOENT) return KW_OK; /* a broken link is no absence */
+    *present = true;
     json_t *root;
     kw_status status = kw__json_load(path, &root, err);
     if (status) return status;
@@ -89,11 +92,23 @@ static kw_status read_defaults(kw_model *model, kw_error *err)
     return status;
 }
 
+/* A request that asks for nothing must be one that the pipeline takes. */
+static kw_status check_defaults(const kw_model *model, kw_error *err)
+{
+    kw_request request = KW_REQUEST_INIT;
+    kw_effective effective;
+    kw_error problem;
+    if (kw_request_resolve(model, &request, &effective, &problem) == KW_OK) return KW_OK;
+    return kw__fail(err, KW_ERROR_FORMAT, "%s/defaults.json: %.300s", model->folder, problem.message);
+}
+
 static kw_status open_folder(kw_model *model, kw_error *err)
 {
+    bool own_defaults = false;
     kw_status status = find_family(model, err);
-    if (!status) status = read_defaults(model, err);
+    if (!status) status = read_defaults(model, &own_defaults, err);
     if (!status) status = model->family->read(model, err);
+    if (!status && own_defaults) status = check_defaults(model, err);
     return status;
 }
 
@@ -164,8 +179,9 @@ static kw_status pick_tokens(const char *option, int64_t asked, int64_t standard
 static kw_status pick_number(const char *option, double asked, double standard, double most, double *out,
                              kw_error *err)
 {
-    if (!(asked <= most)) /* NaN too */
-        return kw__fail(err, KW_ERROR_USAGE, "%s %g is out of range; give at most %g", option, asked, most);
+    if (!(asked >= 0 && asked <= most)) /* NaN too */
+        return kw__fail(err, KW_ERROR_USAGE, "%s %g is out of range; give more than 0, at most %g", option,
+                        asked, most);
     *out = asked > 0 ? asked : standard;
     return KW_OK;
 }

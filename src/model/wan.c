@@ -128,6 +128,25 @@ static kw_status check_side(const char *option, int64_t side, int64_t multiple, 
                     multiple, below, above);
 }
 
+/* Every value's elements stay below 2^53, where doubles and int64_t count exactly. */
+static kw_status check_size(const struct wan *wan, const kw_effective *r, kw_error *err)
+{
+    const struct kw__wan_vae *vae = &wan->vae;
+    double widest = fmax((double)wan->ffn, 6.0 * (double)wan->d), channels = 3;
+    for (int i = 0; i < KW__WAN_VAE_LEVELS; i++)
+        channels = fmax(channels, 3.0 * (double)(vae->base_dim * vae->dim_mult[i]));
+    double frames = fmax((double)r->num_frames, 2.0 + (double)vae->time_factor);
+    double pixels = (double)r->width * (double)r->height;
+    double sequence = (double)r->tokens * widest,
+           text = (double)(r->text_tokens * r->text_tokens) * (double)(wan->t5.heads + wan->t5.d_ff);
+    double largest = fmax(fmax(sequence, text), pixels * fmax(3 * frames, channels * 8));
+    if ((double)r->batch_size * largest < 9007199254740992.0) return KW_OK;
+    return kw__fail(err, KW_ERROR_USAGE,
+                    "%" PRId64 "x%" PRId64 ", num-frames %" PRId64 ", batch-size %" PRId64
+                    " is too large to count for this model; give less",
+                    r->width, r->height, r->num_frames, r->batch_size);
+}
+
 static kw_status resolve(const kw_model *model, kw_effective *r, kw_error *err)
 {
     const struct wan *wan = model->config;
@@ -142,7 +161,7 @@ static kw_status resolve(const kw_model *model, kw_effective *r, kw_error *err)
     r->latent_width = r->width / space;
     r->tokens = r->latent_frames * (r->latent_height / wan->patch[1]) * (r->latent_width / wan->patch[2]);
     if (r->flow_shift == 0) r->flow_shift = wan->flow_shift;
-    return KW_OK;
+    return check_size(wan, r, err);
 }
 
 /* ---- Text encoder: once for each prompt ------------------------------------------------------------ */

@@ -10,6 +10,15 @@
 
 /* ---- Reading -------------------------------------------------------------------------------------- */
 
+/* An entry of a section, called file: "section.name" in messages. */
+static kw_status inside(struct kw__calibration *c, struct kw__json in, const char *section, const char *name,
+                        const json_t *value, struct kw__json *out, kw_error *err)
+{
+    *out = (struct kw__json){kw__arena_printf(&c->arena, "%s: \"%s.%s\"", in.path, section, name), value};
+    if (!out->path) return kw__fail_memory(err);
+    return json_is_object(value) ? KW_OK : kw__fail(err, KW_ERROR_FORMAT, "%s must be an object", out->path);
+}
+
 static kw_status read_parameters(struct kw__calibration *c, struct kw__json in, kw_error *err)
 {
     const json_t *object;
@@ -21,7 +30,8 @@ static kw_status read_parameters(struct kw__calibration *c, struct kw__json in, 
     json_t *value;
     json_object_foreach((json_t *)object, name, value)
     {
-        struct kw__json each = {in.path, value};
+        struct kw__json each;
+        if ((status = inside(c, in, "parameters", name, value, &each, err))) return status;
         struct kw__parameter *p = &c->parameters[c->num_parameters];
         const char *source = NULL;
         (void)((status = kw__json_number(each, "prior_log_sd", 0, 10, &p->prior_log_sd, err)) ||
@@ -51,11 +61,26 @@ static kw_status find_parameter(const struct kw__calibration *c, struct kw__json
                   : kw__fail(err, KW_ERROR_FORMAT, "%s: parameter \"%s\" is not declared", in.path, name);
 }
 
+/* Symmetric, standard deviations of at most 10, correlations from -1 to 1. */
+static kw_status check_covariance(const struct kw__calibration *c, struct kw__json in, kw_error *err)
+{
+    for (int i = 0; i < c->num_parameters; i++)
+        for (int j = 0; j < c->num_parameters; j++) {
+            double most = 1.000001 * c->covariance[i][i] * c->covariance[j][j];
+            double both = c->covariance[i][j] * c->covariance[j][i];
+            bool symmetric = fabs(c->covariance[i][j] - c->covariance[j][i]) <= 1e-6 * sqrt(fabs(most));
+            if (c->covariance[i][i] >= 0 && c->covariance[i][i] <= 100 && both <= most && symmetric) continue;
+            return kw__fail(err, KW_ERROR_FORMAT, "%s: \"covariance\" is none of %s and %s", in.path,
+                            c->parameters[i].name, c->parameters[j].name);
+        }
+    return KW_OK;
+}
+
 /* {"order": [names], "matrix": [[...]]}, absent: the priors, independent */
 static kw_status read_covariance(struct kw__calibration *c, struct kw__json in, kw_error *err)
 {
     if (!kw__json_has(in, "covariance")) return KW_OK;
-    const json_t *object, *order, *matrix;
+    const json_t *object = NULL, *order, *matrix;
     kw_status status = kw__json_object(in, "covariance", &object, err);
     struct kw__json each = {in.path, object};
     if (!status) status = kw__json_array(each, "order", &order, err);
@@ -70,11 +95,14 @@ static kw_status read_covariance(struct kw__calibration *c, struct kw__json in, 
         if (!name || strcmp(name, c->parameters[i].name) != 0 || json_array_size(row) != n)
             return kw__fail(err, KW_ERROR_FORMAT,
                             "%s: \"covariance\" must follow the order of \"parameters\"", in.path);
-        for (size_t j = 0; j < n; j++) c->covariance[i][j] = json_number_value(json_array_get(row, j));
-        if (!(c->covariance[i][i] >= 0))
-            return kw__fail(err, KW_ERROR_FORMAT, "%s: \"covariance\" has a negative variance", in.path);
+        for (size_t j = 0; j < n; j++) {
+            const json_t *number = json_array_get(row, j);
+            if (!json_is_number(number))
+                return kw__fail(err, KW_ERROR_FORMAT, "%s: \"covariance\" must hold numbers", in.path);
+            c->covariance[i][j] = json_number_value(number);
+        }
     }
-    return KW_OK;
+    return check_covariance(c, in, err);
 }
 
 static kw_status read_rates(struct kw__calibration *c, struct kw__json in, kw_error *err)
@@ -88,7 +116,8 @@ static kw_status read_rates(struct kw__calibration *c, struct kw__json in, kw_er
     json_t *value;
     json_object_foreach((json_t *)object, key, value)
     {
-        struct kw__json each = {in.path, value};
+        struct kw__json each;
+        if ((status = inside(c, in, "rates", key, value, &each, err))) return status;
         struct kw__rate *r = &c->rates[c->num_rates];
         const char *source = NULL;
         (void)((status = kw__json_number(each, "efficiency", 1e-6, 1, &r->efficiency.base, err)) ||
@@ -107,7 +136,7 @@ static kw_status read_scaled(const struct kw__calibration *c, struct kw__json in
                              const char *key, const char *parameter_key, struct kw__scaled *out,
                              kw_error *err)
 {
-    const json_t *object;
+    const json_t *object = NULL;
     kw_status status = kw__json_object(in, section, &object, err);
     struct kw__json each = {in.path, object};
     if (!status) status = kw__json_number(each, key, 1e-12, 1e15, &out->base, err);
@@ -121,16 +150,16 @@ static kw_status read_section(struct kw__json in, const char *section, const cha
 {
     for (size_t i = 0; i < count; i++) *values[i] = NAN;
     if (!kw__json_has(in, section)) return KW_OK;
-    const json_t *object;
+    const json_t *object = NULL;
     kw_status status = kw__json_object(in, section, &object, err);
     for (size_t i = 0; !status && i < count; i++)
-        status = kw__json_number((struct kw__json){in.path, object}, keys[i], -1e15, 1e15, values[i], err);
+        status = kw__json_number((struct kw__json){in.path, object}, keys[i], 0, 1e15, values[i], err);
     return status;
 }
 
 static kw_status read_errors(struct kw__calibration *c, struct kw__json in, kw_error *err)
 {
-    const json_t *object;
+    const json_t *object = NULL;
     kw_status status = kw__json_object(in, "errors", &object, err);
     struct kw__json each = {in.path, object};
     (void)(status ||
@@ -158,6 +187,11 @@ static kw_status read_optional(struct kw__calibration *c, struct kw__json in, kw
         status = read_section(
             in, "range", range,
             (double *const[]){&c->tokens_low, &c->tokens_high, &c->steps_low, &c->steps_high}, 4, err);
+    if (!status && (c->flops_efficiency <= 0 || c->flops_efficiency > 1))
+        return kw__fail(err, KW_ERROR_FORMAT, "%s: \"flops\": \"efficiency\" must be above 0, at most 1",
+                        in.path);
+    if (!status && (c->tokens_low > c->tokens_high || c->steps_low > c->steps_high))
+        return kw__fail(err, KW_ERROR_FORMAT, "%s: \"range\" ends before it begins", in.path);
     return status;
 }
 
@@ -174,7 +208,8 @@ static kw_status read_sessions(struct kw__calibration *c, struct kw__json in, kw
         if (c->num_sessions == KW__MAX_SESSIONS)
             return kw__fail(err, KW_ERROR_FORMAT, "%s: more than %d sessions", in.path, KW__MAX_SESSIONS);
         struct kw__session *s = &c->sessions[c->num_sessions];
-        struct kw__json each = {in.path, value};
+        struct kw__json each;
+        if ((status = inside(c, in, "sessions", name, value, &each, err))) return status;
         status = kw__json_number(each, "log_time", -1, 1, &s->log_time, err);
         if (!status) status = kw__json_number(each, "log_power", -1, 1, &s->log_power, err);
         if (status) return status;

@@ -2,6 +2,7 @@
 #include <jansson.h>
 #include <math.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,6 +19,18 @@ static void put(bool *bad, json_t *object, const char *key, json_t *value)
 static void append(bool *bad, json_t *array, json_t *value)
 {
     if (json_array_append_new(array, value) != 0) *bad = true;
+}
+
+/* JSON is UTF-8, a folder's path may not be: then its bytes beyond ASCII become '?'. */
+static json_t *string(const char *text)
+{
+    json_t *value = json_string(text);
+    char ascii[1024];
+    if (value || !text) return value;
+    snprintf(ascii, sizeof ascii, "%s", text);
+    for (char *c = ascii; *c; c++)
+        if ((unsigned char)*c >= 0x80) *c = '?';
+    return json_string(ascii);
 }
 
 static json_t *number(double value)
@@ -132,7 +145,26 @@ static json_t *request_json(bool *bad, const kw_effective *r)
 static json_t *texts(bool *bad, const char *const *list, size_t count)
 {
     json_t *array = json_array();
-    for (size_t i = 0; i < count; i++) append(bad, array, json_string(list[i]));
+    for (size_t i = 0; i < count; i++) append(bad, array, string(list[i]));
+    return array;
+}
+
+static json_t *published_json(bool *bad, const kw_prediction *p)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < p->num_published; i++) {
+        const kw_published *row = &p->published[i];
+        json_t *object = json_object(), *energy = json_object();
+        for (int d = 0; d < KW_NUM_DEVICES; d++)
+            put(bad, energy, kw_device_name(d), number(row->energy_wh[d]));
+        put(bad, object, "source", json_string(row->source));
+        put(bad, object, "gpu", json_string(row->gpu));
+        put(bad, object, "hardware", row->hardware ? json_string(row->hardware) : json_null());
+        put(bad, object, "requested_frames", json_integer(row->requested_frames));
+        put(bad, object, "latency_s", number(row->latency_s));
+        put(bad, object, "energy_wh", energy);
+        append(bad, array, object);
+    }
     return array;
 }
 
@@ -143,8 +175,8 @@ static json_t *prediction_json(bool *bad, const kw_prediction *p)
     put(bad, total, "peak_memory_bytes", reading(&p->peak_memory_bytes));
     put(bad, root, "schema", json_string("kinowatt.prediction/1"));
     put(bad, root, "version", json_string(kw_version()));
-    put(bad, root, "model", json_string(p->model));
-    put(bad, root, "hardware", json_string(p->hardware));
+    put(bad, root, "model", string(p->model));
+    put(bad, root, "hardware", string(p->hardware));
     put(bad, root, "stack", json_string(p->stack));
     put(bad, root, "calibration", p->calibration ? json_string(p->calibration) : json_null());
     put(bad, root, "method", json_string(kw_method_name(p->method)));
@@ -152,6 +184,7 @@ static json_t *prediction_json(bool *bad, const kw_prediction *p)
     put(bad, root, "stages", costs_json(bad, p->stages, p->num_stages));
     put(bad, root, "components", costs_json(bad, p->components, p->num_components));
     put(bad, root, "total", total);
+    put(bad, root, "published", published_json(bad, p));
     put(bad, root, "assumptions", texts(bad, p->assumptions, p->num_assumptions));
     put(bad, root, "warnings", texts(bad, p->warnings, p->num_warnings));
     return root;

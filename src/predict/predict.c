@@ -29,6 +29,7 @@ struct owned {
     kw_cost stages[KW__MAX_STAGES], components[KW__MAX_COMPONENTS];
     const char *assumptions[MAX_NOTES], *warnings[MAX_NOTES];
     struct kw__workload *workload;
+    kw_published_list *published;
     struct kw__cost_of_item *items; /* kernel: the price of each item */
     struct kw__prices prices;
 };
@@ -211,7 +212,7 @@ static double quadratic(const struct kw__calibration *c, const double *a, const 
     for (int i = 0; i < c->num_parameters; i++)
         for (int j = 0; j < c->num_parameters; j++)
             sum += (a[i] - (b ? b[i] : 0)) * c->covariance[i][j] * (a[j] - (b ? b[j] : 0));
-    return sum;
+    return sum > 0 ? sum : 0; /* a covariance rounded to decimals may be indefinite by a little */
 }
 
 static void fill_cost(const struct inputs *in, const struct kw__prices *prices, const struct part *part,
@@ -307,8 +308,11 @@ static void fill_proportional(struct owned *o, kw_cost *cost, double flop, doubl
     cost->bytes = cost->launches = NAN;
     cost->regime = KW_REGIME_COMPUTE;
     cost->latency_s = modelled(latency, time_sd);
-    cost->energy_j[KW_GPU] = modelled(latency * power_w, energy_sd);
-    cost->power_w = modelled(power_w, NAN);
+    const char *unknown = "the power limit of this hardware is not known";
+    cost->energy_j[KW_GPU] = isnan(power_w) ? absent(unknown) : modelled(latency * power_w, energy_sd);
+    cost->power_w = isnan(power_w) ? absent(unknown)
+                    : latency > 0  ? modelled(power_w, NAN)
+                                   : absent("it takes no time");
     cost->energy_j[KW_CPU] = cost->energy_j[KW_RAM] = absent("this method has no figure for the host");
     (void)o;
 }
@@ -470,9 +474,17 @@ static kw_status predict_into(struct owned *o, struct inputs *in, const kw_reque
     /* the caching allocator of a framework holds 5 to 20 % above what is live */
     p->peak_memory_bytes = (kw_reading){o->workload->peak_bytes, o->workload->peak_bytes,
                                         1.2 * o->workload->peak_bytes, KW_MODELLED, NULL};
+    if (options->method != KW_METHOD_KERNEL && request->power_limit_w > 0)
+        return kw__fail(err, KW_ERROR_UNSUPPORTED,
+                        "power-limit is known to the kernel method alone, and not to %s",
+                        kw_method_name(options->method));
     p->assumptions = o->assumptions;
     p->warnings = o->warnings;
     add_notes(o, in, request, options);
+    status = kw_published_find(in->catalog, in->model, &p->request, &o->published, err);
+    if (status) return status;
+    p->published = o->published->rows;
+    p->num_published = o->published->num_rows;
     switch (options->method) {
     case KW_METHOD_KERNEL: return predict_kernel(o, in, err);
     case KW_METHOD_FLOPS: return predict_flops(o, in, err);
@@ -513,6 +525,7 @@ void kw_prediction_free(kw_prediction *prediction)
     if (!prediction) return;
     struct owned *o = (struct owned *)prediction;
     kw__workload_free(o->workload);
+    kw_published_free(o->published);
     kw__arena_free(&o->arena);
     free(o);
 }
@@ -561,6 +574,32 @@ static kw_bill_line bill_line(const struct owned *o, size_t i)
     return line;
 }
 
+/* Phases that run the same operator (both prompts, the first and the later steps) share its line. */
+static size_t merge_equal(kw_bill_line *lines, size_t count)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        size_t k = 0;
+        while (k < kept &&
+               (strcmp(lines[k].op, lines[i].op) != 0 || strcmp(lines[k].stage, lines[i].stage) != 0 ||
+                strcmp(lines[k].component, lines[i].component) != 0 ||
+                lines[k].flop_executed * lines[i].calls != lines[i].flop_executed * lines[k].calls ||
+                lines[k].bytes * lines[i].calls != lines[i].bytes * lines[k].calls))
+            k++;
+        if (k == kept) {
+            lines[kept++] = lines[i];
+            continue;
+        }
+        lines[k].calls += lines[i].calls;
+        lines[k].flop_executed += lines[i].flop_executed;
+        lines[k].bytes += lines[i].bytes;
+        lines[k].launches += lines[i].launches;
+        lines[k].latency_s += lines[i].latency_s;
+        lines[k].gpu_energy_j += lines[i].gpu_energy_j;
+    }
+    return kept;
+}
+
 kw_status kw_explain(const kw_catalog *catalog, const kw_model *model, const kw_request *request,
                      const kw_predict_options *options, kw_bill **out, kw_error *err)
 {
@@ -579,6 +618,7 @@ kw_status kw_explain(const kw_catalog *catalog, const kw_model *model, const kw_
     }
     for (size_t i = 0; i < count; i++)
         if (o->workload->items[i].count > 0) lines[kept++] = bill_line(o, i);
+    kept = merge_equal(lines, kept);
     qsort(lines, kept, sizeof *lines, by_component_then_time);
     *bill = (struct owned_bill){{lines, kept, prediction}, prediction, lines};
     *out = &bill->bill;

@@ -94,9 +94,10 @@ static void add_item(struct kw__workload *w, size_t first, struct kw__item item,
     }
     struct kw__item *items =
         kw__arena_grow(&w->arena, w->items, w->num_items, &w->item_capacity, sizeof *items);
-    item.op = label(w, g, op);
-    if (!items || !item.op) return;
+    if (!items) return;
     w->items = items;
+    item.op = label(w, g, op);
+    if (!item.op) return;
     items[w->num_items++] = item;
 }
 

@@ -1,26 +1,17 @@
-/*
- * The output buffer, writing it out, and numbers for people; out.h is the manual.
- *
- * Invariant of the file writer: at every moment `path` is either what it was or the complete new
- * text, and no temporary file outlives a call that returns.
- */
-#define _XOPEN_SOURCE 700 /* realpath */
+/* The output buffer, writing it out, and numbers for people; out.h is the manual. */
 #include "report/out.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
+
+#include "base/pending.h"
 
 #define EN_DASH "\xE2\x80\x93"
 #define REPLACEMENT 0xFFFDu
-/* Names tried for the temporary file: another process or thread may hold the first ones. */
-#define TEMP_TRIES 100
 
 void kw__out_init(struct kw__out *out)
 {
@@ -198,148 +189,38 @@ size_t kw__utf8_decode(const char *text, size_t n, uint32_t *code)
 
 /* ---- writing out ---- */
 
-static const char *advice(int error)
+static int report(const kw_error *err, char *message, size_t n)
 {
-    switch (error) {
-    case ENOSPC:
-    case EDQUOT:
-    case EFBIG: return "free some space or write to another disk";
-    case EACCES:
-    case EPERM:
-    case EROFS: return "choose a folder you may write to";
-    case ENOENT: return "create the folder first";
-    case ENOTDIR: return "a part of the path is a file; choose another folder";
-    case EISDIR: return "name a file in that folder";
-    case EPIPE: return "the reader closed the pipe; the output is incomplete";
-    case ENAMETOOLONG: return "choose a shorter name";
-    case ENOMEM: return "free some memory and try again";
-    default: return "check the disk and try again";
-    }
-}
-
-/* "cannot write PATH: why; what to do". A path may hold line breaks or escape codes, and the
- * message is one line on a terminal, so control characters become '?'. */
-static int fail(char *message, size_t n, const char *path, int error)
-{
-    (void)snprintf(message, n, "cannot write %s: %s; %s", path, strerror(error), advice(error));
-    for (char *at = message; n > 0 && *at != '\0'; at++) {
-        if ((unsigned char)*at < 0x20 || *at == 0x7F) {
-            *at = '?';
-        }
-    }
+    (void)snprintf(message, n, "%s", err->message);
     return -1;
-}
-
-/* Returns 0 or the errno. */
-static int write_all(int fd, const char *data, size_t n)
-{
-    while (n > 0) {
-        ssize_t done = write(fd, data, n);
-        if (done < 0 && errno == EINTR) {
-            continue;
-        }
-        if (done < 0) {
-            return errno;
-        }
-        if (done == 0) { /* not an error to POSIX, but it would loop for ever here */
-            return ENOSPC;
-        }
-        data += done;
-        n -= (size_t)done;
-    }
-    return 0;
 }
 
 int kw__out_write_fd(const struct kw__out *out, int fd, char *message, size_t n)
 {
-    int error = out->failed ? ENOMEM : write_all(fd, out->data, out->len);
-    return error == 0 ? 0 : fail(message, n, "the output", error);
-}
-
-static int write_direct(const struct kw__out *out, const char *path)
-{
-    int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
-    if (fd < 0) {
-        return errno;
+    kw_error err;
+    int error = out->failed ? ENOMEM : kw__write_all(fd, out->data, out->len);
+    if (error == 0) {
+        return 0;
     }
-    int error = write_all(fd, out->data, out->len);
-    if (close(fd) != 0 && error == 0) {
-        error = errno;
-    }
-    return error;
-}
-
-/* Opens a new file beside `path`, its name in `temp` (of strlen(path) + 40 bytes). By O_EXCL and
- * not mkstemp: the result has the permissions the umask gives any new file. -1 with errno. */
-static int open_temp(const char *path, char *temp, size_t size)
-{
-    const char *slash = strrchr(path, '/');
-    int folder = slash == NULL ? 0 : (int)(slash - path) + 1;
-    for (int i = 0; i < TEMP_TRIES; i++) {
-        (void)snprintf(temp, size, "%.*s.kinowatt-%ld-%d.tmp", folder, path, (long)getpid(), i);
-        int fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (fd >= 0 || errno != EEXIST) {
-            return fd;
-        }
-    }
-    return -1;
-}
-
-/* `old` is the file to be replaced, NULL if none. Returns 0 or the errno. */
-static int write_renamed(const struct kw__out *out, const char *path, const struct stat *old)
-{
-    size_t size = strlen(path) + 40;
-    char *temp = malloc(size);
-    if (temp == NULL) {
-        return ENOMEM;
-    }
-    int fd = open_temp(path, temp, size);
-    if (fd < 0) {
-        int error = errno;
-        free(temp);
-        return error;
-    }
-    int error = write_all(fd, out->data, out->len);
-    if (error == 0 && old != NULL && fchmod(fd, old->st_mode & 0777) != 0) {
-        error = errno;
-    }
-    if (error == 0 && fsync(fd) != 0) {
-        error = errno;
-    }
-    /* Closing reports the last failures of network file systems. */
-    if (close(fd) != 0 && error == 0) {
-        error = errno;
-    }
-    if (error == 0 && rename(temp, path) != 0) {
-        error = errno;
-    }
-    if (error != 0) {
-        (void)unlink(temp);
-    }
-    free(temp);
-    return error;
+    (void)kw__fail_write(&err, "the output", error);
+    return report(&err, message, n);
 }
 
 int kw__out_write_file(const struct kw__out *out, const char *path, char *message, size_t n)
 {
-    struct stat old;
-    int error;
-    if (out->failed) {
-        return fail(message, n, path, ENOMEM);
+    kw_error err;
+    struct kw__pending file;
+    kw_status status = out->failed ? kw__fail_write(&err, path, ENOMEM) : kw__pending_open(path, &file, &err);
+    if (status != KW_OK) {
+        return report(&err, message, n);
     }
-    if (stat(path, &old) != 0) {
-        error = errno == ENOENT ? write_renamed(out, path, NULL) : errno;
-    } else if (S_ISDIR(old.st_mode)) {
-        error = EISDIR;
-    } else if (!S_ISREG(old.st_mode)) {
-        error = write_direct(out, path);
+    status = kw__pending_write(&file, out->data, out->len, &err);
+    if (status == KW_OK) {
+        status = kw__pending_commit(&file, &err);
     } else {
-        /* Through a symbolic link the file is replaced, not the link. */
-        char *target = realpath(path, NULL);
-        error = target == NULL ? errno : write_renamed(out, target, &old);
-        free(target);
+        kw__pending_discard(&file);
     }
-    return error == 0 ? 0 : fail(message, n, path, error);
+    return status == KW_OK ? 0 : report(&err, message, n);
 }
 
 /* ---- numbers for people ---- */

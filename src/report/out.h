@@ -43,11 +43,8 @@ void kw__out_xml(struct kw__out *out, const char *text, size_t n);
 /* The text, owned by the caller (free()), and an empty buffer; NULL after a failure. */
 char *kw__out_steal(struct kw__out *out);
 
-/* Writes the text to `path` whole or not at all: a temporary file in the same folder is synced and
- * renamed over it, and removed on any error. A symbolic link is followed; an existing file keeps
- * its permissions. A path that names a device, pipe or terminal is written directly, since
- * replacing /dev/null by a file is nobody's wish. Returns 0, or -1 with one line in `message`
- * (what failed, why, what to do). */
+/* Writes the text to `path` whole or not at all, as base/pending.h says. Returns 0, or -1 with one line
+ * in `message` (what failed, why, what to do). */
 int kw__out_write_file(const struct kw__out *out, const char *path, char *message, size_t n);
 
 /* Writes the text to an open descriptor, however many write() calls it takes. Returns 0, or -1

@@ -37,12 +37,17 @@ def stream_key(component, name):
     return value & 0xFFFFFFFF, value >> 32
 
 
-def elements(component, name, seed, count, mean, scale):
-    """The first `count` elements of a stream, float32."""
+def elements(component, name, seed, count, mean, scale, distribution="normal"):
+    """The first `count` elements of a stream, float32. distribution: normal, uniform or constant."""
     block = np.arange((count + 1) // 2, dtype=np.uint64)
     high = np.zeros_like(block)
     counter = (block & MASK, block >> np.uint64(32), high + np.uint64(seed & 0xFFFFFFFF), high + np.uint64(seed >> 32))
     words = np.stack(philox4x32(counter, stream_key(component, name)), axis=1)
+    if distribution == "constant":
+        return np.full(count, mean, np.float32)
+    if distribution == "uniform":
+        centred = 2 * (words[:, 0::2] & np.uint64(0xFFFF)).astype(np.int64).reshape(-1)[:count] - 65535
+        return np.float32(mean) + centred.astype(np.float32) * np.float32(scale)
     halves = (words & np.uint64(0xFFFF)) + (words >> np.uint64(16))
     sums = halves[:, 0::2] + halves[:, 1::2]  # [block, 2]
     centred = sums.astype(np.int64).reshape(-1)[:count] - 131070
@@ -61,9 +66,9 @@ def law(name, shape):
     return 0.0, 2.0**exponent
 
 
-def weight(component, name, shape, seed):
+def weight(component, name, shape, seed, distribution="normal"):
     mean, scale = law(name, shape)
-    return elements(component, name, seed, int(np.prod(shape)), mean, scale).reshape(shape)
+    return elements(component, name, seed, int(np.prod(shape)), mean, scale, distribution).reshape(shape)
 
 
 def noise(name, shape, seed):
@@ -88,5 +93,6 @@ if __name__ == "__main__":  # the constants of tests/unit/test_random.c
     print(law("blocks.0.attn1.to_q.weight", shape), [float(v).hex() for v in values.reshape(-1)[[0, 1, 2, 3, 2359295]]])
     print([float(v).hex() for v in noise("latents", (4,), 42)])
     print([float(v).hex() for v in weight("vae", "decoder.norm_out.gamma", (96, 1, 1, 1), 7).reshape(-1)[:3]])
+    print([float(v).hex() for v in weight("transformer", "blocks.0.attn1.to_q.weight", shape, 0x123456789, "uniform").reshape(-1)[[0, 1, 2, 3, 2359295]]])
     big = elements("transformer", "blocks.0.attn1.to_q.weight", 1, 1 << 20, 0.0, UNIT)
     print(big.mean(), big.std(), np.abs(big).max(), (big.astype(np.float64) ** 4).mean())

@@ -1,0 +1,423 @@
+#include "predict/calibrate.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "predict/paper.h"
+#include "stats/fit.h"
+
+/* docs/CALIBRATION.md, "Sessions and noise" and "Intervals" */
+static const double row_time_sd = 0.02, row_power_sd = 0.015, huber = 1.5;
+static const double speed_per_power = -0.5;                /* what a session's power does to its time */
+static const double prior_sessions = 4, prior_shapes = 10; /* what the prior sds count for */
+static const double proportional_huber = 0.03;
+static const double difference_step = 1e-5;
+
+/* ---- Pricing --------------------------------------------------------------------------------------- */
+
+static void price_group(const struct kw__samples *s, int group, const struct kw__prices *prices,
+                        double *latency_s, double *energy_j)
+{
+    const struct kw__demand *demand = &s->groups[group];
+    kw__price_total(demand->workload, &demand->binding, prices, s->scratch, latency_s, energy_j);
+}
+
+/* Which rates a workload needs was checked when the samples were made: any of them stands for all. */
+static kw_status prices_at(const struct kw__samples *s, const double *theta, struct kw__prices *out,
+                           kw_error *err)
+{
+    const struct kw__demand *demand = &s->groups[0];
+    return kw__prices_of(s->priors, s->hardware, demand->workload, &demand->binding, 0, theta, out, err);
+}
+
+kw_status kw__kernel_price(const struct kw__samples *samples, int group, const double *theta,
+                           double *latency_s, double *energy_j, kw_error *err)
+{
+    struct kw__prices prices;
+    kw_status status = prices_at(samples, theta, &prices, err);
+    if (!status) price_group(samples, group, &prices, latency_s, energy_j);
+    return status;
+}
+
+/* ---- The kernel predictor's fit --------------------------------------------------------------------- */
+
+/* What residuals and Jacobian are made from. Residuals: log t of each used sample, then log(E/t) of each
+ * that has an energy. */
+struct context {
+    const struct kw__samples *samples;
+    const struct kw__sample **used;
+    size_t num_times, num_powers;
+    double *weight;       /* of each used sample, square root */
+    size_t *power_of;     /* the used sample of each power residual */
+    bool *needed;         /* groups */
+    double *time, *power; /* by group: log t and log(E/t) */
+    double *time_before, *power_before;
+};
+
+static size_t num_fitted(const struct kw__samples *s)
+{
+    return (size_t)(s->priors->num_parameters + 2 * s->num_sessions);
+}
+
+static kw_status price_groups(const struct context *c, const double *x, double *time, double *power,
+                              kw_error *err)
+{
+    struct kw__prices prices;
+    kw_status status = prices_at(c->samples, x, &prices, err);
+    for (size_t g = 0; !status && g < c->samples->num_groups; g++) {
+        double latency_s, energy_j;
+        if (!c->needed[g]) continue;
+        price_group(c->samples, (int)g, &prices, &latency_s, &energy_j);
+        time[g] = log(latency_s);
+        power[g] = log(energy_j / latency_s);
+    }
+    return status;
+}
+
+/* The session terms of a sample in log t and log(E/t). */
+static double session_time(const struct kw__samples *s, const double *x, int session)
+{
+    if (session < 0) return 0;
+    const double *a = x + s->priors->num_parameters, *b = a + s->num_sessions;
+    return a[session] + speed_per_power * b[session];
+}
+
+static double session_power(const struct kw__samples *s, const double *x, int session)
+{
+    return session < 0 ? 0 : x[s->priors->num_parameters + s->num_sessions + session];
+}
+
+static kw_status residuals(void *context, const double *x, double *z, kw_error *err)
+{
+    struct context *c = context;
+    kw_status status = price_groups(c, x, c->time, c->power, err);
+    if (status) return status;
+    for (size_t i = 0; i < c->num_times; i++) {
+        const struct kw__sample *row = c->used[i];
+        double model = c->time[row->group] + session_time(c->samples, x, row->session);
+        z[i] = (model - log(row->latency_s)) / row_time_sd * c->weight[i];
+    }
+    for (size_t i = 0; i < c->num_powers; i++) {
+        const struct kw__sample *row = c->used[c->power_of[i]];
+        double model = c->power[row->group] + session_power(c->samples, x, row->session);
+        z[c->num_times + i] =
+            (model - log(row->energy_j / row->latency_s)) / row_power_sd * c->weight[c->power_of[i]];
+    }
+    return KW_OK;
+}
+
+/* By differences in theta, each distinct request once; exact in the session terms. */
+static kw_status jacobian(void *context, const double *x, double *out, kw_error *err)
+{
+    struct context *c = context;
+    const struct kw__samples *s = c->samples;
+    size_t rows = c->num_times + c->num_powers, parameters = (size_t)s->priors->num_parameters;
+    double moved[KW__MAX_FITTED];
+    memcpy(moved, x, num_fitted(s) * sizeof *moved);
+    memset(out, 0, rows * num_fitted(s) * sizeof *out);
+    kw_status status = price_groups(c, x, c->time_before, c->power_before, err);
+    for (size_t j = 0; !status && j < parameters; j++) {
+        double *column = out + j * rows;
+        moved[j] = x[j] + difference_step;
+        status = price_groups(c, moved, c->time, c->power, err);
+        moved[j] = x[j];
+        for (size_t i = 0; i < c->num_times; i++) {
+            int g = c->used[i]->group;
+            column[i] = (c->time[g] - c->time_before[g]) / difference_step / row_time_sd * c->weight[i];
+        }
+        for (size_t i = 0; i < c->num_powers; i++) {
+            int g = c->used[c->power_of[i]]->group;
+            column[c->num_times + i] = (c->power[g] - c->power_before[g]) / difference_step / row_power_sd *
+                                       c->weight[c->power_of[i]];
+        }
+    }
+    for (size_t i = 0; i < c->num_times; i++) {
+        if (c->used[i]->session < 0) continue;
+        size_t a = parameters + (size_t)c->used[i]->session, b = a + (size_t)s->num_sessions;
+        out[i + a * rows] = c->weight[i] / row_time_sd;
+        out[i + b * rows] = speed_per_power * c->weight[i] / row_time_sd;
+    }
+    for (size_t i = 0; i < c->num_powers; i++) {
+        int session = c->used[c->power_of[i]]->session;
+        if (session < 0) continue;
+        size_t b = parameters + (size_t)(s->num_sessions + session);
+        out[c->num_times + i + b * rows] = c->weight[c->power_of[i]] / row_power_sd;
+    }
+    return status;
+}
+
+/* Rows that repeat one effective request in one sweep share the weight of one. */
+static void weigh(struct context *c)
+{
+    for (size_t i = 0; i < c->num_times; i++) {
+        int repeats = 0;
+        for (size_t k = 0; k < c->num_times; k++)
+            repeats += c->used[k]->group == c->used[i]->group && c->used[k]->session == c->used[i]->session;
+        c->weight[i] = sqrt(1.0 / repeats);
+    }
+}
+
+static kw_status make_context(const struct kw__samples *s, const bool *use, struct kw__arena *arena,
+                              struct context *c, kw_error *err)
+{
+    *c = (struct context){.samples = s};
+    c->used = kw__arena_alloc(arena, s->count, sizeof *c->used);
+    c->power_of = kw__arena_alloc(arena, s->count, sizeof *c->power_of);
+    c->needed = kw__arena_alloc(arena, s->num_groups, sizeof *c->needed);
+    double *figures = kw__arena_alloc(arena, s->count + 4 * s->num_groups, sizeof *figures);
+    if (arena->failed) return kw__fail_memory(err);
+    c->weight = figures;
+    c->time = figures + s->count;
+    c->power = c->time + s->num_groups;
+    c->time_before = c->power + s->num_groups;
+    c->power_before = c->time_before + s->num_groups;
+    for (size_t i = 0; i < s->count; i++) {
+        const struct kw__sample *sample = &s->list[i];
+        if (use && !use[i]) continue;
+        c->needed[sample->group] = true;
+        if (!isnan(sample->energy_j)) c->power_of[c->num_powers++] = c->num_times;
+        c->used[c->num_times++] = sample;
+    }
+    weigh(c);
+    return KW_OK;
+}
+
+/* ---- The spread of sessions and shapes ---------------------------------------------------------------- */
+
+/* The sd of a new session's term: the prior counts as `prior_sessions`, each fitted one as far as the rows
+ * determine it (D. J. C. MacKay, Bayesian interpolation, 1992, 4.3). */
+static double session_sd(const struct kw__kernel_fit *fit, int first, double prior_sd)
+{
+    double sum = prior_sessions * prior_sd * prior_sd, freedom = prior_sessions;
+    for (int i = first; i < first + fit->num_sessions; i++) {
+        if (!fit->seen[i - first]) continue;
+        sum += fit->x[i] * fit->x[i];
+        freedom += 1 - fmin(fit->covariance[i][i] / (prior_sd * prior_sd), 1);
+    }
+    return sqrt(sum / freedom);
+}
+
+/* The sd of the model's error from shape to shape: one mean residual for each shape of each session. */
+static double shape_sd(const struct context *c, const struct kw__kernel_fit *fit, bool energy,
+                       double prior_sd)
+{
+    const struct kw__samples *s = c->samples;
+    double sum = prior_shapes * prior_sd * prior_sd, count = prior_shapes;
+    for (int session = -1; session < s->num_sessions; session++)
+        for (int shape = 0; shape < s->num_shapes; shape++) {
+            double total = 0;
+            int rows = 0;
+            for (size_t i = 0; i < c->num_times; i++) {
+                const struct kw__sample *row = c->used[i];
+                if (row->session != session || row->shape != shape || (energy && isnan(row->energy_j)))
+                    continue;
+                double model = c->time[row->group] + session_time(s, fit->x, session);
+                if (energy) model += c->power[row->group] + session_power(s, fit->x, session);
+                total += log(energy ? row->energy_j : row->latency_s) - model;
+                rows++;
+            }
+            if (!rows) continue;
+            sum += (total / rows) * (total / rows);
+            count++;
+        }
+    return sqrt(sum / count);
+}
+
+static kw_status fill_fit(struct context *c, const struct kw__fit *result, struct kw__kernel_fit *out,
+                          kw_error *err)
+{
+    const struct kw__calibration *priors = c->samples->priors;
+    size_t n = num_fitted(c->samples);
+    *out = (struct kw__kernel_fit){.num_parameters = priors->num_parameters,
+                                   .num_sessions = c->samples->num_sessions,
+                                   .iterations = result->iterations};
+    for (size_t i = 0; i < n; i++) {
+        out->x[i] = result->x[i];
+        for (size_t j = 0; j < n; j++) out->covariance[i][j] = result->covariance[i + j * n];
+    }
+    for (size_t i = 0; i < c->num_times; i++)
+        if (c->used[i]->session >= 0) out->seen[c->used[i]->session] = true;
+    out->session_time_sd = session_sd(out, priors->num_parameters, priors->session_time_sd);
+    out->session_power_sd =
+        session_sd(out, priors->num_parameters + c->samples->num_sessions, priors->session_power_sd);
+    kw_status status = price_groups(c, out->x, c->time, c->power, err);
+    if (status) return status;
+    out->model_time_sd = shape_sd(c, out, false, priors->model_time_sd);
+    out->model_energy_sd = shape_sd(c, out, true, priors->model_energy_sd);
+    return KW_OK;
+}
+
+kw_status kw__kernel_fit(const struct kw__samples *samples, const bool *use, struct kw__kernel_fit *out,
+                         kw_error *err)
+{
+    const struct kw__calibration *priors = samples->priors;
+    double mean[KW__MAX_FITTED] = {0}, sd[KW__MAX_FITTED];
+    for (int i = 0; i < priors->num_parameters; i++) sd[i] = priors->parameters[i].prior_log_sd;
+    for (int i = 0; i < samples->num_sessions; i++) {
+        sd[priors->num_parameters + i] = priors->session_time_sd;
+        sd[priors->num_parameters + samples->num_sessions + i] = priors->session_power_sd;
+    }
+    struct kw__arena arena;
+    struct context context;
+    struct kw__fit result;
+    kw__arena_init(&arena);
+    kw_status status = make_context(samples, use, &arena, &context, err);
+    struct kw__fit_problem problem = {.num_parameters = num_fitted(samples),
+                                      .num_residuals = context.num_times + context.num_powers,
+                                      .prior_mean = mean,
+                                      .prior_sd = sd,
+                                      .huber = huber,
+                                      .residuals = residuals,
+                                      .jacobian = jacobian,
+                                      .context = &context};
+    if (!status) status = kw__fit_map(&problem, NULL, &arena, &result, err);
+    if (!status) status = fill_fit(&context, &result, out, err);
+    kw__arena_free(&arena);
+    return status;
+}
+
+/* ---- Estimates ------------------------------------------------------------------------------------------
+ */
+
+static double quadratic(const struct kw__kernel_fit *fit, const double *g)
+{
+    int n = fit->num_parameters + 2 * fit->num_sessions;
+    double sum = 0;
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < n; j++) sum += g[i] * fit->covariance[i][j] * g[j];
+    return sum;
+}
+
+kw_status kw__kernel_estimate(const struct kw__samples *samples, const struct kw__kernel_fit *fit,
+                              const struct kw__sample *sample, struct kw__estimate *out, kw_error *err)
+{
+    double x[KW__MAX_FITTED], of_time[KW__MAX_FITTED] = {0}, of_energy[KW__MAX_FITTED] = {0};
+    double latency_s, energy_j, latency_moved, energy_moved;
+    memcpy(x, fit->x, sizeof x);
+    kw_status status = kw__kernel_price(samples, sample->group, x, &latency_s, &energy_j, err);
+    for (int j = 0; !status && j < fit->num_parameters; j++) {
+        x[j] += difference_step;
+        status = kw__kernel_price(samples, sample->group, x, &latency_moved, &energy_moved, err);
+        x[j] = fit->x[j];
+        of_time[j] = log(latency_moved / latency_s) / difference_step;
+        of_energy[j] = log(energy_moved / energy_j) / difference_step;
+    }
+    if (status) return status;
+    int session = sample->session >= 0 && fit->seen[sample->session] ? sample->session : -1;
+    double a_variance = fit->session_time_sd * fit->session_time_sd;
+    double b_variance = fit->session_power_sd * fit->session_power_sd;
+    double of_power = 1 + speed_per_power; /* energy = power x time */
+    double time_variance = a_variance + speed_per_power * speed_per_power * b_variance;
+    double energy_variance = a_variance + of_power * of_power * b_variance;
+    if (session >= 0) {
+        int a = fit->num_parameters + session, b = a + fit->num_sessions;
+        of_time[a] = of_energy[a] = 1;
+        of_time[b] = speed_per_power;
+        of_energy[b] = of_power;
+        time_variance = energy_variance = 0;
+    }
+    double log_time = session_time(samples, fit->x, session);
+    double log_energy = log_time + session_power(samples, fit->x, session);
+    *out = (struct kw__estimate){
+        .latency_s = latency_s * exp(log_time),
+        .energy_j = energy_j * exp(log_energy),
+        .time_sd = sqrt(quadratic(fit, of_time) + time_variance + fit->model_time_sd * fit->model_time_sd),
+        .energy_sd =
+            sqrt(quadratic(fit, of_energy) + energy_variance + fit->model_energy_sd * fit->model_energy_sd),
+    };
+    return KW_OK;
+}
+
+/* ---- One efficiency, one power ---------------------------------------------------------------------------
+ */
+
+double kw__sample_flop(const struct kw__samples *samples, const struct kw__sample *sample, bool paper)
+{
+    if (!paper) return samples->groups[sample->group].flop;
+    const struct kw__row *row = sample->row;
+    struct kw__paper_flop flop =
+        kw__paper_flops((double)row->width, (double)row->height, (double)row->frames, (double)row->steps);
+    return kw__paper_total(&flop);
+}
+
+/* The robust mean of the logs and the root mean square about it. */
+static double location(const double *values, size_t count, double *sd)
+{
+    double at = kw__huber_location(values, count, proportional_huber), sum = 0;
+    for (size_t i = 0; i < count; i++) sum += (values[i] - at) * (values[i] - at);
+    *sd = count ? sqrt(sum / (double)count) : NAN;
+    return at;
+}
+
+kw_status kw__proportional_fit(const struct kw__samples *samples, const bool *use, bool paper,
+                               double flop_per_s, struct kw__proportional *out, kw_error *err)
+{
+    double *values = malloc((samples->count + 1) * sizeof *values);
+    if (!values) return kw__fail_memory(err);
+    size_t times = 0, powers = 0, energies = 0;
+    for (size_t i = 0; i < samples->count; i++) {
+        const struct kw__sample *row = &samples->list[i];
+        if (use && !use[i]) continue;
+        values[times++] = log(kw__sample_flop(samples, row, paper) / flop_per_s / row->latency_s);
+    }
+    out->efficiency = exp(location(values, times, &out->time_sd));
+    for (size_t i = 0; i < samples->count; i++) {
+        const struct kw__sample *row = &samples->list[i];
+        if ((!use || use[i]) && !isnan(row->energy_j)) values[powers++] = log(row->energy_j / row->latency_s);
+    }
+    double unused;
+    out->power_w = exp(location(values, powers, &unused));
+    for (size_t i = 0; i < samples->count; i++) {
+        const struct kw__sample *row = &samples->list[i];
+        if ((use && !use[i]) || isnan(row->energy_j)) continue;
+        double seconds = kw__sample_flop(samples, row, paper) / flop_per_s / out->efficiency;
+        values[energies++] = log(row->energy_j / (seconds * out->power_w));
+    }
+    double sum = 0;
+    for (size_t i = 0; i < energies; i++) sum += values[i] * values[i];
+    out->energy_sd = energies ? sqrt(sum / (double)energies) : NAN;
+    free(values);
+    return KW_OK;
+}
+
+/* ---- The host
+ * ---------------------------------------------------------------------------------------------- */
+
+kw_status kw__host_fit(const struct kw__samples *samples, struct kw__host_fit *out, kw_error *err)
+{
+    double *cpu = malloc((samples->count + 1) * sizeof *cpu);
+    if (!cpu) return kw__fail_memory(err);
+    size_t n = 0;
+    /* RAM: least squares of (w t + j) / measured - 1, two normal equations */
+    double tt = 0, t1 = 0, one = 0, t = 0, u = 0, residual = 0;
+    for (size_t i = 0; i < samples->count; i++) {
+        const struct kw__row *row = samples->list[i].row;
+        double cpu_j = row->energy_wh[KW_CPU] * 3600, ram_j = row->energy_wh[KW_RAM] * 3600;
+        if (isnan(cpu_j) || isnan(ram_j)) continue;
+        double p = row->latency_s / ram_j, q = 1 / ram_j;
+        tt += p * p, t1 += p * q, one += q * q, t += p, u += q;
+        cpu[n++] = log(cpu_j / row->latency_s);
+    }
+    *out = (struct kw__host_fit){NAN, NAN, NAN, NAN, NAN, (int)n};
+    if (n >= 3) {
+        double mean = 0, square = 0, det = tt * one - t1 * t1;
+        for (size_t i = 0; i < n; i++) mean += cpu[i] / (double)n;
+        for (size_t i = 0; i < n; i++) square += (cpu[i] - mean) * (cpu[i] - mean);
+        out->cpu_w = exp(mean);
+        out->cpu_log_sd = sqrt(square / (double)(n - 1));
+        out->ram_w = (t * one - u * t1) / det;
+        out->ram_j = (u * tt - t * t1) / det;
+        for (size_t i = 0; i < samples->count; i++) {
+            const struct kw__row *row = samples->list[i].row;
+            double ram_j = row->energy_wh[KW_RAM] * 3600;
+            if (isnan(ram_j) || isnan(row->energy_wh[KW_CPU])) continue;
+            double error = log((out->ram_w * row->latency_s + out->ram_j) / ram_j);
+            residual += error * error;
+        }
+        out->ram_log_sd = sqrt(residual / (double)(n - 2));
+    }
+    free(cpu);
+    return KW_OK;
+}

@@ -1,0 +1,365 @@
+#include "predict/dataset.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/error.h"
+#include "model/catalog.h"
+
+enum { MAX_COLUMNS = 20, LARGEST_FILE = 16 << 20 };
+
+/* ---- What the files hold -------------------------------------------------------------------------- */
+
+enum kind { SKIPPED, TEXT, COUNT, GUIDANCE, FIGURE };
+
+struct column {
+    const char *name;
+    enum kind kind;
+    size_t offset; /* in struct kw__row */
+    double factor; /* to the row's unit */
+};
+
+#define AT(field) offsetof(struct kw__row, field)
+#define ENERGY(name, device, factor)                                                                         \
+    {                                                                                                        \
+        name, FIGURE, AT(energy_wh) + (device) * sizeof(double), factor                                      \
+    }
+#define ENERGY_SD(name, device)                                                                              \
+    {                                                                                                        \
+        name, FIGURE, AT(energy_sd_wh) + (device) * sizeof(double), 1.0                                      \
+    }
+
+struct format {
+    const char *name, *source;
+    struct column columns[MAX_COLUMNS];
+};
+
+static const struct format formats[] = {
+    {"delavande2025_wan_sweeps",
+     "arXiv 2509.19222",
+     {{"sweep", TEXT, AT(sweep), 0},
+      {"model", TEXT, AT(model), 0},
+      {"gpu", TEXT, AT(gpu), 0},
+      {"width", COUNT, AT(width), 0},
+      {"height", COUNT, AT(height), 0},
+      {"frames_requested", COUNT, AT(frames), 0},
+      {"steps", COUNT, AT(steps), 0},
+      {"latency_s", FIGURE, AT(latency_s), 1},
+      ENERGY("gpu_energy_wh", KW_GPU, 1),
+      ENERGY("cpu_energy_wh", KW_CPU, 1),
+      ENERGY("ram_energy_wh", KW_RAM, 1)}},
+    {"delavande2025_models",
+     "arXiv 2509.19222",
+     {{"model", TEXT, AT(model), 0},
+      {"gpu", TEXT, AT(gpu), 0},
+      {"width", COUNT, AT(width), 0},
+      {"height", COUNT, AT(height), 0},
+      {"frames_requested", COUNT, AT(frames), 0},
+      {"frames_out", SKIPPED, 0, 0},
+      {"steps", COUNT, AT(steps), 0},
+      {"guidance_scale", GUIDANCE, AT(guidance_scale), 1},
+      {"n_prompts", SKIPPED, 0, 0},
+      {"latency_mean_s", FIGURE, AT(latency_s), 1},
+      {"latency_std_s", FIGURE, AT(latency_sd_s), 1},
+      ENERGY("gpu_energy_mean_wh", KW_GPU, 1),
+      ENERGY_SD("gpu_energy_std_wh", KW_GPU),
+      ENERGY("cpu_energy_mean_wh", KW_CPU, 1),
+      ENERGY_SD("cpu_energy_std_wh", KW_CPU),
+      ENERGY("ram_energy_mean_wh", KW_RAM, 1),
+      ENERGY_SD("ram_energy_std_wh", KW_RAM),
+      {"note", TEXT, AT(note), 0}}},
+    {"mlenergy_v3_one_gpu",
+     "ML.ENERGY leaderboard v3.0, xDiT 0.4.5",
+     {{"model", TEXT, AT(model), 0},
+      {"gpu", TEXT, AT(gpu), 0},
+      {"n_gpu", SKIPPED, 0, 0},
+      {"batch_size", COUNT, AT(batch_size), 0},
+      {"width", COUNT, AT(width), 0},
+      {"height", COUNT, AT(height), 0},
+      {"frames", COUNT, AT(frames), 0},
+      {"steps", COUNT, AT(steps), 0},
+      {"latency_s", FIGURE, AT(latency_s), 1},
+      ENERGY("gpu_energy_j", KW_GPU, 1.0 / 3600)}},
+    {"h200_diffusers040",
+     "one H200, 2026-11-23, random weights",
+     {{"model", TEXT, AT(model), 0},
+      {"gpu", TEXT, AT(gpu), 0},
+      {"what", TEXT, AT(what), 0},
+      {"width", COUNT, AT(width), 0},
+      {"height", COUNT, AT(height), 0},
+      {"frames", COUNT, AT(frames), 0},
+      {"steps", COUNT, AT(steps), 0},
+      {"guidance_scale", GUIDANCE, AT(guidance_scale), 1},
+      {"latency_s", FIGURE, AT(latency_s), 1},
+      ENERGY("gpu_energy_j", KW_GPU, 1.0 / 3600),
+      {"source", TEXT, AT(source), 0},
+      {"note", TEXT, AT(note), 0}}},
+};
+enum { NUM_FORMATS = sizeof formats / sizeof formats[0] };
+
+static kw_status find_format(const char *name, const struct format **out, kw_error *err)
+{
+    const char *names[NUM_FORMATS];
+    for (size_t i = 0; i < NUM_FORMATS; i++) {
+        names[i] = formats[i].name;
+        if (strcmp(name, names[i]) == 0) {
+            *out = &formats[i];
+            return KW_OK;
+        }
+    }
+    const char *nearest = kw__nearest_name(name, names, NUM_FORMATS);
+    return kw__fail(err, KW_ERROR_NOT_FOUND, "unknown data set \"%s\"; did you mean \"%s\"?", name,
+                    nearest ? nearest : names[0]);
+}
+
+/* ---- CSV -------------------------------------------------------------------------------------------- */
+
+struct reader {
+    const char *path;
+    char *at, *end; /* NUL-terminated at `end` */
+    int line;       /* of the record that was read last */
+    int next_line;
+    char *fields[MAX_COLUMNS];
+    size_t num_fields;
+};
+
+/* Reads a quoted field in place, doubled quotes made single; `at` is left behind the closing quote. */
+static kw_status read_quoted(struct reader *r, char **field, kw_error *err)
+{
+    char *from = r->at + 1, *to = r->at;
+    *field = to;
+    for (;; from++) {
+        if (from >= r->end)
+            return kw__fail(err, KW_ERROR_FORMAT, "%s:%d: a quote is not closed", r->path, r->line);
+        if (*from == '\n') r->next_line++;
+        if (*from == '"' && from[1] != '"') break;
+        if (*from == '"') from++;
+        *to++ = *from;
+    }
+    r->at = from + 1;
+    if (r->at < r->end && *r->at != ',' && *r->at != '\n' && !(*r->at == '\r' && r->at[1] == '\n'))
+        return kw__fail(err, KW_ERROR_FORMAT, "%s:%d: text follows a closing quote", r->path, r->line);
+    if (from != to) *to = '\0';
+    return KW_OK;
+}
+
+/* Reads one record; *more is false at the end of the file. */
+static kw_status read_record(struct reader *r, bool *more, kw_error *err)
+{
+    r->num_fields = 0;
+    *more = r->at < r->end;
+    r->line = r->next_line;
+    if (!*more) return KW_OK;
+    for (;;) {
+        if (r->num_fields == MAX_COLUMNS)
+            return kw__fail(err, KW_ERROR_FORMAT, "%s:%d: more than %d fields", r->path, r->line,
+                            MAX_COLUMNS);
+        char **field = &r->fields[r->num_fields++];
+        if (*r->at == '"') {
+            kw_status status = read_quoted(r, field, err);
+            if (status) return status;
+        } else {
+            *field = r->at;
+            r->at += strcspn(r->at, ",\n\"");
+            if (*r->at == '"')
+                return kw__fail(err, KW_ERROR_FORMAT, "%s:%d: a quote within a field", r->path, r->line);
+            if (*r->at == '\0' && r->at != r->end)
+                return kw__fail(err, KW_ERROR_FORMAT, "%s:%d: a NUL byte", r->path, r->line);
+        }
+        char *stop = r->at;
+        char separator = stop < r->end ? *stop : '\n';
+        if (separator == '\r') separator = *++r->at;
+        if (r->at < r->end) r->at++;
+        if (separator == '\n' && stop > *field && stop[-1] == '\r') stop[-1] = '\0';
+        *stop = '\0';
+        if (separator == ',') continue;
+        r->next_line++;
+        return KW_OK;
+    }
+}
+
+static kw_status read_file(const char *path, struct kw__arena *arena, struct reader *out, kw_error *err)
+{
+    struct stat info;
+    if (stat(path, &info) != 0)
+        return kw__fail(err, errno == ENOENT ? KW_ERROR_NOT_FOUND : KW_ERROR_IO, "cannot read %s: %s", path,
+                        strerror(errno));
+    if (!S_ISREG(info.st_mode) || info.st_size > LARGEST_FILE)
+        return kw__fail(err, KW_ERROR_FORMAT, "%s is not a regular file of at most 16 MiB", path);
+    size_t size = (size_t)info.st_size;
+    char *text = kw__arena_alloc(arena, size + 2, 1);
+    if (!text) return kw__fail_memory(err);
+    FILE *file = fopen(path, "rb");
+    if (!file) return kw__fail(err, KW_ERROR_IO, "cannot read %s: %s", path, strerror(errno));
+    size_t got = fread(text, 1, size, file);
+    bool bad = ferror(file) != 0;
+    fclose(file);
+    if (bad) return kw__fail(err, KW_ERROR_IO, "cannot read %s", path);
+    *out = (struct reader){.path = path, .at = text, .end = text + got, .next_line = 1};
+    return KW_OK;
+}
+
+/* ---- Rows ------------------------------------------------------------------------------------------- */
+
+static kw_status check_header(const struct reader *r, const struct format *format, size_t *columns,
+                              kw_error *err)
+{
+    *columns = 0;
+    while (*columns < MAX_COLUMNS && format->columns[*columns].name) ++*columns;
+    for (size_t i = 0; i < *columns; i++)
+        if (i >= r->num_fields || strcmp(r->fields[i], format->columns[i].name) != 0)
+            return kw__fail(err, KW_ERROR_FORMAT, "%s:%d: column %zu must be \"%s\"", r->path, r->line, i + 1,
+                            format->columns[i].name);
+    if (r->num_fields > *columns)
+        return kw__fail(err, KW_ERROR_FORMAT, "%s:%d: %zu columns instead of %zu", r->path, r->line,
+                        r->num_fields, *columns);
+    return KW_OK;
+}
+
+/* Digits, at most one point, an exponent: strtod alone takes blanks, hexadecimal, "nan" and "inf". */
+static bool parse_number(const char *text, double *out)
+{
+    if (!*text || text[strspn(text, "+-.0123456789eE")] != '\0') return false;
+    char *end;
+    *out = strtod(text, &end);
+    return *end == '\0' && isfinite(*out);
+}
+
+static kw_status read_field(const struct reader *r, const struct column *column, char *text,
+                            struct kw__row *row, kw_error *err)
+{
+    char *target = (char *)row + column->offset;
+    double value = NAN;
+    if (column->kind == SKIPPED) return KW_OK;
+    if (column->kind == TEXT) {
+        const char *kept = text;
+        if (*text) memcpy(target, &kept, sizeof kept);
+        return KW_OK;
+    }
+    if (*text && !parse_number(text, &value))
+        return kw__fail(err, KW_ERROR_FORMAT, "%s:%d: %s is \"%.40s\"; it must be a number", r->path, r->line,
+                        column->name, text);
+    if (column->kind == COUNT) {
+        if (!(value >= 1 && value <= 1e9) || value != floor(value))
+            return kw__fail(err, KW_ERROR_FORMAT, "%s:%d: %s is \"%.40s\"; it must be a whole number from 1",
+                            r->path, r->line, column->name, text);
+        int64_t count = (int64_t)value;
+        memcpy(target, &count, sizeof count);
+        return KW_OK;
+    }
+    if (*text && (value < 0 || (column->kind == FIGURE && value == 0)))
+        return kw__fail(err, KW_ERROR_FORMAT, "%s:%d: %s is \"%.40s\"; it must be more than 0", r->path,
+                        r->line, column->name, text);
+    value *= column->factor;
+    memcpy(target, &value, sizeof value);
+    return KW_OK;
+}
+
+static kw_status read_row(const struct reader *r, const struct format *format, size_t columns,
+                          struct kw__row *row, kw_error *err)
+{
+    if (r->num_fields != columns)
+        return kw__fail(err, KW_ERROR_FORMAT, "%s:%d: %zu fields instead of %zu", r->path, r->line,
+                        r->num_fields, columns);
+    *row = (struct kw__row){.source = format->source,
+                            .batch_size = 1,
+                            .guidance_scale = NAN,
+                            .latency_s = NAN,
+                            .latency_sd_s = NAN,
+                            .line = r->line};
+    for (int d = 0; d < KW_NUM_DEVICES; d++) row->energy_wh[d] = row->energy_sd_wh[d] = NAN;
+    for (size_t i = 0; i < columns; i++) {
+        kw_status status = read_field(r, &format->columns[i], r->fields[i], row, err);
+        if (status) return status;
+    }
+    if (!row->model || !row->gpu || isnan(row->latency_s))
+        return kw__fail(err, KW_ERROR_FORMAT, "%s:%d: model, gpu and latency must be there", r->path,
+                        r->line);
+    return KW_OK;
+}
+
+/* Replaces Hub names ("Wan-AI/Wan2.1-T2V-14B-Diffusers") by slugs where the catalog has the model. */
+static kw_status name_models(const kw_catalog *catalog, struct kw__dataset *set, kw_error *err)
+{
+    bool hub = false;
+    for (size_t i = 0; i < set->num_rows; i++) hub = hub || strchr(set->rows[i].model, '/');
+    for (size_t m = 0; hub && m < kw_catalog_count(catalog, KW_MODELS); m++) {
+        kw_model *model;
+        kw_model_info info = {.struct_size = sizeof info};
+        kw_status status = kw_model_open(catalog, kw_catalog_name(catalog, KW_MODELS, m), &model, err);
+        if (status) return status;
+        status = kw_model_info_get(model, &info, err);
+        const char *slug = kw_catalog_name(catalog, KW_MODELS, m);
+        for (size_t i = 0; !status && info.hub_id && i < set->num_rows; i++)
+            if (strcmp(set->rows[i].model, info.hub_id) == 0)
+                set->rows[i].model = kw__arena_strdup(&set->arena, slug);
+        kw_model_close(model);
+        if (status) return status;
+        if (set->arena.failed) return kw__fail_memory(err);
+    }
+    return KW_OK;
+}
+
+static kw_status read_rows(const kw_catalog *catalog, const struct format *format, struct kw__dataset *set,
+                           kw_error *err)
+{
+    struct reader r;
+    size_t capacity = 0, columns;
+    bool more;
+    kw_status status = read_file(set->path, &set->arena, &r, err);
+    if (!status) status = read_record(&r, &more, err);
+    if (!status) status = check_header(&r, format, &columns, err);
+    while (!status) {
+        status = read_record(&r, &more, err);
+        if (status || !more) break;
+        set->rows = kw__arena_grow(&set->arena, set->rows, set->num_rows, &capacity, sizeof *set->rows);
+        if (!set->rows) return kw__fail_memory(err);
+        status = read_row(&r, format, columns, &set->rows[set->num_rows++], err);
+    }
+    if (!status && !set->num_rows) status = kw__fail(err, KW_ERROR_FORMAT, "%s has no rows", set->path);
+    return status ? status : name_models(catalog, set, err);
+}
+
+kw_status kw__dataset_read(const kw_catalog *catalog, const char *name, const char *path,
+                           struct kw__dataset **out, kw_error *err)
+{
+    const struct format *format;
+    kw_status status = find_format(name, &format, err);
+    if (status) return status;
+    struct kw__dataset *set = calloc(1, sizeof *set);
+    if (!set) return kw__fail_memory(err);
+    kw__arena_init(&set->arena);
+    set->name = format->name;
+    set->path = kw__arena_strdup(&set->arena, path);
+    status = set->path ? read_rows(catalog, format, set, err) : kw__fail_memory(err);
+    if (status)
+        kw__dataset_close(set);
+    else
+        *out = set;
+    return status;
+}
+
+kw_status kw__dataset_open(const kw_catalog *catalog, const char *name, struct kw__dataset **out,
+                           kw_error *err)
+{
+    const struct format *format;
+    kw_status status = find_format(name, &format, err);
+    if (status) return status;
+    char *path = kw__text("%s/published/%s.csv", catalog->folder, name);
+    if (!path) return kw__fail_memory(err);
+    status = kw__dataset_read(catalog, name, path, out, err);
+    free(path);
+    return status;
+}
+
+void kw__dataset_close(struct kw__dataset *dataset)
+{
+    if (!dataset) return;
+    kw__arena_free(&dataset->arena);
+    free(dataset);
+}

@@ -1,0 +1,43 @@
+/* Published measurements: the CSV files of data/published, read strictly.
+ *
+ * - A file's header is exactly the one known here; every row has as many fields, and each number is a
+ *   finite one in its range. What is wrong is said with file, line and column.
+ * - An empty field is absent: NaN for a figure, NULL for a text. A row without a latency is refused.
+ * - Fields are quoted as RFC 4180 says; lines end in LF or CRLF. */
+#ifndef KW_PREDICT_DATASET_H
+#define KW_PREDICT_DATASET_H
+
+#include "base/arena.h"
+#include "kinowatt.h"
+
+struct kw__row {
+    const char *sweep;  /* "resolution", "frames", "steps"; NULL outside sweeps. A sweep is one session */
+    const char *what;   /* "forward", "text_encode", "vae_decode", "pipeline"; NULL: a whole pipeline */
+    const char *model;  /* a slug of the catalog where there is one, else the file's own name */
+    const char *gpu;    /* as published, "H100-SXM-80GB" */
+    const char *source; /* of the row, or of its file */
+    const char *note;
+    int64_t width, height, frames, steps, batch_size; /* as asked for; frames before any rounding */
+    double guidance_scale;                            /* NaN: not said */
+    double latency_s, latency_sd_s;
+    double energy_wh[KW_NUM_DEVICES], energy_sd_wh[KW_NUM_DEVICES];
+    int line; /* of the file, from 1 */
+};
+
+struct kw__dataset {
+    struct kw__arena arena;
+    const char *name, *path;
+    struct kw__row *rows;
+    size_t num_rows;
+};
+
+/* Reads <data>/published/<name>.csv: "delavande2025_wan_sweeps", "delavande2025_models",
+ * "mlenergy_v3_one_gpu", "h200_diffusers040". KW_ERROR_NOT_FOUND for another name. */
+kw_status kw__dataset_open(const kw_catalog *catalog, const char *name, struct kw__dataset **out,
+                           kw_error *err);
+/* The same from any path, in the format of the named one. */
+kw_status kw__dataset_read(const kw_catalog *catalog, const char *name, const char *path,
+                           struct kw__dataset **out, kw_error *err);
+void kw__dataset_close(struct kw__dataset *dataset);
+
+#endif
