@@ -5,13 +5,14 @@
 #   make check           installs what is missing, builds, runs every test; TESTS="wan cli" runs those
 #                        whose path holds one of the words
 #   make check-sanitize  the same tests under ASan and UBSan, in build-asan/
+#   make check-tsan      the tests of the meters' threads under ThreadSanitizer, in build-tsan/
 #   make fuzz            tests/fuzz/fuzz_*.c under libFuzzer, FUZZ_SECONDS in all, in build-fuzz/
 #   make bench           bench/*.c and bench/*.sh
 #   make gates           format, banned functions, symbols, lengths;  make format  mends the format
 #   make install         below prefix (/usr/local) and DESTDIR;  make uninstall
 #   make clean
 #
-# CC, CFLAGS, CPPFLAGS, LDFLAGS, prefix, DESTDIR are the user's. V=1 shows the commands. A change of
+# CC, CXX, CFLAGS, CPPFLAGS, LDFLAGS, prefix, DESTDIR are the user's. V=1 shows the commands. A change of
 # flags or of prefix rebuilds what it touches.
 
 BUILD := build
@@ -27,21 +28,26 @@ VERSION := $(shell sed -n 's/^\#define KW_VERSION_[MP][A-Z]* //p' include/kinowa
 SOVERSION := 0
 
 LIB_SRC := $(wildcard $(addsuffix /*.c,$(addprefix src/,base model graph hardware predict meter stats \
-    report store engine text video)))
+    report store engine engine/cpu text video)))
+# sentencepiece is C++: one small file.
+LIB_SRC += $(wildcard src/text/*.cc)
 CMD_SRC := $(wildcard src/cli/*.c)
 UNIT_SRC := $(wildcard tests/unit/test_*.c)
-SUPPORT_SRC := $(wildcard tests/support/*.c)
+# Shared libraries that stand in for a driver's; they are no part of the test programs.
+FAKE_SRC := $(wildcard tests/support/fake_*.c)
+SUPPORT_SRC := $(filter-out $(FAKE_SRC),$(wildcard tests/support/*.c))
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 BENCH_SRC := $(wildcard bench/*.c)
 SCRIPTS := $(filter-out tests/e2e/lib.sh,$(wildcard tests/e2e/*.sh tests/golden/*.sh))
 
-objects = $(patsubst %.c,$(BUILD)/%.o,$(1))
+objects = $(addprefix $(BUILD)/,$(addsuffix .o,$(basename $(1))))
 programs = $(patsubst %.c,$(BUILD)/%,$(1))
 
 STATIC := $(BUILD)/libkinowatt.a
 SHARED := $(BUILD)/libkinowatt.so.$(VERSION)
 COMMAND := $(BUILD)/kinowatt
 UNIT := $(call programs,$(UNIT_SRC))
+FAKES := $(patsubst %.c,$(BUILD)/%.so,$(FAKE_SRC))
 FUZZ := $(call programs,$(FUZZ_SRC))
 BENCH := $(call programs,$(BENCH_SRC))
 
@@ -51,13 +57,24 @@ PACKAGES := jansson lapacke
 PACKAGE_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>/dev/null)
 PACKAGE_LIBS := $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null)
 CMOCKA_LIBS = $(shell $(PKG_CONFIG) --libs cmocka)
-SYSTEM_LIBS := -pthread -lm
+# sentencepiece.pc also names its trainer, which is not needed.
+# oneDNN has no pkg-config file in Debian. Its threads are OpenMP's, which our kernels share.
+OPENMP := $(shell echo 'int main(void) { return 0; }' | $(CC) -fopenmp -x c -o /dev/null - 2>/dev/null && \
+    echo -fopenmp)
+SYSTEM_LIBS := -lsentencepiece -lstdc++ -ldnnl $(OPENMP) -pthread -lm
+# Writing mp4 needs FFmpeg's headers here and its libraries when it runs; without either it is said.
+LIBAV := libavformat libavcodec libavutil
+LIBAV_CFLAGS := $(if $(shell $(PKG_CONFIG) --exists $(LIBAV) && echo yes),-DKW_HAVE_LIBAV $(shell \
+    $(PKG_CONFIG) --cflags $(LIBAV)))
 
 # make sets SANITIZE for check-sanitize and fuzz.
 SANITIZE :=
 WARNINGS := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef
 COMPILE = $(CC) -std=c11 -D_POSIX_C_SOURCE=200809L -DKW_DATADIR='"$(prefix)/share/kinowatt"' -Iinclude -Isrc \
     $(PACKAGE_CFLAGS) $(CPPFLAGS) $(WARNINGS) -fPIC -fvisibility=hidden -pthread $(CFLAGS) $(SANITIZE)
+# The same for C++, less what C++ does not know; vptr checks would need the C++ runtime of the sanitizer.
+COMPILE_CXX = $(CXX) -std=c++17 -Isrc $(CPPFLAGS) -Wall -Wextra -Wshadow -Wpointer-arith -fPIC \
+    -fvisibility=hidden -pthread $(CFLAGS) $(SANITIZE) $(if $(SANITIZE),-fno-sanitize=vptr)
 LINK = $(CC) $(CFLAGS) $(SANITIZE) $(LDFLAGS)
 LIBS = $(PACKAGE_LIBS) $(SYSTEM_LIBS)
 
@@ -70,15 +87,17 @@ stamp = @mkdir -p $(BUILD); printf '%s\n' "$$TEXT" | cmp -s - $@ || printf '%s\n
 # make starts. They use every core unless told otherwise.
 AGAIN = +@$(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
-.PHONY: all demo check check-sanitize run-tests fuzz run-fuzz bench gates format stage install \
+.PHONY: all demo check check-sanitize check-tsan run-tests fuzz run-fuzz bench gates format stage install \
     uninstall clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(STATIC) $(BUILD)/libkinowatt.so $(COMMAND)
 
-$(BUILD)/flags: export TEXT = $(COMPILE) / $(LINK) $(LIBS)
+$(BUILD)/flags: export TEXT = $(COMPILE) $(LIBAV_CFLAGS) / $(COMPILE_CXX) / $(LINK) $(LIBS)
 $(BUILD)/flags: FORCE
 	@$(PKG_CONFIG) --exists --print-errors $(PACKAGES) || { echo "run tools/deps.sh first" >&2; exit 1; }
+	@echo '#include <dnnl.h>' | $(CC) $(CPPFLAGS) -E -x c - >/dev/null 2>&1 || \
+	    { echo "oneDNN (libdnnl-dev) is missing: run tools/deps.sh first" >&2; exit 1; }
 	$(stamp)
 
 # A source that is gone must leave the libraries too.
@@ -90,6 +109,16 @@ $(BUILD)/%.o: %.c $(BUILD)/flags
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
 	$(Q)$(COMPILE) $(EXTRA) -MMD -MP -c -o $@ $<
+
+$(BUILD)/%.o: %.cc $(BUILD)/flags
+	$(call say,CXX,$<)
+	@mkdir -p $(@D)
+	$(Q)$(COMPILE_CXX) -MMD -MP -c -o $@ $<
+
+$(BUILD)/src/video/%.o: EXTRA = $(LIBAV_CFLAGS)
+# Kernels: vector code, sums in any order. No assumption about NaN or infinity.
+$(BUILD)/src/engine/cpu/%.o: EXTRA = -O3 -fno-math-errno -fno-trapping-math -fno-signed-zeros \
+    -fassociative-math $(OPENMP)
 
 -include $(patsubst %.o,%.d,$(call objects,$(LIB_SRC) $(CMD_SRC) $(UNIT_SRC) $(SUPPORT_SRC) $(FUZZ_SRC) \
     $(BENCH_SRC) tests/fuzz/replay.c))
@@ -127,9 +156,16 @@ $(UNIT): %: %.o $(call objects,$(SUPPORT_SRC)) $(STATIC)
 	$(call say,LD,$@)
 	$(Q)$(LINK) $(WRAP) -o $@ $^ $(CMOCKA_LIBS) $(LIBS)
 
+# Opened by the tests when they run.
+$(UNIT): | $(FAKES)
+$(FAKES): $(BUILD)/%.so: %.c $(wildcard tests/support/fake_*) $(BUILD)/flags
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(COMPILE) -fvisibility=default -Itests $(LDFLAGS) -shared -o $@ $<
+
 # The test that makes each allocation fail in turn defines __wrap_malloc and its kin. Calls inside
 # shared libraries are not wrapped; jansson's go through json_set_alloc_funcs.
-$(BUILD)/tests/unit/test_alloc: WRAP = -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup,--wrap=strndup
+$(BUILD)/tests/unit/test_alloc: WRAP = -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free,--wrap=strdup,--wrap=strndup
 
 # Fuzz targets: plain programs that replay tests/fuzz/corpus/<target>, or with FUZZING on libFuzzer.
 ifdef FUZZING
@@ -156,13 +192,19 @@ check-sanitize:
 	$(AGAIN) run-tests BUILD=build-asan CFLAGS='-O1 -g' \
 	    SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer'
 
+# The threads of the meters under ThreadSanitizer.
+check-tsan:
+	@tools/deps.sh
+	$(AGAIN) run-tests BUILD=build-tsan CFLAGS='-O1 -g' SANITIZE='-fsanitize=thread' FUZZ_SRC= SCRIPTS= \
+	    UNIT_SRC='$(wildcard $(addprefix tests/unit/test_,meter.c nvml.c rapl.c))'
+
 run-tests: all stage $(UNIT) $(FUZZ)
 	@BUILD=$(BUILD) PREFIX=$(prefix) CC='$(CC)' CFLAGS='$(CFLAGS) $(SANITIZE) $(LDFLAGS)' TESTS='$(TESTS)' \
 	    tests/run.sh $(UNIT) $(FUZZ) $(SCRIPTS)
 
 fuzz:
 	@command -v clang >/dev/null || { echo "make fuzz needs clang: tools/deps.sh --dev" >&2; exit 1; }
-	$(AGAIN) run-fuzz BUILD=build-fuzz CC=clang CFLAGS='-O1 -g' FUZZING=1 \
+	$(AGAIN) run-fuzz BUILD=build-fuzz CC=clang CXX=clang++ CFLAGS='-O1 -g' FUZZING=1 \
 	    SANITIZE='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer'
 
 run-fuzz: $(FUZZ)
@@ -180,7 +222,7 @@ gates: all
 	@tools/gates.sh $(BUILD)
 
 format:
-	@git ls-files -co --exclude-standard '*.c' '*.h' | xargs -r clang-format -i
+	@git ls-files -co --exclude-standard '*.c' '*.h' '*.cc' | xargs -r clang-format -i
 
 # ---- Installing ------------------------------------------------------------------------------
 
@@ -214,4 +256,4 @@ uninstall:
 	    $(patsubst man/%,share/man/man1/%,$(wildcard man/*.1))
 
 clean:
-	rm -rf build build-asan build-fuzz
+	rm -rf build build-asan build-tsan build-fuzz

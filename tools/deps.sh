@@ -5,7 +5,7 @@ set -eu
 
 packages="gcc libc6-dev make pkg-config libjansson-dev liblapacke-dev libcmocka-dev g++ libsentencepiece-dev \
     libavformat-dev libavcodec-dev libavutil-dev libdnnl-dev"
-modules="jansson lapacke cmocka sentencepiece libavformat"
+modules="jansson lapacke cmocka sentencepiece"
 case ${1-} in
 '') ;;
 --dev) packages="$packages clang clang-format libclang-rt-dev git" ;;

@@ -24,19 +24,52 @@ static kw_status check_file(FILE *file, const char *path, kw_error *err)
     return KW_OK;
 }
 
-/* jansson's lexer drops a character, and says nothing, when its buffer cannot grow; and what it does say
- * does not tell a lack of memory from bad text. malloc's errno does, looked at before each character: a
- * number sets errno only after the character behind it was read. */
+/* jansson 2.14 loses a character when its lexer's buffer cannot grow, without a word, and reads past the
+ * end when that was a string's last. So the file is read as the second element of an array whose first
+ * is a zero with more digits than any token of the file has characters: that number grows the buffer, where
+ * a lost digit does no harm, and malloc's errno, looked at before each character, tells. What is said of a
+ * file that ends too soon is ours, since the array's end follows it. */
 struct source {
     FILE *file;
+    size_t zeros;     /* still to come */
+    const char *rest; /* of what stands before the zeros, then before the file */
+    bool at_end;      /* the array's ] was given */
     bool starved;
 };
+
+/* An upper bound of the characters of a token: none reaches beyond the next quote that is not escaped. */
+static size_t longest_token(FILE *file)
+{
+    size_t longest = 0, length = 0;
+    rewind(file);
+    for (int c, before = 0; (c = fgetc(file)) != EOF; before = c) {
+        length++;
+        if (length > longest) longest = length;
+        if (c == '"' && before != '\\') length = 1; /* the quote may open a string */
+    }
+    rewind(file);
+    return longest;
+}
+
+static int next_character(struct source *source)
+{
+    if (*source->rest) return *source->rest++;
+    if (source->zeros) {
+        source->zeros--;
+        if (!source->zeros) source->rest = ",";
+        return '0';
+    }
+    int c = source->at_end ? EOF : fgetc(source->file);
+    if (c != EOF || source->at_end) return c;
+    source->at_end = true;
+    return ']';
+}
 
 static size_t next_byte(void *buffer, size_t size, void *data)
 {
     struct source *source = data;
     if (errno == ENOMEM) source->starved = true;
-    int c = size ? fgetc(source->file) : EOF;
+    int c = size && !source->starved ? next_character(source) : EOF;
     if (c == EOF) return 0;
     *(char *)buffer = (char)c;
     return 1;
@@ -45,14 +78,25 @@ static size_t next_byte(void *buffer, size_t size, void *data)
 /* The file's value, or NULL; the problem's code is json_error_out_of_memory when memory ran out. */
 static json_t *parse(FILE *file, size_t flags, json_error_t *problem)
 {
-    struct source source = {file, false};
-    rewind(file);
+    struct source source = {.file = file, .zeros = longest_token(file) + 16, .rest = "[0."};
     errno = 0;
-    json_t *value = json_load_callback(next_byte, &source, JSON_REJECT_DUPLICATES | flags, problem);
-    if (errno != ENOMEM && !source.starved) return value;
-    json_decref(value);
-    problem->text[sizeof problem->text - 1] = json_error_out_of_memory; /* where json_error_code looks */
-    return NULL;
+    json_t *array = json_load_callback(next_byte, &source, JSON_REJECT_DUPLICATES | flags, problem),
+           *value = NULL;
+    if (source.starved || errno == ENOMEM) {
+        *problem = (json_error_t){.line = -1};
+        problem->text[sizeof problem->text - 1] = json_error_out_of_memory; /* where json_error_code looks */
+    } else if (json_array_size(array) == 2) {
+        value = json_incref(json_array_get(array, 1));
+    } else if (array) {
+        snprintf(problem->text, sizeof problem->text - 1, "more than one value");
+    } else if (source.at_end) {
+        enum json_error_code code = json_error_code(problem);
+        if (code == json_error_premature_end_of_input || code == json_error_invalid_syntax)
+            snprintf(problem->text, sizeof problem->text - 1,
+                     "the file ends too soon, or has a bracket too many");
+    }
+    json_decref(array);
+    return value;
 }
 
 kw_status kw__json_load(const char *path, json_t **root, kw_error *err)

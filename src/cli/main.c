@@ -17,9 +17,11 @@ static const struct command {
 } commands[] = {
     {"predict", "latency and energy of a request, by stage", kw__cmd_predict},
     {"explain", "the bill, component by component; two stacks side by side", kw__cmd_explain},
+    {"scaling", "the laws by resolution, frames and steps, with figures", kw__cmd_scaling},
     {"compare", "models side by side, per clip, second of video and pixel", kw__cmd_compare},
     {"validate", "predictors against measurements", kw__cmd_validate},
     {"calibrate", "fits a calibration to measured rows", kw__cmd_calibrate},
+    {"reproduce", "a paper's tables and figures, theirs and ours", kw__cmd_reproduce},
     {"models", "the models that are built in", kw__cmd_models},
     {"hardware", "hardware profiles, with the source of each value", kw__cmd_hardware},
     {"doctor", "what this machine and this build can do", kw__cmd_doctor},

@@ -39,46 +39,99 @@ struct kw__random kw__random_stream(const char *component, const char *name, uin
     return (struct kw__random){{(uint32_t)hash, (uint32_t)(hash >> 32)}, seed};
 }
 
-static float centred_sum(uint32_t a, uint32_t b)
-{
-    return (float)((int32_t)((a & 0xFFFFu) + (a >> 16) + (b & 0xFFFFu) + (b >> 16)) - 131070);
-}
+/* The functions below are compiled for AVX512, AVX2 and the oldest x86-64, and chosen at load time.
+ * Sanitizers instrument the functions that choose, before their runtime is there. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) &&     \
+    !defined(__SANITIZE_THREAD__)
+#define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define CLONES
+#endif
 
-static float centred_half(uint32_t a)
-{
-    return (float)((int32_t)(2 * (a & 0xFFFFu)) - 65535);
-}
+/* Blocks made side by side, each of two elements: the generator is integer arithmetic in straight
+ * line, which compilers turn into vector code when the lanes are a loop of fixed length. */
+enum { LANES = 64, BATCH = 2 * LANES };
 
-/* The two words of each element, in order: `words` goes on from the last call. */
-static const uint32_t *element_words(const struct kw__random *stream, uint64_t element, bool start,
-                                     uint32_t words[4])
+CLONES static void philox_lanes(const struct kw__random *stream, uint64_t block,
+                                uint32_t (*restrict words)[LANES])
 {
-    if (start || element % 2 == 0) {
-        const uint32_t counter[4] = {(uint32_t)(element / 2), (uint32_t)(element / 2 >> 32),
-                                     (uint32_t)stream->seed, (uint32_t)(stream->seed >> 32)};
-        kw__philox4x32(counter, stream->key, words);
+    const uint32_t low = (uint32_t)block, high = (uint32_t)(block >> 32);
+    const uint32_t seed0 = (uint32_t)stream->seed, seed1 = (uint32_t)(stream->seed >> 32);
+    const uint32_t key0 = stream->key[0], key1 = stream->key[1];
+    for (uint32_t i = 0; i < LANES; i++) {
+        uint32_t c0 = low + i, c1 = high + (low + i < low), c2 = seed0, c3 = seed1, k0 = key0, k1 = key1;
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC unroll 10
+#endif
+        for (int round = 0; round < 10; round++) {
+            uint64_t p0 = (uint64_t)multiplier0 * c0, p1 = (uint64_t)multiplier1 * c2;
+            c0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0;
+            c1 = (uint32_t)p1;
+            c2 = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
+            c3 = (uint32_t)p0;
+            k0 += weyl0;
+            k1 += weyl1;
+        }
+        words[0][i] = c0;
+        words[1][i] = c1;
+        words[2][i] = c2;
+        words[3][i] = c3;
     }
-    return words + 2 * (element % 2);
 }
 
-/* A contraction to fma could change the last bit only where the product is not exact, and then the
- * mean is 0. */
+/* Elements 2 block .. 2 block + BATCH - 1. A contraction to fma could change the last bit only where
+ * the product is not exact, and then the mean is 0. */
+CLONES static void normal_batch(const uint32_t (*restrict words)[LANES], float mean, float scale,
+                                float *restrict out)
+{
+    for (int i = 0; i < LANES; i++)
+        for (int k = 0; k < 2; k++) {
+            uint32_t a = words[2 * k][i], b = words[2 * k + 1][i];
+            int32_t sum = (int32_t)((a & 0xFFFFu) + (a >> 16) + (b & 0xFFFFu) + (b >> 16)) - 131070;
+            out[2 * i + k] = mean + (float)sum * scale;
+        }
+}
+
+CLONES static void uniform_batch(const uint32_t (*restrict words)[LANES], float mean, float scale,
+                                 float *restrict out)
+{
+    for (int i = 0; i < LANES; i++)
+        for (int k = 0; k < 2; k++)
+            out[2 * i + k] = mean + (float)((int32_t)(2 * (words[2 * k][i] & 0xFFFFu)) - 65535) * scale;
+}
+
+typedef void batch_function(const uint32_t (*restrict words)[LANES], float mean, float scale,
+                            float *restrict out);
+
+static void fill(const struct kw__random *stream, batch_function *make, float mean, float scale,
+                 uint64_t first, size_t count, float *out)
+{
+    uint32_t words[4][LANES];
+    float batch[BATCH];
+    size_t skip = first % 2;
+    for (size_t done = 0; done < count; skip = 0) {
+        size_t n = count - done < BATCH - skip ? count - done : BATCH - skip;
+        philox_lanes(stream, (first + done) / 2, words);
+        if (n == BATCH) {
+            make(words, mean, scale, out + done);
+        } else {
+            make(words, mean, scale, batch);
+            memcpy(out + done, batch + skip, n * sizeof *out);
+        }
+        done += n;
+    }
+}
+
 void kw__random_fill(const struct kw__random *stream, float mean, float scale, uint64_t first, size_t count,
                      float *out)
 {
-    uint32_t words[4];
-    for (size_t n = 0; n < count; n++) {
-        const uint32_t *word = element_words(stream, first + n, n == 0, words);
-        out[n] = mean + centred_sum(word[0], word[1]) * scale;
-    }
+    fill(stream, normal_batch, mean, scale, first, count, out);
 }
 
 void kw__random_fill_uniform(const struct kw__random *stream, float mean, float scale, uint64_t first,
                              size_t count, float *out)
 {
-    uint32_t words[4];
-    for (size_t n = 0; n < count; n++)
-        out[n] = mean + centred_half(element_words(stream, first + n, n == 0, words)[0]) * scale;
+    fill(stream, uniform_batch, mean, scale, first, count, out);
 }
 
 static bool ends_with(const char *name, const char *end)

@@ -97,11 +97,11 @@ static kw_status read_profile(kw_hardware *hardware, const char *path, kw_error 
             if (status) break;
         }
     }
+    if (!status && hardware->arena.failed) status = kw__fail_memory(err);
     if (!status && isnan(kw_hardware_get(hardware, "memory_bandwidth_bytes_per_s")))
         status = kw__fail(err, KW_ERROR_FORMAT, "%s: \"memory_bandwidth_bytes_per_s\" is missing", path);
     if (!status && kw_hardware_get(hardware, "idle_power_w") >= kw_hardware_get(hardware, "power_limit_w"))
         status = kw__fail(err, KW_ERROR_FORMAT, "%s: \"idle_power_w\" must be below \"power_limit_w\"", path);
-    if (!status && hardware->arena.failed) status = kw__fail_memory(err);
     json_decref(root);
     return status;
 }

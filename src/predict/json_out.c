@@ -190,24 +190,47 @@ static json_t *prediction_json(bool *bad, const kw_prediction *p)
     return root;
 }
 
+/* jansson 2.14 goes on when the key of an object could not be written; the buffer remembers. */
+struct buffer {
+    char *text;
+    size_t length, capacity;
+    bool failed;
+};
+
+static int write_to(const char *bytes, size_t count, void *data)
+{
+    struct buffer *b = data;
+    size_t wanted = b->length + count + 1;
+    if (!b->failed && wanted > b->capacity) {
+        size_t capacity = 2 * wanted;
+        char *bigger = realloc(b->text, capacity);
+        b->failed = !bigger;
+        if (bigger) {
+            b->text = bigger;
+            b->capacity = capacity;
+        }
+    }
+    if (b->failed) return -1;
+    memcpy(b->text + b->length, bytes, count);
+    b->length += count;
+    b->text[b->length] = '\0';
+    return 0;
+}
+
 kw_status kw_prediction_to_json(const kw_prediction *prediction, char **out, kw_error *err)
 {
     kw__error_clear(err);
     bool bad = false;
+    struct buffer buffer = {NULL, 0, 0, false};
     json_t *root = prediction_json(&bad, prediction);
-    char *text = !bad ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(15)) : NULL;
+    if (!bad && json_dump_callback(root, write_to, &buffer, JSON_INDENT(2) | JSON_REAL_PRECISION(15)) != 0)
+        bad = true;
+    if (!bad) write_to("\n", 1, &buffer);
     json_decref(root);
-    if (!text) return kw__fail_memory(err);
-    size_t length = strlen(text);
-    char *line = malloc(length + 2);
-    if (line) {
-        memcpy(line, text, length);
-        memcpy(line + length, "\n", 2);
+    if (bad || buffer.failed) {
+        free(buffer.text);
+        return kw__fail_memory(err);
     }
-    json_free_t jansson_free;
-    json_get_alloc_funcs(NULL, &jansson_free);
-    jansson_free(text);
-    if (!line) return kw__fail_memory(err);
-    *out = line;
+    *out = buffer.text;
     return KW_OK;
 }

@@ -41,7 +41,9 @@ static bool same_request(const kw_model *model, const kw_effective *wanted, cons
 static const char *profile_of(const kw_catalog *catalog, struct kw__arena *arena, const char *gpu)
 {
     kw_hardware *hardware;
-    if (kw_hardware_open(catalog, gpu, &hardware, NULL)) return NULL;
+    kw_status status = kw_hardware_open(catalog, gpu, &hardware, NULL);
+    if (status == KW_ERROR_MEMORY) arena->failed = true;
+    if (status) return NULL;
     const char *name = kw__arena_strdup(arena, kw_hardware_name(hardware));
     kw_hardware_close(hardware);
     return name;

@@ -1,0 +1,440 @@
+#include "engine/cpu/cpu.h"
+
+#include <stdlib.h>
+#include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "base/error.h"
+#include "engine/cpu/onednn.h"
+#include "engine/cpu/vec.h"
+
+/* ---- Shared --------------------------------------------------------------------------------------- */
+
+void *kw__cpu_allocate(size_t bytes)
+{
+    size_t whole = (bytes + KW__ALIGNMENT - 1) / KW__ALIGNMENT * KW__ALIGNMENT;
+    if (whole < bytes) return NULL;
+    return aligned_alloc(KW__ALIGNMENT, whole ? whole : KW__ALIGNMENT);
+}
+
+void *kw__cpu_at(const void *array, enum kw__dtype dtype, int64_t element)
+{
+    return (char *)array + element * (int64_t)kw__dtype_bytes(dtype);
+}
+
+int kw__cpu_thread(void)
+{
+#ifdef _OPENMP
+    return omp_get_thread_num();
+#else
+    return 0;
+#endif
+}
+
+void kw__cpu_parallel(const struct kw__device *device, int64_t count, int64_t grain, kw__cpu_body *body,
+                      void *argument)
+{
+#ifdef _OPENMP
+    int64_t most = (count + grain - 1) / grain;
+    int threads = most < device->threads ? (int)most : device->threads;
+    if (threads > 1) {
+#pragma omp parallel num_threads(threads)
+        {
+            int64_t here = omp_get_thread_num(), all = omp_get_num_threads();
+            int64_t from = count * here / all, to = count * (here + 1) / all;
+            if (to > from) body(argument, from, to);
+        }
+        return;
+    }
+#endif
+    (void)device;
+    (void)grain;
+    if (count > 0) body(argument, 0, count);
+}
+
+/* The frames that the host gets are [B,F,H,W,C] by their axes too. */
+static bool from_host(const struct kw__graph *g, int v)
+{
+    int producer = g->values[v].producer;
+    return producer >= 0 && g->ops[producer].code == KW__HOST_FRAMES;
+}
+
+bool kw__cpu_channels_last(const struct kw__graph *g, int v)
+{
+    const struct kw__value *value = &g->values[v];
+    if (value->ndim != 5 || value->kind == KW__WEIGHT) return false;
+    return !from_host(g, v) && !(value->kind == KW__STATE && value->next && from_host(g, value->next));
+}
+
+int64_t kw__cpu_row(const struct kw__graph *g, int v)
+{
+    return kw__cpu_channels_last(g, v) ? g->values[v].dim[1] : kw__last_dim(&g->values[v]);
+}
+
+/* ---- The device -------------------------------------------------------------------------------------- */
+
+static void close_device(struct kw__device *device)
+{
+    if (!device) return;
+    kw__cpu_free_weights(device);
+    dnnl_stream_destroy(device->stream);
+    dnnl_engine_destroy(device->engine);
+    free(device);
+}
+
+static kw_status open_device(const struct kw__device_options *options, struct kw__device **out, kw_error *err)
+{
+    struct kw__device *device = calloc(1, sizeof *device);
+    if (!device) return kw__fail_memory(err);
+#ifdef _OPENMP
+    device->threads = omp_get_max_threads();
+#else
+    device->threads = 1;
+#endif
+    if (options && options->threads > 0 && options->threads < device->threads)
+        device->threads = options->threads;
+    unsigned isa = (unsigned)dnnl_get_effective_cpu_isa();
+    device->has_bf16 = (isa & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;
+    device->has_amx = (isa & dnnl_cpu_isa_avx512_core_amx) == dnnl_cpu_isa_avx512_core_amx;
+    dnnl_status_t s = dnnl_engine_create(&device->engine, dnnl_cpu, 0);
+    if (!s) s = dnnl_stream_create(&device->stream, device->engine, dnnl_stream_default_flags);
+    if (s) {
+        close_device(device);
+        return kw__cpu_fail(s, "opening the CPU", err);
+    }
+    *out = device;
+    return KW_OK;
+}
+
+static kw_status allocate(struct kw__device *device, size_t bytes, void **out, kw_error *err)
+{
+    (void)device;
+    *out = kw__cpu_allocate(bytes);
+    return *out ? KW_OK : kw__fail_memory(err);
+}
+
+static void release(struct kw__device *device, void *memory)
+{
+    (void)device;
+    free(memory);
+}
+
+/* ---- What it can do ------------------------------------------------------------------------------------ */
+
+static const char *supports(struct kw__device *device, const struct kw__graph *g, const struct kw__op *op)
+{
+    for (int k = 0; k < op->num_inputs + op->num_outputs; k++) {
+        int v = k < op->num_inputs ? op->input[k] : op->output[k - op->num_inputs];
+        enum kw__dtype dtype = g->values[v].dtype;
+        if (!v) continue;
+        if (dtype != KW__F32 && dtype != KW__BF16 && dtype != KW__I32)
+            return "only f32, bf16 and i32 are known";
+        if (dtype == KW__BF16 && !device->has_bf16)
+            return "bf16 needs AVX512_BF16, which this CPU lacks; run in f32";
+    }
+    const struct kw__value *x = op->num_inputs && op->input[0] ? &g->values[op->input[0]] : NULL;
+    switch (op->code) {
+    case KW__LINEAR:
+    case KW__CONV:
+        if (g->values[op->input[1]].kind != KW__WEIGHT) return "the second operand must be a weight";
+        if (x->dtype != g->values[op->input[1]].dtype) return "x and the weight must have one dtype";
+        if (op->code == KW__CONV && kw__operand(op, 3) && g->values[kw__operand(op, 3)].dtype != x->dtype)
+            return "x and the cache must have one dtype";
+        return NULL;
+    case KW__LAYERNORM_MODULATE:
+    case KW__MODULATE: return g->values[op->input[1]].dtype == KW__F32 ? NULL : "the table must be f32";
+    case KW__GATE_ADD: return g->values[op->input[2]].dtype == KW__F32 ? NULL : "the table must be f32";
+    case KW__ROPE: return g->values[op->input[1]].dtype == KW__F32 ? NULL : "the rotary table must be f32";
+    case KW__RMSNORM_ROPE:
+        return g->values[op->input[2]].dtype == KW__F32 ? NULL : "the rotary table must be f32";
+    default: return NULL;
+    }
+}
+
+/* ---- Compiling -------------------------------------------------------------------------------------------
+ */
+
+static kw_status compile_op(struct kw__cpu_plan *plan, struct kw__cpu_step *step, kw_error *err)
+{
+    switch (step->op->code) {
+    case KW__LINEAR: return kw__cpu_compile_linear(plan, step, err);
+    case KW__CONV: return kw__cpu_compile_conv(plan, step, err);
+    case KW__ATTENTION: return kw__cpu_compile_attention(plan, step, err);
+    case KW__LAYERNORM:
+    case KW__LAYERNORM_MODULATE:
+    case KW__RMSNORM:
+    case KW__RMSNORM_ROPE:
+    case KW__ROPE:
+    case KW__CHANNEL_RMSNORM: return kw__cpu_compile_norm(plan, step, err);
+    default:
+        return kw__op_info(step->op->code)->class == KW__CLASS_ELEMENTWISE
+                   ? kw__cpu_compile_elementwise(plan, step, err)
+                   : kw__cpu_compile_copy(plan, step, err);
+    }
+}
+
+static kw_status compile_step(struct kw__cpu_plan *plan, size_t i, kw_error *err)
+{
+    const struct kw__graph *g = plan->graph;
+    const struct kw__op *op = &g->ops[i];
+    struct kw__cpu_step *step = &plan->steps[i];
+    if (op->dead) return KW_OK;
+    const char *reason = supports(plan->device, g, op);
+    if (reason) return kw__fail(err, KW_ERROR_UNSUPPORTED, "%s: %s", g->values[op->output[0]].name, reason);
+    step->op = op;
+    step->a = &op->attr;
+    for (int k = 0; k < op->num_inputs; k++) {
+        if (!op->input[k]) continue;
+        step->in[k] = &g->values[op->input[k]];
+        /* vectors are kept in f32, already rounded; what is large, in its own dtype */
+        bool large =
+            op->code == KW__EMBEDDING || ((op->code == KW__LINEAR || op->code == KW__CONV) && k == 1);
+        step->in_type[k] = step->in[k]->kind == KW__WEIGHT && !large ? KW__F32 : step->in[k]->dtype;
+    }
+    for (int k = 0; k < op->num_outputs; k++) {
+        step->out[k] = &g->values[op->output[k]];
+        step->out_type[k] = step->out[k]->dtype;
+    }
+    kw_status status = compile_op(plan, step, err);
+    for (int k = 0; k < op->num_inputs && !status; k++) {
+        if (!op->input[k] || step->in[k]->kind != KW__WEIGHT || step->weight[k]) continue;
+        step->weight[k] =
+            kw__cpu_weight(plan, step->in[k], op->code == KW__EMBEDDING ? KW__CPU_PLAIN : KW__CPU_WIDE);
+        if (!step->weight[k]) status = kw__fail_memory(err);
+    }
+    plan->scratch[i] = step->scratch_bytes;
+    return status;
+}
+
+static void measure_values(struct kw__cpu_plan *plan)
+{
+    const struct kw__graph *g = plan->graph;
+    for (size_t v = 1; v < g->num_values; v++)
+        if (g->values[v].kind == KW__STATE) plan->bytes[v] = (size_t)kw__value_bytes(&g->values[v]);
+    for (size_t i = 0; i < g->num_ops; i++) {
+        const struct kw__op *op = &g->ops[i];
+        for (int k = 0; !op->dead && k < op->num_inputs + op->num_outputs; k++) {
+            int v = k < op->num_inputs ? op->input[k] : op->output[k - op->num_inputs];
+            if (v && g->values[v].kind != KW__WEIGHT) plan->bytes[v] = (size_t)kw__value_bytes(&g->values[v]);
+        }
+    }
+}
+
+static void free_plan(struct kw__plan *base)
+{
+    struct kw__cpu_plan *plan = (struct kw__cpu_plan *)base;
+    if (!plan) return;
+    for (size_t i = 0; plan->steps && i < plan->graph->num_ops; i++)
+        if (plan->steps[i].free_kernel) plan->steps[i].free_kernel(plan->steps[i].kernel);
+    kw__arena_free(&plan->arena);
+    free(plan);
+}
+
+static kw_status compile(struct kw__device *device, const struct kw__phase *phase, struct kw__plan **out,
+                         kw_error *err)
+{
+    struct kw__cpu_plan *plan = calloc(1, sizeof *plan);
+    if (!plan) return kw__fail_memory(err);
+    kw__arena_init(&plan->arena);
+    const struct kw__graph *g = phase->graph;
+    plan->device = device;
+    plan->graph = g;
+    plan->plan.phase = phase;
+    plan->steps = kw__arena_alloc(&plan->arena, g->num_ops + 1, sizeof *plan->steps);
+    plan->bytes = kw__arena_alloc(&plan->arena, g->num_values, sizeof *plan->bytes);
+    plan->lead = kw__arena_alloc(&plan->arena, g->num_values, sizeof *plan->lead);
+    plan->view_of = kw__arena_alloc(&plan->arena, g->num_values, sizeof *plan->view_of);
+    plan->overwrite = kw__arena_alloc(&plan->arena, g->num_values, sizeof *plan->overwrite);
+    plan->scratch = kw__arena_alloc(&plan->arena, g->num_ops + 1, sizeof *plan->scratch);
+    plan->place = kw__arena_alloc(&plan->arena, g->num_values, sizeof(void *));
+    plan->found = kw__arena_alloc(&plan->arena, (size_t)device->threads, sizeof *plan->found);
+    kw_status status = plan->arena.failed ? kw__fail_memory(err) : KW_OK;
+    if (!status) measure_values(plan);
+    for (size_t i = 0; i < g->num_ops && !status; i++) status = compile_step(plan, i, err);
+    plan->plan.rules =
+        (struct kw__memory_rules){plan->bytes, plan->lead, plan->view_of, plan->overwrite, plan->scratch};
+    if (!status) status = kw__memory_plan(g, &plan->plan.rules, &plan->arena, &plan->plan.memory, err);
+    if (status) {
+        free_plan(&plan->plan);
+        return status;
+    }
+    *out = &plan->plan;
+    return KW_OK;
+}
+
+/* ---- Binding ---------------------------------------------------------------------------------------------
+ */
+
+static kw_status load_weights(struct kw__plan *base, const struct kw__weights *weights, kw_error *err)
+{
+    return kw__cpu_load_weights((struct kw__cpu_plan *)base, weights, err);
+}
+
+static kw_status bind(struct kw__plan *base, void *workspace, void *const *states, kw_error *err)
+{
+    struct kw__cpu_plan *plan = (struct kw__cpu_plan *)base;
+    const struct kw__memory *m = &base->memory;
+    const struct kw__graph *g = plan->graph;
+    (void)err;
+    for (size_t v = 1; v < g->num_values; v++) {
+        if (m->storage[v] < 0) continue;
+        const struct kw__storage *s = &m->storages[m->storage[v]];
+        plan->place[v] = s->state ? states[s->state] : (char *)workspace + s->offset + s->lead;
+    }
+    for (size_t i = 0; i < g->num_ops; i++) {
+        struct kw__cpu_step *step = &plan->steps[i];
+        if (!step->op) continue;
+        for (int k = 0; k < step->op->num_inputs; k++)
+            if (step->op->input[k])
+                step->x[k] = step->weight[k] ? step->weight[k]->data : plan->place[step->op->input[k]];
+        for (int k = 0; k < step->op->num_outputs; k++) step->y[k] = plan->place[step->op->output[k]];
+        if (m->scratch[i] >= 0) step->scratch = (char *)workspace + m->storages[m->scratch[i]].offset;
+    }
+    return KW_OK;
+}
+
+/* ---- Running ---------------------------------------------------------------------------------------------
+ */
+
+static void fill_elements(enum kw__dtype dtype, void *array, int64_t count, float value)
+{
+    for (int64_t i = 0; i < count; i++) {
+        float buffer;
+        *kw__target(dtype, array, i, &buffer) = value;
+        kw__store(dtype, array, i, 1, &value);
+    }
+}
+
+static void set_inputs(struct kw__cpu_plan *plan)
+{
+    const struct kw__graph *g = plan->graph;
+    const struct kw__iterations *table = &plan->plan.phase->table;
+    for (size_t v = 1; v < g->num_values; v++) {
+        const struct kw__value *value = &g->values[v];
+        if (value->kind != KW__INPUT || !plan->place[v]) continue;
+        for (int c = 0; c < table->columns; c++)
+            if (strcmp(table->names[c], value->name) == 0)
+                fill_elements(value->dtype, plan->place[v], kw__elements(value),
+                              (float)table->rows[plan->iteration * table->columns + c]);
+    }
+}
+
+static kw_status run(struct kw__plan *base, int64_t iteration, kw__after_op *after, void *user, kw_error *err)
+{
+    struct kw__cpu_plan *plan = (struct kw__cpu_plan *)base;
+    const struct kw__graph *g = plan->graph;
+    plan->iteration = iteration;
+    plan->failed = dnnl_success;
+    set_inputs(plan);
+    for (size_t i = 0; i < g->num_ops; i++) {
+        struct kw__cpu_step *step = &plan->steps[i];
+        if (step->run) step->run(plan, step);
+        if (plan->failed) return kw__cpu_fail(plan->failed, g->values[step->op->output[0]].name, err);
+        if (after && !after(user, base, i))
+            return kw__fail(err, KW_ERROR_CANCELLED, "stopped in %s", base->phase->name);
+    }
+    for (size_t c = 0; c < base->memory.num_copies; c++) {
+        struct kw__state_copy copy = base->memory.copies[c];
+        kw__cpu_copy(plan->device, g->values[copy.value].dtype, plan->place[copy.value],
+                     g->values[copy.state].dtype, plan->place[copy.state],
+                     kw__elements(&g->values[copy.state]));
+    }
+    return KW_OK;
+}
+
+/* ---- Reading and writing
+ * ----------------------------------------------------------------------------------- */
+
+/* Where element i of the graph's order lies. */
+static int64_t position(const struct kw__value *value, bool channels_last, int64_t i)
+{
+    if (!channels_last) return i;
+    int64_t pixels = value->dim[2] * value->dim[3] * value->dim[4], c = value->dim[1];
+    return (i / (c * pixels) * pixels + i % pixels) * c + i / pixels % c;
+}
+
+static void write_value(struct kw__plan *base, int v, const float *data, size_t count)
+{
+    struct kw__cpu_plan *plan = (struct kw__cpu_plan *)base;
+    const struct kw__value *value = &plan->graph->values[v];
+    bool channels_last = kw__cpu_channels_last(plan->graph, v);
+    for (int64_t i = 0; i < (int64_t)count; i++)
+        fill_elements(value->dtype,
+                      kw__cpu_at(plan->place[v], value->dtype, position(value, channels_last, i)), 1,
+                      data[i]);
+}
+
+static void fill_value(struct kw__plan *base, int v, float element)
+{
+    struct kw__cpu_plan *plan = (struct kw__cpu_plan *)base;
+    const struct kw__value *value = &plan->graph->values[v];
+    if (element == 0)
+        memset(plan->place[v], 0, (size_t)kw__value_bytes(value));
+    else
+        fill_elements(value->dtype, plan->place[v], kw__elements(value), element);
+}
+
+static void read_value(struct kw__plan *base, int v, float *data, size_t count)
+{
+    struct kw__cpu_plan *plan = (struct kw__cpu_plan *)base;
+    const struct kw__value *value = &plan->graph->values[v];
+    bool channels_last = kw__cpu_channels_last(plan->graph, v);
+    for (int64_t i = 0; i < (int64_t)count; i++) {
+        float buffer;
+        data[i] = *kw__load(value->dtype, plan->place[v], position(value, channels_last, i), 1, &buffer);
+    }
+}
+
+struct search {
+    const struct kw__cpu_plan *plan;
+    int value;
+    bool *found; /* of each thread */
+};
+
+/* NaN and infinity are where all bits of the exponent are set, which no option of the compiler changes. */
+static void look_for_infinite(void *argument, int64_t from, int64_t to)
+{
+    const struct search *s = argument;
+    const void *array = s->plan->place[s->value];
+    unsigned found = 0;
+    if (s->plan->graph->values[s->value].dtype == KW__F32) {
+        const uint32_t *bits = array;
+        for (int64_t i = from; i < to; i++) found |= (bits[i] & 0x7F800000u) == 0x7F800000u;
+    } else if (s->plan->graph->values[s->value].dtype == KW__BF16) {
+        const uint16_t *bits = array;
+        for (int64_t i = from; i < to; i++) found |= (bits[i] & 0x7F80u) == 0x7F80u;
+    }
+    s->found[kw__cpu_thread()] |= found != 0;
+}
+
+static bool finite(struct kw__plan *base, int v)
+{
+    struct kw__cpu_plan *plan = (struct kw__cpu_plan *)base;
+    struct search s = {plan, v, plan->found};
+    memset(plan->found, 0, (size_t)plan->device->threads * sizeof *plan->found);
+    kw__cpu_parallel(plan->device, kw__elements(&plan->graph->values[v]), 32768, look_for_infinite, &s);
+    bool any = false;
+    for (int i = 0; i < plan->device->threads; i++) any |= plan->found[i];
+    return !any;
+}
+
+const struct kw__backend kw__backend_cpu = {
+    .abi = KW__BACKEND_ABI,
+    .name = "cpu",
+    .open = open_device,
+    .close = close_device,
+    .supports = supports,
+    .compile = compile,
+    .free_plan = free_plan,
+    .weights = load_weights,
+    .allocate = allocate,
+    .release = release,
+    .bind = bind,
+    .run = run,
+    .fill = fill_value,
+    .write = write_value,
+    .read = read_value,
+    .finite = finite,
+};

@@ -1,0 +1,259 @@
+/* Elementwise operators: pieces of the arrays, in whatever order both lie in. */
+#include "base/error.h"
+#include "engine/cpu/cpu.h"
+#include "engine/cpu/vec.h"
+
+struct pointwise {
+    const struct kw__cpu_step *step;
+    int64_t n, d;          /* elements; of a row */
+    int64_t rows_of_batch; /* rows that share one row of the table */
+    float coefficient[KW__MAX_INPUTS];
+    float gain[KW__PIECE], shift[KW__PIECE]; /* CHANNEL_AFFINE, by channel */
+};
+
+/* ---- One result from one or two operands -------------------------------------------------------- */
+
+KW__INLINE void compute(enum kw__opcode code, const struct kw__attr *a, const float *x, const float *z,
+                        int64_t n, float *y)
+{
+    float low = (float)a->low, high = (float)a->high;
+    switch (code) {
+    case KW__ADD: KW__EACH for (int64_t i = 0; i < n; i++) y[i] = x[i] + z[i]; break;
+    case KW__MUL: KW__EACH for (int64_t i = 0; i < n; i++) y[i] = x[i] * z[i]; break;
+    case KW__SILU: KW__EACH for (int64_t i = 0; i < n; i++) y[i] = kw__silu(x[i]); break;
+    case KW__GELU: KW__EACH for (int64_t i = 0; i < n; i++) y[i] = kw__gelu(x[i]); break;
+    case KW__GELU_MUL: KW__EACH for (int64_t i = 0; i < n; i++) y[i] = kw__gelu(x[i]) * z[i]; break;
+    case KW__CLAMP:
+        KW__EACH for (int64_t i = 0; i < n; i++) y[i] = x[i] < low ? low : x[i] > high ? high : x[i];
+        break;
+    default: KW__EACH for (int64_t i = 0; i < n; i++) y[i] = x[i]; /* CAST, TO_HOST */
+    }
+}
+
+KW__CLONES static void pointwise_pieces(void *argument, int64_t from, int64_t to)
+{
+    const struct pointwise *j = argument;
+    const struct kw__cpu_step *s = j->step;
+    float in[2][KW__PIECE], out[KW__PIECE];
+    for (int64_t at = from; at < to; at += KW__PIECE) {
+        int64_t n = to - at < KW__PIECE ? to - at : KW__PIECE;
+        const float *x = kw__load(s->in_type[0], s->x[0], at, n, in[0]);
+        const float *z = s->x[1] ? kw__load(s->in_type[1], s->x[1], at, n, in[1]) : x;
+        float *y = kw__target(s->out_type[0], s->y[0], at, out);
+        compute(s->op->code, s->a, x, z, n, y);
+        kw__store(s->out_type[0], s->y[0], at, n, y);
+    }
+}
+
+/* ---- LINCOMB -------------------------------------------------------------------------------------- */
+
+KW__CLONES static void lincomb_pieces(void *argument, int64_t from, int64_t to)
+{
+    const struct pointwise *j = argument;
+    const struct kw__cpu_step *s = j->step;
+    float in[KW__PIECE], sum[KW__PIECE];
+    for (int64_t at = from; at < to; at += KW__PIECE) {
+        int64_t n = to - at < KW__PIECE ? to - at : KW__PIECE;
+        memset(sum, 0, sizeof sum);
+        for (int k = 0; k < s->op->num_inputs; k++) {
+            float c = j->coefficient[k];
+            if (c == 0 || !s->x[k]) continue; /* a solver's history that is not there yet */
+            const float *x = kw__load(s->in_type[k], s->x[k], at, n, in);
+            KW__EACH for (int64_t i = 0; i < n; i++) sum[i] += c * x[i];
+        }
+        float *y = kw__target(s->out_type[0], s->y[0], at, sum);
+        if (y != sum) memcpy(y, sum, (size_t)n * sizeof *y);
+        kw__store(s->out_type[0], s->y[0], at, n, y);
+    }
+}
+
+/* ---- Rows with a table: MODULATE, GATE_ADD, ADALN_TABLE, CHANNEL_AFFINE --------------------------- */
+
+KW__CLONES static void modulate_rows(void *argument, int64_t from, int64_t to)
+{
+    const struct pointwise *j = argument;
+    const struct kw__cpu_step *s = j->step;
+    float in[KW__PIECE], out[KW__PIECE];
+    for (int64_t row = from; row < to; row++) {
+        const float *table = (const float *)s->x[1] + row / j->rows_of_batch * s->in[1]->dim[1] * j->d;
+        for (int64_t i = 0; i < j->d; i += KW__PIECE) {
+            int64_t n = j->d - i < KW__PIECE ? j->d - i : KW__PIECE, at = row * j->d + i;
+            const float *x = kw__load(s->in_type[0], s->x[0], at, n, in);
+            const float *shift = table + s->a->row * j->d + i, *scale = table + s->a->row2 * j->d + i;
+            float *y = kw__target(s->out_type[0], s->y[0], at, out);
+            KW__EACH for (int64_t k = 0; k < n; k++) y[k] = x[k] * (1 + scale[k]) + shift[k];
+            kw__store(s->out_type[0], s->y[0], at, n, y);
+        }
+    }
+}
+
+KW__CLONES static void gate_add_rows(void *argument, int64_t from, int64_t to)
+{
+    const struct pointwise *j = argument;
+    const struct kw__cpu_step *s = j->step;
+    float in[2][KW__PIECE], out[KW__PIECE];
+    for (int64_t row = from; row < to; row++) {
+        const float *table =
+            (const float *)s->x[2] + (row / j->rows_of_batch * s->in[2]->dim[1] + s->a->row) * j->d;
+        for (int64_t i = 0; i < j->d; i += KW__PIECE) {
+            int64_t n = j->d - i < KW__PIECE ? j->d - i : KW__PIECE, at = row * j->d + i;
+            const float *x = kw__load(s->in_type[0], s->x[0], at, n, in[0]);
+            const float *z = kw__load(s->in_type[1], s->x[1], at, n, in[1]);
+            float *y = kw__target(s->out_type[0], s->y[0], at, out);
+            KW__EACH for (int64_t k = 0; k < n; k++) y[k] = x[k] + z[k] * table[i + k];
+            kw__store(s->out_type[0], s->y[0], at, n, y);
+        }
+    }
+}
+
+/* p[1,R,D] e[B,1,R*D] or e[B,1,D]; a row is [D] */
+KW__CLONES static void adaln_rows(void *argument, int64_t from, int64_t to)
+{
+    const struct pointwise *j = argument;
+    const struct kw__cpu_step *s = j->step;
+    int64_t rows = s->out[0]->dim[1], width = kw__last_dim(s->in[1]);
+    float in[2][KW__PIECE], out[KW__PIECE];
+    for (int64_t row = from; row < to; row++) {
+        int64_t b = row / rows, r = row % rows;
+        for (int64_t i = 0; i < j->d; i += KW__PIECE) {
+            int64_t n = j->d - i < KW__PIECE ? j->d - i : KW__PIECE;
+            const float *p = kw__load(s->in_type[0], s->x[0], r * j->d + i, n, in[0]);
+            int64_t column = width == j->d ? i : r * j->d + i;
+            const float *e = kw__load(s->in_type[1], s->x[1], b * width + column, n, in[1]);
+            float *y = kw__target(s->out_type[0], s->y[0], row * j->d + i, out);
+            KW__EACH for (int64_t k = 0; k < n; k++) y[k] = p[k] + e[k];
+            kw__store(s->out_type[0], s->y[0], row * j->d + i, n, y);
+        }
+    }
+}
+
+/* Channels are the rows: at most KW__PIECE of them. */
+KW__CLONES static void affine_rows(void *argument, int64_t from, int64_t to)
+{
+    const struct pointwise *j = argument;
+    const struct kw__cpu_step *s = j->step;
+    float in[KW__PIECE], out[KW__PIECE];
+    for (int64_t row = from; row < to; row++) {
+        const float *x = kw__load(s->in_type[0], s->x[0], row * j->d, j->d, in);
+        float *y = kw__target(s->out_type[0], s->y[0], row * j->d, out);
+        KW__EACH for (int64_t k = 0; k < j->d; k++) y[k] = x[k] * j->gain[k] + j->shift[k];
+        kw__store(s->out_type[0], s->y[0], row * j->d, j->d, y);
+    }
+}
+
+/* ---- Tables made from nothing ----------------------------------------------------------------------- */
+
+/* The angle depends on the position along one axis only: cos and sin of the largest axis are few. */
+static void rope_table_rows(void *argument, int64_t from, int64_t to)
+{
+    const struct pointwise *j = argument;
+    const struct kw__cpu_step *s = j->step;
+    const int64_t *grid = s->a->grid, *axes = s->a->axes;
+    const float *line = s->scratch; /* of each axis in turn: [positions, channels] */
+    for (int64_t row = from; row < to; row++) {
+        int64_t position[3] = {row / (grid[1] * grid[2]), row / grid[2] % grid[1], row % grid[2]};
+        int64_t at = row * j->d, start = 0;
+        for (int axis = 0; axis < 3; axis++) {
+            const float *angles = line + start + position[axis] * axes[axis];
+            if (s->out_type[0] == KW__F32)
+                memcpy((float *)s->y[0] + at, angles, (size_t)axes[axis] * sizeof *angles);
+            else
+                kw__store(s->out_type[0], s->y[0], at, axes[axis], angles);
+            start += grid[axis] * axes[axis];
+            at += axes[axis];
+        }
+    }
+}
+
+static void fill_angles(const struct kw__cpu_step *s)
+{
+    float *y = s->scratch;
+    for (int axis = 0; axis < 3; axis++)
+        for (int64_t position = 0; position < s->a->grid[axis]; position++)
+            for (int64_t i = 0; i < s->a->axes[axis]; i += 2) {
+                double angle = (double)position * pow(s->a->theta, -(double)i / (double)s->a->axes[axis]);
+                *y++ = (float)cos(angle);
+                *y++ = (float)sin(angle);
+            }
+}
+
+static void sinusoid(const struct kw__cpu_step *s)
+{
+    int64_t half = s->a->width / 2;
+    for (int64_t b = 0; b < kw__elements(s->in[0]); b++) {
+        float buffer;
+        double t = *kw__load(s->in_type[0], s->x[0], b, 1, &buffer);
+        for (int64_t i = 0; i < half; i++) {
+            double angle = t * pow(10000, -(double)i / (double)half);
+            float y[2] = {(float)cos(angle), (float)sin(angle)};
+            for (int k = 0; k < 2; k++) {
+                int64_t at = b * 2 * half + k * half + i;
+                *kw__target(s->out_type[0], s->y[0], at, &buffer) = y[k];
+                kw__store(s->out_type[0], s->y[0], at, 1, &y[k]);
+            }
+        }
+    }
+}
+
+/* ---- Compiling ---------------------------------------------------------------------------------------- */
+
+static void run_elementwise(struct kw__cpu_plan *plan, struct kw__cpu_step *step)
+{
+    struct pointwise *j = step->kernel;
+    const struct kw__device *d = plan->device;
+    const struct kw__iterations *table = &plan->plan.phase->table;
+    int64_t rows = j->n / j->d, grain = 1 + 16384 / j->d;
+    switch (step->op->code) {
+    case KW__LINCOMB:
+        for (int k = 0; k < step->op->num_inputs; k++)
+            j->coefficient[k] = (float)table->rows[plan->iteration * table->columns + step->a->column + k];
+        kw__cpu_parallel(d, j->n, 16384, lincomb_pieces, j);
+        break;
+    case KW__MODULATE: kw__cpu_parallel(d, rows, grain, modulate_rows, j); break;
+    case KW__GATE_ADD: kw__cpu_parallel(d, rows, grain, gate_add_rows, j); break;
+    case KW__ADALN_TABLE: kw__cpu_parallel(d, rows, grain, adaln_rows, j); break;
+    case KW__CHANNEL_AFFINE: kw__cpu_parallel(d, rows, grain, affine_rows, j); break;
+    case KW__ROPE_TABLE:
+        fill_angles(step);
+        kw__cpu_parallel(d, rows, grain, rope_table_rows, j);
+        break;
+    case KW__SINUSOID: sinusoid(step); break;
+    default: kw__cpu_parallel(d, j->n, 16384, pointwise_pieces, j);
+    }
+}
+
+kw_status kw__cpu_compile_elementwise(struct kw__cpu_plan *plan, struct kw__cpu_step *step, kw_error *err)
+{
+    struct pointwise *j = kw__arena_alloc(&plan->arena, 1, sizeof *j);
+    if (!j) return kw__fail_memory(err);
+    const struct kw__op *op = step->op;
+    j->step = step;
+    j->n = kw__elements(step->out[0]);
+    j->d = kw__cpu_row(plan->graph, op->output[0]);
+    j->rows_of_batch = j->n / j->d / step->out[0]->dim[0];
+    step->kernel = j;
+    step->run = run_elementwise;
+    unsigned overwrite = 0;
+    switch (op->code) {
+    case KW__ADALN_TABLE: break;
+    case KW__ROPE_TABLE:
+        for (int axis = 0; axis < 3; axis++)
+            step->scratch_bytes += (size_t)(step->a->grid[axis] * step->a->axes[axis]) * sizeof(float);
+        break;
+    case KW__SINUSOID: break;
+    case KW__CHANNEL_AFFINE:
+        if (j->d > KW__PIECE)
+            return kw__fail(err, KW_ERROR_UNSUPPORTED, "channel_affine of more than %d channels", KW__PIECE);
+        for (int64_t c = 0; c < j->d; c++) {
+            j->shift[c] = (float)step->a->constants[0][c];
+            j->gain[c] = (float)step->a->constants[1][c];
+        }
+        overwrite = 1u;
+        break;
+    case KW__MODULATE: overwrite = 1u; break;
+    case KW__GATE_ADD: overwrite = 3u; break;
+    default: overwrite = (1u << op->num_inputs) - 1;
+    }
+    plan->overwrite[op->output[0]] = overwrite;
+    return KW_OK;
+}

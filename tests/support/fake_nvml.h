@@ -1,0 +1,31 @@
+/* Stand-ins for libnvidia-ml.so.1, built as shared libraries: fake_nvml.so and fake_nvml_old.so, which
+ * lacks what old drivers lack. A test opens the same file as the meter does and so shares its state:
+ *
+ *     void *library = dlopen(path, RTLD_NOW);
+ *     struct fake_nvml *fake = dlsym(library, "fake_nvml");
+ *
+ * Each GPU draws its power from the beginning of time; its counter moves every 100 ms. */
+#ifndef TESTS_SUPPORT_FAKE_NVML_H
+#define TESTS_SUPPORT_FAKE_NVML_H
+
+#include <stdatomic.h>
+
+enum { FAKE_GPUS = 4 };
+
+struct fake_nvml {
+    atomic_int gpus;
+    atomic_int init_code;             /* what nvmlInit returns */
+    atomic_int hang_init, hang_reads; /* they do not return while this is set */
+    atomic_int fail_reads;            /* the code that counter and power return */
+    atomic_int frozen;                /* the counter stands still */
+    atomic_int no_energy, no_instant; /* not supported */
+    atomic_int mig[FAKE_GPUS];        /* MIG mode */
+    atomic_int lost[FAKE_GPUS];       /* the handle can't be had */
+    atomic_uint power_mw[FAKE_GPUS];
+    atomic_uint counter_percent; /* what the counter shows of the power, 100 */
+    atomic_int grace;            /* the name is a GH200's */
+    atomic_ullong throttle;
+    atomic_int open, reads; /* nvmlInit less nvmlShutdown; counter reads */
+};
+
+#endif

@@ -1,0 +1,532 @@
+/* Every allocation fails once in turn: whatever is asked for either still gives the same result or is
+ * KW_ERROR_MEMORY with a message, hands nothing out and leaks nothing.
+ *
+ * malloc and its kin are wrapped (Makefile), jansson's go through json_set_alloc_funcs. The arena is
+ * compiled into this test with blocks of one byte, so that each of its allocations is one that can fail.
+ *
+ * Coverage. A scenario of at most EXHAUSTIVE allocations is run once for each of them. A longer one (a
+ * whole prediction) is run with every stride-th failing; what it is made of (each kind of file, the graph
+ * with its rewrites, JSON) are scenarios of their own and run with all of theirs. Under a sanitizer, where
+ * malloc is slow, all scenarios have a stride: `make check` and `make check-sanitize` together see each
+ * allocation fail, and a few of every hundred under ASan. KINOWATT_ALLOC_ALL=1 takes every one
+ * everywhere, which is minutes. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#define KW__ARENA_BLOCK_BYTES 1
+#include "../../src/base/arena.c"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "graph/rewrite.h"
+#include "hardware/hardware.h"
+#include "kinowatt.h"
+#include "predict/calibration.h"
+#include "predict/dataset.h"
+#include "predict/validate.h"
+#include "predict/workload.h"
+#include "support/folder.h"
+
+#ifdef __SANITIZE_ADDRESS__
+enum { SANITIZED = 1, EXHAUSTIVE = 100, RUNS_OF_A_LONG_ONE = 60 };
+#else
+enum { SANITIZED = 0, EXHAUSTIVE = 4000, RUNS_OF_A_LONG_ONE = 100 };
+#endif
+
+/* ---- The allocator ------------------------------------------------------------------------------- */
+
+static bool armed;                /* counting and failing */
+static long allocations, fail_at; /* fail_at 0: none */
+static long live;
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__real_realloc(void *memory, size_t size);
+void __real_free(void *memory);
+char *__real_strdup(const char *text);
+char *__real_strndup(const char *text, size_t most);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_realloc(void *memory, size_t size);
+void __wrap_free(void *memory);
+char *__wrap_strdup(const char *text);
+char *__wrap_strndup(const char *text, size_t most);
+
+static bool refuse(void)
+{
+    if (!armed || ++allocations != fail_at) return false;
+    errno = ENOMEM; /* as the real one does */
+    return true;
+}
+
+static void *counted(void *memory)
+{
+    if (armed && memory) live++;
+    return memory;
+}
+
+void *__wrap_malloc(size_t size)
+{
+    return refuse() ? NULL : counted(__real_malloc(size));
+}
+
+void *__wrap_calloc(size_t count, size_t size)
+{
+    return refuse() ? NULL : counted(__real_calloc(count, size));
+}
+
+void *__wrap_realloc(void *memory, size_t size)
+{
+    if (refuse()) return NULL;
+    return memory ? __real_realloc(memory, size) : counted(__real_realloc(memory, size));
+}
+
+void __wrap_free(void *memory)
+{
+    if (armed && memory) live--;
+    __real_free(memory);
+}
+
+char *__wrap_strdup(const char *text)
+{
+    return refuse() ? NULL : counted(__real_strdup(text));
+}
+
+char *__wrap_strndup(const char *text, size_t most)
+{
+    return refuse() ? NULL : counted(__real_strndup(text, most));
+}
+
+static void *jansson_malloc(size_t size)
+{
+    return malloc(size);
+}
+
+static void jansson_free(void *memory)
+{
+    free(memory);
+}
+
+/* ---- Running a scenario --------------------------------------------------------------------------- */
+
+/* What a scenario leaves: text that tells one result from another. */
+static char digest[1 << 16];
+
+typedef kw_status scenario_fn(kw_error *err);
+
+static kw_status run_once(scenario_fn *scenario, long fail, kw_error *err)
+{
+    *err = (kw_error){KW_OK, ""};
+    digest[0] = '\0';
+    allocations = live = 0;
+    fail_at = fail;
+    armed = true;
+    kw_status status = scenario(err);
+    armed = false;
+    return status;
+}
+
+/* `runs`: how often a scenario of more than EXHAUSTIVE allocations is run. */
+static void fail_allocations(scenario_fn *scenario, long runs)
+{
+    static char wanted[sizeof digest];
+    clock_t start = clock();
+    kw_error err;
+    for (int i = 0; i < 2; i++) /* twice: the first may fill what a library keeps */
+        if (run_once(scenario, 0, &err)) fail_msg("without failures: %s", err.message);
+    assert_int_equal(live, 0);
+    memcpy(wanted, digest, sizeof wanted);
+    long count = allocations, stride = 1;
+    assert_true(count > 0);
+    if (count > EXHAUSTIVE && !getenv("KINOWATT_ALLOC_ALL")) stride = count / runs + 1;
+    for (long k = 1; k <= count; k += stride) {
+        kw_status status = run_once(scenario, k, &err);
+        if (live) fail_msg("allocation %ld of %ld: %ld blocks leak", k, count, live);
+        if (status == KW_OK) {
+            size_t same = 0;
+            while (digest[same] && digest[same] == wanted[same]) same++;
+            if (digest[same] != wanted[same])
+                fail_msg("allocation %ld of %ld, another result in silence: %.60s, not %.60s", k, count,
+                         digest + (same > 30 ? same - 30 : 0), wanted + (same > 30 ? same - 30 : 0));
+        } else if (status != KW_ERROR_MEMORY || err.code != status || !strstr(err.message, "memory")) {
+            fail_msg("allocation %ld of %ld: %s: %s", k, count, kw_status_name(status), err.message);
+        }
+    }
+    fprintf(stderr, "# %ld allocations, every %ld, %.1f s of CPU\n", count, stride,
+            (double)(clock() - start) / CLOCKS_PER_SEC);
+}
+
+/* ---- Scenarios -------------------------------------------------------------------------------------- */
+
+#define TINY "tests/golden/wan-tiny"
+
+/* Made once, without failures. */
+static kw_catalog *catalog;
+static kw_model *tiny;
+static kw_prediction *prediction;
+
+static int setup(void **state)
+{
+    (void)state;
+    json_set_alloc_funcs(jansson_malloc, jansson_free);
+    kw_request request = KW_REQUEST_INIT;
+    kw_predict_options options = KW_PREDICT_OPTIONS_INIT;
+    request.width = request.height = 32;
+    return kw_catalog_open("data", &catalog, NULL) || kw_model_open(catalog, TINY, &tiny, NULL) ||
+           kw_predict(catalog, tiny, &request, &options, &prediction, NULL);
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    kw_prediction_free(prediction);
+    kw_model_close(tiny);
+    kw_catalog_close(catalog);
+    return 0;
+}
+
+static kw_status open_catalog(kw_error *err)
+{
+    kw_catalog *c = NULL;
+    kw_status status = kw_catalog_open("data", &c, err);
+    if (!status)
+        for (int kind = 0; kind < 4; kind++)
+            snprintf(digest + strlen(digest), 16, "%zu ", kw_catalog_count(c, (kw_kind)kind));
+    kw_catalog_close(c);
+    return status;
+}
+
+static kw_status open_found_catalog(kw_error *err)
+{
+    kw_catalog *c = NULL;
+    kw_status status = kw_catalog_open(NULL, &c, err);
+    kw_catalog_close(c);
+    return status;
+}
+
+static kw_status open_model_called(const char *name, kw_error *err)
+{
+    kw_model *model = NULL;
+    kw_model_info info = {.struct_size = sizeof info};
+    kw_status status = kw_model_open(catalog, name, &model, err);
+    if (!status && strcmp(name, TINY) == 0) status = kw_model_info_get(model, &info, err);
+    if (!status)
+        snprintf(digest, sizeof digest, "%lld %s", (long long)info.parameters[3],
+                 model->hub_id ? model->hub_id : "");
+    kw_model_close(model);
+    return status;
+}
+
+static kw_status open_slug(kw_error *err)
+{
+    return open_model_called("wan2.1-t2v-1.3b", err);
+}
+
+static kw_status open_folder_and_count(kw_error *err)
+{
+    return open_model_called(TINY, err);
+}
+
+static kw_status open_hardware_called(const char *name, kw_error *err)
+{
+    kw_hardware *h = NULL;
+    kw_status status = kw_hardware_open(catalog, name, &h, err);
+    if (!status) {
+        snprintf(digest, sizeof digest, "%s %zu", kw_hardware_name(h), kw_hardware_count(h));
+        for (size_t i = 0; strcmp(name, "cpu") != 0 && i < kw_hardware_count(h); i++) {
+            const kw_hardware_value *v = kw_hardware_at(h, i);
+            size_t used = strlen(digest);
+            snprintf(digest + used, sizeof digest - used, "%s %g %s %s\n", v->key, v->value, v->unit,
+                     v->note ? v->note : "");
+        }
+    }
+    kw_hardware_close(h);
+    return status;
+}
+
+static kw_status open_hardware(kw_error *err)
+{
+    return open_hardware_called("h100-sxm", err);
+}
+
+static kw_status open_alias(kw_error *err)
+{
+    return open_hardware_called("NVIDIA A100-SXM4-80GB", err);
+}
+
+static kw_status open_cpu(kw_error *err)
+{
+    return open_hardware_called("cpu", err);
+}
+
+static kw_status open_stack_called(const char *name, kw_error *err)
+{
+    struct kw__stack *stack = NULL;
+    kw_status status = kw__stack_open(catalog, name, &stack, err);
+    for (size_t i = 0; !status && i < stack->num_lists; i++)
+        for (size_t k = 0; k < stack->lists[i].num_kernels; k++) {
+            size_t used = strlen(digest);
+            snprintf(digest + used, sizeof digest - used, "%s %s %g\n", stack->lists[i].key,
+                     stack->lists[i].kernels[k].name, stack->lists[i].kernels[k].read);
+        }
+    kw__stack_close(stack);
+    return status;
+}
+
+static kw_status open_eager_stack(kw_error *err)
+{
+    return open_stack_called("diffusers-0.34", err);
+}
+
+static kw_status open_fused_stack(kw_error *err)
+{
+    return open_stack_called("kinowatt", err);
+}
+
+static kw_status open_calibration_called(const char *name, kw_error *err)
+{
+    struct kw__calibration *c = NULL;
+    kw_status status = kw__calibration_open(catalog, name, &c, err);
+    if (!status) snprintf(digest, sizeof digest, "%d %d %s", c->num_parameters, c->num_rates, c->basis);
+    for (int i = 0; !status && i < c->num_rates; i++) {
+        size_t used = strlen(digest);
+        snprintf(digest + used, sizeof digest - used, "%s %g\n", c->rates[i].key,
+                 c->rates[i].efficiency.base);
+    }
+    kw__calibration_close(c);
+    return status;
+}
+
+/* All of them, one after the other. */
+static kw_status open_calibrations(kw_error *err)
+{
+    kw_status status = KW_OK;
+    for (size_t i = 0; !status && i < kw_catalog_count(catalog, KW_CALIBRATIONS); i++)
+        status = open_calibration_called(kw_catalog_name(catalog, KW_CALIBRATIONS, i), err);
+    return status;
+}
+
+static kw_status find_calibration(kw_error *err)
+{
+    kw_hardware *h = NULL;
+    struct kw__calibration *c = NULL;
+    enum kw__distance distance;
+    kw_status status = kw_hardware_open(catalog, "b200", &h, err);
+    if (!status) status = kw__calibration_find(catalog, "kinowatt", h, &c, &distance, err);
+    if (!status) snprintf(digest, sizeof digest, "%s %d", c->name, (int)distance);
+    kw__calibration_close(c);
+    kw_hardware_close(h);
+    return status;
+}
+
+static kw_status open_dataset(kw_error *err)
+{
+    struct kw__dataset *d = NULL;
+    kw_status status = kw__dataset_open(catalog, "delavande2025_models", &d, err);
+    if (!status) snprintf(digest, sizeof digest, "%zu", d->num_rows);
+    kw__dataset_close(d);
+    return status;
+}
+
+/* A small request of the tiny model: the graph's size is that of its layers. */
+static kw_request small_request(void)
+{
+    kw_request request = KW_REQUEST_INIT;
+    request.width = request.height = 32;
+    request.num_frames = 9;
+    request.num_inference_steps = 2;
+    return request;
+}
+
+/* Lowering, every rewrite, counting. */
+static kw_status make_workload(const char *stack_name, kw_error *err)
+{
+    kw_request request = small_request();
+    kw_effective effective;
+    struct kw__stack *stack = NULL;
+    struct kw__workload *w = NULL;
+    armed = false; /* the stack is another scenario's */
+    kw_status status = kw__stack_open(catalog, stack_name, &stack, err);
+    armed = true;
+    if (!status) status = kw_request_resolve(tiny, &request, &effective, err);
+    if (!status) status = kw__workload_new(tiny, &effective, stack, &w, err);
+    for (size_t i = 0; !status && i < w->num_items; i++) {
+        const struct kw__item *item = &w->items[i];
+        size_t used = strlen(digest);
+        snprintf(digest + used, sizeof digest - used, "%s %s %g %g %g\n", w->components[item->component],
+                 item->op, item->count, item->work.flop, item->work.main_bytes + item->work.memory_bytes);
+    }
+    kw__workload_free(w);
+    armed = false;
+    kw__stack_close(stack);
+    armed = true;
+    return status;
+}
+
+static kw_status eager_workload(kw_error *err)
+{
+    return make_workload("diffusers-0.34", err);
+}
+
+static kw_status rewritten_workload(kw_error *err)
+{
+    return make_workload("kinowatt", err);
+}
+
+static kw_status predict_with(const kw_model *model, kw_method method, const char *hardware,
+                              const char *stack, kw_error *err)
+{
+    kw_request request = model == tiny ? small_request() : (kw_request)KW_REQUEST_INIT;
+    kw_predict_options options = KW_PREDICT_OPTIONS_INIT;
+    kw_prediction *p = NULL;
+    char *json = NULL;
+    options.method = method;
+    options.hardware = hardware;
+    options.stack = stack;
+    kw_status status = kw_predict(catalog, model, &request, &options, &p, err);
+    if (!status) status = kw_prediction_to_json(p, &json, err);
+    if (!status) snprintf(digest, sizeof digest, "%s", json);
+    free(json);
+    kw_prediction_free(p);
+    return status;
+}
+
+static kw_status predict_kernel(kw_error *err)
+{
+    return predict_with(tiny, KW_METHOD_KERNEL, "h200", "diffusers-0.40", err);
+}
+
+static kw_status predict_far_away(kw_error *err)
+{
+    return predict_with(tiny, KW_METHOD_KERNEL, "L40S", "kinowatt", err);
+}
+
+static kw_status predict_flops(kw_error *err)
+{
+    return predict_with(tiny, KW_METHOD_FLOPS, "h200", "diffusers-0.40", err);
+}
+
+/* The closed form is of the real model alone: its folder is opened here, and its graph is long. */
+static kw_status predict_paper(kw_error *err)
+{
+    kw_model *model = NULL;
+    kw_status status = kw_model_open(catalog, "wan2.1-t2v-1.3b", &model, err);
+    if (!status) status = predict_with(model, KW_METHOD_PAPER, "h100-sxm", "diffusers-0.34", err);
+    kw_model_close(model);
+    return status;
+}
+
+static kw_status write_json(kw_error *err)
+{
+    char *json = NULL;
+    kw_status status = kw_prediction_to_json(prediction, &json, err);
+    if (!status) snprintf(digest, sizeof digest, "%s", json);
+    free(json);
+    return status;
+}
+
+static kw_status explain(kw_error *err)
+{
+    kw_request request = small_request();
+    kw_predict_options options = KW_PREDICT_OPTIONS_INIT;
+    kw_bill *bill = NULL;
+    options.hardware = "h200";
+    options.stack = "kinowatt";
+    kw_status status = kw_explain(catalog, tiny, &request, &options, &bill, err);
+    for (size_t i = 0; !status && i < bill->num_lines; i++) {
+        size_t used = strlen(digest);
+        snprintf(digest + used, sizeof digest - used, "%s %s %g\n", bill->lines[i].component,
+                 bill->lines[i].op, bill->lines[i].latency_s);
+    }
+    kw_bill_free(bill);
+    return status;
+}
+
+static kw_status validate_parts(unsigned parts, kw_error *err)
+{
+    struct kw__validation *v = NULL;
+    kw_status status = kw__validate(catalog, NULL, parts, &v, err);
+    for (int i = 0; !status && i < KW__NUM_TARGETS; i++) {
+        size_t used = strlen(digest);
+        snprintf(digest + used, sizeof digest - used, "%s %g\n", v->targets[i].what, v->targets[i].value);
+    }
+    kw__validation_free(v);
+    return status;
+}
+
+static kw_status validate_h200(kw_error *err)
+{
+    return validate_parts(KW__VALIDATE_H200, err);
+}
+
+static kw_status validate_sweeps(kw_error *err)
+{
+    return validate_parts(KW__VALIDATE_SWEEPS, err);
+}
+
+/* Hundreds of thousands of allocations and a second a run: a handful each. */
+static void test_validate_h200(void **state)
+{
+    (void)state;
+    fail_allocations(validate_h200, 12);
+}
+
+static void test_validate_sweeps(void **state)
+{
+    (void)state;
+    if (SANITIZED && !getenv("KINOWATT_ALLOC_ALL")) skip(); /* half a minute */
+    fail_allocations(validate_sweeps, 3);
+}
+
+#define SCENARIO(name)                                                                                       \
+    static void test_##name(void **state)                                                                    \
+    {                                                                                                        \
+        (void)state;                                                                                         \
+        fail_allocations(name, RUNS_OF_A_LONG_ONE);                                                          \
+    }
+SCENARIO(open_catalog)
+SCENARIO(open_found_catalog)
+SCENARIO(open_slug)
+SCENARIO(open_folder_and_count)
+SCENARIO(open_hardware)
+SCENARIO(open_alias)
+SCENARIO(open_cpu)
+SCENARIO(open_eager_stack)
+SCENARIO(open_fused_stack)
+SCENARIO(open_calibrations)
+SCENARIO(find_calibration)
+SCENARIO(open_dataset)
+SCENARIO(eager_workload)
+SCENARIO(rewritten_workload)
+SCENARIO(predict_kernel)
+SCENARIO(predict_far_away)
+SCENARIO(predict_flops)
+SCENARIO(predict_paper)
+SCENARIO(write_json)
+SCENARIO(explain)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_open_catalog),     cmocka_unit_test(test_open_found_catalog),
+        cmocka_unit_test(test_open_slug),        cmocka_unit_test(test_open_folder_and_count),
+        cmocka_unit_test(test_open_hardware),    cmocka_unit_test(test_open_alias),
+        cmocka_unit_test(test_open_cpu),         cmocka_unit_test(test_open_eager_stack),
+        cmocka_unit_test(test_open_fused_stack), cmocka_unit_test(test_open_calibrations),
+        cmocka_unit_test(test_find_calibration), cmocka_unit_test(test_open_dataset),
+        cmocka_unit_test(test_eager_workload),   cmocka_unit_test(test_rewritten_workload),
+        cmocka_unit_test(test_predict_kernel),   cmocka_unit_test(test_predict_far_away),
+        cmocka_unit_test(test_predict_flops),    cmocka_unit_test(test_predict_paper),
+        cmocka_unit_test(test_write_json),       cmocka_unit_test(test_explain),
+        cmocka_unit_test(test_validate_h200),    cmocka_unit_test(test_validate_sweeps),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -1,0 +1,399 @@
+/* Clips and arrays: colours against the standards' values, the structure of an mp4 read box by box, and
+ * what a failure leaves behind. */
+#include <dirent.h>
+#include <inttypes.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "video/video.h"
+
+static char folder[64];
+
+static const char *in_folder(const char *name)
+{
+    static char path[2][512];
+    static int turn;
+    turn = !turn;
+    snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
+    return path[turn];
+}
+
+static int make_folder(void **state)
+{
+    (void)state;
+    snprintf(folder, sizeof folder, "/tmp/kinowatt-video-XXXXXX");
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+/* The number of files in the folder, hidden ones too; all removed when `clear`. */
+static int count_files(bool clear)
+{
+    DIR *dir = opendir(folder);
+    int files = 0;
+    for (struct dirent *e; dir && (e = readdir(dir));) {
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
+        files++;
+        if (clear) remove(in_folder(e->d_name));
+    }
+    closedir(dir);
+    return files;
+}
+
+static int remove_folder(void **state)
+{
+    (void)state;
+    count_files(true);
+    return rmdir(folder);
+}
+
+static unsigned char *read_file(const char *path, size_t *size)
+{
+    FILE *in = fopen(path, "rb");
+    assert_non_null(in);
+    unsigned char *bytes = malloc(1 << 20);
+    *size = fread(bytes, 1, 1 << 20, in);
+    assert_true(*size < 1 << 20);
+    fclose(in);
+    return bytes;
+}
+
+/* A clip of `frames` moving stripes, finished. */
+static kw_status write_clip(const char *path, const struct kw__video_settings *s, int frames, kw_error *err)
+{
+    struct kw__video *video;
+    kw_status status = kw__video_open(path, s, &video, err);
+    if (status) return status;
+    uint8_t *rgb = malloc((size_t)(s->width * s->height * 3));
+    for (int f = 0; f < frames && !status; f++) {
+        for (int64_t i = 0; i < s->width * s->height; i++)
+            for (int k = 0; k < 3; k++) rgb[3 * i + k] = (uint8_t)(i * (3 + k) + 9 * f + (i * i) % 31);
+        status = kw__video_write(video, rgb, 1, err);
+    }
+    free(rgb);
+    if (!status) return kw__video_finish(video, err);
+    kw__video_discard(video);
+    return status;
+}
+
+/* ---- y4m and colours --------------------------------------------------------------------------- */
+
+static void expect_colour(int64_t width, int64_t height, const uint8_t rgb[3], int y, int cb, int cr)
+{
+    const char *path = in_folder("colour.y4m");
+    const struct kw__video_settings s = {width, height, 16, NULL};
+    size_t pixels = (size_t)(width * height), size;
+    uint8_t *frame = malloc(pixels * 3);
+    for (size_t i = 0; i < pixels * 3; i++) frame[i] = rgb[i % 3];
+    struct kw__video *video;
+    assert_int_equal(kw__video_open(path, &s, &video, NULL), KW_OK);
+    assert_int_equal(kw__video_write(video, frame, 1, NULL), KW_OK);
+    assert_int_equal(kw__video_finish(video, NULL), KW_OK);
+    unsigned char *bytes = read_file(path, &size), *at = memchr(bytes, '\n', size);
+    at += 1 + 6; /* FRAME */
+    assert_int_equal(bytes + size - at, pixels * 3 / 2);
+    for (size_t i = 0; i < pixels; i++) assert_int_equal(at[i], y);
+    for (size_t i = 0; i < pixels / 4; i++) assert_int_equal(at[pixels + i], cb);
+    for (size_t i = 0; i < pixels / 4; i++) assert_int_equal(at[pixels + pixels / 4 + i], cr);
+    free(bytes);
+    free(frame);
+}
+
+/* The 8-bit values of ITU-R BT.601 and BT.709 that every table of test colours has. */
+static void test_colours(void **state)
+{
+    (void)state;
+    expect_colour(4, 4, (const uint8_t[]){255, 255, 255}, 235, 128, 128);
+    expect_colour(4, 2, (const uint8_t[]){0, 0, 0}, 16, 128, 128);
+    expect_colour(2, 4, (const uint8_t[]){255, 0, 0}, 81, 90, 240);
+    expect_colour(2, 2, (const uint8_t[]){0, 255, 0}, 145, 54, 34);
+    expect_colour(2, 2, (const uint8_t[]){0, 0, 255}, 41, 240, 110);
+    expect_colour(1280, 2, (const uint8_t[]){255, 0, 0}, 63, 102, 240);
+    expect_colour(2, 578, (const uint8_t[]){0, 255, 0}, 173, 42, 26);
+    expect_colour(1280, 2, (const uint8_t[]){0, 0, 255}, 32, 240, 118);
+    for (int grey = 0; grey < 256; grey += 5) {
+        const uint8_t rgb[] = {(uint8_t)grey, (uint8_t)grey, (uint8_t)grey};
+        expect_colour(2, 2, rgb, (int)(16 + 219.0 * grey / 255 + 0.5), 128, 128);
+    }
+    count_files(true);
+}
+
+/* Layout: luma by pixel, chroma of the mean of four. */
+static void test_y4m(void **state)
+{
+    (void)state;
+    const char *path = in_folder("clip.y4m");
+    const struct kw__video_settings s = {4, 2, 24 / 1.001, "comment"};
+    uint8_t rgb[2][24] = {{0}};
+    memset(rgb[0] + 3, 255, 3);      /* frame 0: pixel (1, 0) is white */
+    memset(rgb[1] + 3 * 4, 255, 12); /* frame 1: the lower row is white */
+    struct kw__video *video;
+    size_t size;
+    assert_int_equal(kw__video_open(path, &s, &video, NULL), KW_OK);
+    assert_int_equal(kw__video_write(video, rgb[0], 2, NULL), KW_OK);
+    assert_int_equal(access(path, F_OK), -1); /* not before it is whole */
+    assert_int_equal(kw__video_finish(video, NULL), KW_OK);
+    static const char wanted[] = "YUV4MPEG2 W4 H2 F24000:1001 Ip A1:1 C420jpeg XCOLORRANGE=LIMITED\n"
+                                 "FRAME\n"
+                                 "\020\353\020\020\020\020\020\020\200\200\200\200"
+                                 "FRAME\n"
+                                 "\020\020\020\020\353\353\353\353\200\200\200\200";
+    unsigned char *bytes = read_file(path, &size);
+    assert_int_equal(size, sizeof wanted - 1);
+    assert_memory_equal(bytes, wanted, size);
+    free(bytes);
+    count_files(true);
+}
+
+static void test_rates(void **state)
+{
+    (void)state;
+    static const struct {
+        double fps;
+        const char *text;
+    } cases[] = {{16, " F16:1 "},
+                 {29.97, " F30000:1001 "},
+                 {23.976, " F24000:1001 "},
+                 {12.5, " F12500:1000 "},
+                 {0.5, " F500:1000 "}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const struct kw__video_settings s = {2, 2, cases[i].fps, NULL};
+        size_t size;
+        assert_int_equal(write_clip(in_folder("r.y4m"), &s, 1, NULL), KW_OK);
+        unsigned char *bytes = read_file(in_folder("r.y4m"), &size);
+        bytes[size] = '\0';
+        if (!strstr((char *)bytes, cases[i].text)) fail_msg("%g gives %.60s", cases[i].fps, (char *)bytes);
+        free(bytes);
+    }
+    count_files(true);
+}
+
+/* ---- mp4 ---------------------------------------------------------------------------------------- */
+
+static uint32_t big_endian(const unsigned char *at)
+{
+    return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
+}
+
+/* The content of the first box with this path ("moov/trak"), and its size; NULL: there is none. */
+static const unsigned char *find_box(const unsigned char *at, size_t size, const char *path, size_t *found)
+{
+    while (size >= 8) {
+        uint32_t length = big_endian(at);
+        assert_true(length >= 8 && length <= size);
+        if (memcmp(at + 4, path, 4) == 0) {
+            *found = length - 8;
+            return path[4] ? find_box(at + 8, length - 8, path + 5, found) : at + 8;
+        }
+        at += length;
+        size -= length;
+    }
+    assert_int_equal(size, 0); /* the boxes fill their parent */
+    return NULL;
+}
+
+static void need_mp4(void)
+{
+    kw_error err;
+    if (kw__mp4_ready(&err) == KW_OK) return;
+    print_message("%s\n", err.message);
+    skip();
+}
+
+static void test_mp4(void **state)
+{
+    (void)state;
+    need_mp4();
+    const char *comment = "{\"seed\":42,\"prompt\":\"caf\xC3\xA9 \xE2\x80\x93 \\\"quoted\\\"\"}";
+    const struct kw__video_settings s = {96, 64, 16, comment};
+    enum { FRAMES = 21 };
+    kw_error err;
+    if (write_clip(in_folder("clip.mp4"), &s, FRAMES, &err)) fail_msg("%s", err.message);
+    size_t size, again, n;
+    unsigned char *bytes = read_file(in_folder("clip.mp4"), &size);
+    assert_non_null(find_box(bytes, size, "mdat", &n));
+    assert_true(n > 500);
+    const unsigned char *stsz = find_box(bytes, size, "moov/trak/mdia/minf/stbl/stsz", &n);
+    assert_int_equal(big_endian(stsz + 8), FRAMES);
+    const unsigned char *mdhd = find_box(bytes, size, "moov/trak/mdia/mdhd", &n);
+    assert_int_equal((double)big_endian(mdhd + 16) / big_endian(mdhd + 12) * 16, FRAMES); /* duration */
+    assert_int_equal(big_endian(mdhd + 4), 0);                                            /* no date */
+    const unsigned char *tkhd = find_box(bytes, size, "moov/trak/tkhd", &n);
+    assert_int_equal(big_endian(tkhd + n - 8) >> 16, 96);
+    assert_int_equal(big_endian(tkhd + n - 4) >> 16, 64);
+    const unsigned char *stsd = find_box(bytes, size, "moov/trak/mdia/minf/stbl/stsd", &n);
+    assert_memory_equal(stsd + 12, "avc1", 4);
+    const unsigned char *udta = find_box(bytes, size, "moov/udta/meta", &n);
+    bool found = false;
+    for (size_t i = 0; i + strlen(comment) <= n; i++)
+        found |= memcmp(udta + i, comment, strlen(comment)) == 0;
+    assert_true(found);
+    /* the same frames, the same bytes; and nothing else in the folder */
+    assert_int_equal(write_clip(in_folder("again.mp4"), &s, FRAMES, NULL), KW_OK);
+    unsigned char *second = read_file(in_folder("again.mp4"), &again);
+    assert_int_equal(size, again);
+    assert_memory_equal(bytes, second, size);
+    free(bytes);
+    free(second);
+    assert_int_equal(count_files(true), 2);
+}
+
+/* ---- Faults --------------------------------------------------------------------------------------- */
+
+static void expect_refused(const char *path, struct kw__video_settings s, kw_status wanted, const char *words)
+{
+    kw_error err = {KW_OK, ""};
+    struct kw__video *video = NULL;
+    assert_int_equal(kw__video_check(path, &s, &err), wanted);
+    if (!strstr(err.message, words)) fail_msg("\"%s\" lacks \"%s\"", err.message, words);
+    assert_int_equal(kw__video_open(path, &s, &video, &err), wanted);
+    assert_null(video);
+}
+
+static void test_refused(void **state)
+{
+    (void)state;
+    const struct kw__video_settings good = {16, 16, 16, NULL};
+    expect_refused(in_folder("clip.avi"), good, KW_ERROR_USAGE, "give .mp4 or .y4m");
+    expect_refused(in_folder("clip"), good, KW_ERROR_USAGE, "give .mp4 or .y4m");
+    expect_refused(".y4m", good, KW_ERROR_USAGE, "give .mp4 or .y4m");
+    expect_refused(in_folder("a.y4m"), (struct kw__video_settings){15, 16, 16, NULL}, KW_ERROR_UNSUPPORTED,
+                   "15x16");
+    expect_refused(in_folder("a.y4m"), (struct kw__video_settings){16, 0, 16, NULL}, KW_ERROR_UNSUPPORTED,
+                   "16x0");
+    expect_refused(in_folder("a.y4m"), (struct kw__video_settings){16, 16, 0, NULL}, KW_ERROR_USAGE, "fps 0");
+    expect_refused(in_folder("no/such/clip.y4m"), good, KW_ERROR_IO, "create the folder first");
+    expect_refused("/proc/clip.y4m", good, KW_ERROR_IO, "cannot write /proc/clip.y4m");
+    mkdir(in_folder("dir.y4m"), 0700);
+    expect_refused(in_folder("dir.y4m"), good, KW_ERROR_IO, "name a file in that folder");
+    assert_int_equal(kw__video_check(in_folder("ok.y4m"), &good, NULL), KW_OK);
+    assert_int_equal(count_files(true), 1); /* the folder alone: checking leaves nothing */
+}
+
+static void test_full_disk(void **state)
+{
+    (void)state;
+    kw_error err;
+    const struct kw__video_settings s = {96, 64, 16, NULL};
+    if (access("/dev/full", W_OK) == 0) {
+        assert_int_equal(write_clip("/dev/full", &s, 3, &err), KW_ERROR_IO);
+        assert_non_null(
+            strstr(err.message, "cannot write /dev/full: No space left on device; free some space"));
+    }
+    /* a limit of the file's size stands for a full disk where there is a real file */
+    struct rlimit old, limit;
+    getrlimit(RLIMIT_FSIZE, &old);
+    limit = old;
+    limit.rlim_cur = 20000;
+    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    kw_status y4m = write_clip(in_folder("clip.y4m"), &s, 9, &err);
+    kw_error mp4_err = {KW_OK, ""};
+    kw_status mp4 = kw__mp4_ready(NULL) ? KW_ERROR_IO : write_clip(in_folder("clip.mp4"), &s, 40, &mp4_err);
+    setrlimit(RLIMIT_FSIZE, &old);
+    signal(SIGXFSZ, handler);
+    assert_int_equal(y4m, KW_ERROR_IO);
+    assert_non_null(strstr(err.message, "clip.y4m: File too large; free some space"));
+    assert_int_equal(mp4, KW_ERROR_IO);
+    if (mp4_err.code) assert_non_null(strstr(mp4_err.message, "clip.mp4: File too large; free some space"));
+    assert_int_equal(count_files(true), 0);
+}
+
+/* Killed at any moment, nothing has the clip's name; what was there before stays. */
+static void test_killed(void **state)
+{
+    (void)state;
+    const struct kw__video_settings s = {96, 64, 16, NULL};
+    const char *const names[] = {"clip.y4m", "clip.mp4"};
+    for (int i = 0; i < (kw__mp4_ready(NULL) ? 1 : 2); i++) {
+        FILE *old = fopen(in_folder(names[i]), "w");
+        fputs("old", old);
+        fclose(old);
+        pid_t child = fork();
+        if (child == 0) {
+            static uint8_t rgb[96 * 64 * 3];
+            struct kw__video *video;
+            if (kw__video_open(in_folder(names[i]), &s, &video, NULL)) _exit(1);
+            for (int f = 0; f < 60; f++)
+                if (kw__video_write(video, rgb, 1, NULL)) _exit(2);
+            raise(SIGKILL);
+        }
+        int status;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFSIGNALED(status));
+        size_t size;
+        unsigned char *bytes = read_file(in_folder(names[i]), &size);
+        assert_int_equal(size, 3);
+        free(bytes);
+        count_files(true);
+    }
+}
+
+static void test_discarded(void **state)
+{
+    (void)state;
+    const struct kw__video_settings s = {96, 64, 16, NULL};
+    static uint8_t rgb[96 * 64 * 3];
+    struct kw__video *video;
+    assert_int_equal(kw__video_open(in_folder("clip.y4m"), &s, &video, NULL), KW_OK);
+    assert_int_equal(kw__video_write(video, rgb, 1, NULL), KW_OK);
+    kw__video_discard(video);
+    if (!kw__mp4_ready(NULL)) {
+        assert_int_equal(kw__video_open(in_folder("clip.mp4"), &s, &video, NULL), KW_OK);
+        assert_int_equal(kw__video_write(video, rgb, 1, NULL), KW_OK);
+        kw__video_discard(video);
+    }
+    kw__video_discard(NULL);
+    assert_int_equal(count_files(true), 0);
+}
+
+/* ---- npy ------------------------------------------------------------------------------------------- */
+
+static void test_npy(void **state)
+{
+    (void)state;
+    const float data[6] = {1, -2, 0.5f, 3, 4, 5};
+    const int64_t dim[] = {1, 2, 3}, six[] = {6};
+    size_t size;
+    assert_int_equal(kw__npy_write(in_folder("x.npy"), 3, dim, data, NULL), KW_OK);
+    unsigned char *bytes = read_file(in_folder("x.npy"), &size);
+    /* what numpy.save writes for this array */
+    static const char wanted[] =
+        "\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2, 3), }";
+    assert_int_equal(size, 128 + sizeof data);
+    assert_memory_equal(bytes, wanted, sizeof wanted - 1);
+    for (size_t i = sizeof wanted - 1; i < 127; i++) assert_int_equal(bytes[i], ' ');
+    assert_int_equal(bytes[127], '\n');
+    assert_memory_equal(bytes + 128, data, sizeof data);
+    free(bytes);
+    assert_int_equal(kw__npy_write(in_folder("x.npy"), 1, six, data, NULL), KW_OK);
+    bytes = read_file(in_folder("x.npy"), &size);
+    bytes[127] = '\0';
+    assert_non_null(strstr((char *)bytes + 10, "'shape': (6,), }"));
+    free(bytes);
+    kw_error err;
+    assert_int_equal(kw__npy_write(in_folder("no/x.npy"), 1, six, data, &err), KW_ERROR_IO);
+    assert_non_null(strstr(err.message, "create the folder first"));
+    assert_int_equal(count_files(true), 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_colours), cmocka_unit_test(test_y4m),       cmocka_unit_test(test_rates),
+        cmocka_unit_test(test_mp4),     cmocka_unit_test(test_refused),   cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_killed),  cmocka_unit_test(test_discarded), cmocka_unit_test(test_npy)};
+    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}
