@@ -8,6 +8,7 @@
 #   make check-tsan      the tests of the meters' threads under ThreadSanitizer, in build-tsan/
 #   make fuzz            tests/fuzz/fuzz_*.c under libFuzzer, FUZZ_SECONDS in all, in build-fuzz/
 #   make bench           bench/*.c and bench/*.sh
+#   make ops             each operator on the CPU: correctness and speed; WORD=attention: some of them
 #   make gates           format, banned functions, symbols, lengths;  make format  mends the format
 #   make install         below prefix (/usr/local) and DESTDIR;  make uninstall
 #   make clean
@@ -87,7 +88,7 @@ stamp = @mkdir -p $(BUILD); printf '%s\n' "$$TEXT" | cmp -s - $@ || printf '%s\n
 # make starts. They use every core unless told otherwise.
 AGAIN = +@$(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
-.PHONY: all demo check check-sanitize check-tsan run-tests fuzz run-fuzz bench gates format stage install \
+.PHONY: all demo check check-sanitize check-tsan run-tests fuzz run-fuzz bench ops gates format stage install \
     uninstall clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -214,9 +215,14 @@ bench: $(COMMAND) $(BENCH)
 	@export KINOWATT=$(abspath $(COMMAND)) KINOWATT_DATA=$(abspath data); \
 	    for b in $(BENCH) $(wildcard bench/*.sh); do echo "== $$b"; $$b || exit 1; done
 
-$(BENCH): %: %.o $(STATIC)
+ops: $(BUILD)/bench/ops
+	@$< $(WORD)
+
+# The cases of the operators are those of their test.
+$(BUILD)/bench/%.o: EXTRA = -Itests
+$(BENCH): %: %.o $(call objects,$(SUPPORT_SRC)) $(STATIC)
 	$(call say,LD,$@)
-	$(Q)$(LINK) -o $@ $^ $(LIBS)
+	$(Q)$(LINK) -o $@ $^ $(CMOCKA_LIBS) $(LIBS)
 
 gates: all
 	@tools/gates.sh $(BUILD)

@@ -3,7 +3,6 @@
  * product of 2048 x 1536 x 1536 reaches in the same run. FLOPs are those of the reference graph.
  *
  *     bench/engine [WIDTH HEIGHT FRAMES [f32]] */
-#include <dnnl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,58 +13,12 @@
 #include "graph/rewrite.h"
 #include "graph/stack.h"
 #include "model/family.h"
+#include "support/yardstick.h"
 
 static void stop(const char *what)
 {
     fprintf(stderr, "engine: %s\n", what);
     exit(1);
-}
-
-/* ---- The yardstick -------------------------------------------------------------------------------- */
-
-/* GFLOP/s of oneDNN on packed weights, the best of some. */
-static double matmul_rate(dnnl_data_type_t type, int64_t m, int64_t n, int64_t k)
-{
-    dnnl_engine_t engine;
-    dnnl_stream_t stream;
-    dnnl_memory_desc_t x, w, y;
-    dnnl_matmul_desc_t desc;
-    dnnl_primitive_desc_t pd;
-    dnnl_primitive_t p;
-    dnnl_memory_t mx, mw, my;
-    if (dnnl_engine_create(&engine, dnnl_cpu, 0) || dnnl_stream_create(&stream, engine, 0) ||
-        dnnl_memory_desc_init_by_tag(&x, 2, (dnnl_dims_t){m, k}, type, dnnl_ab) ||
-        dnnl_memory_desc_init_by_tag(&w, 2, (dnnl_dims_t){k, n}, type, dnnl_format_tag_any) ||
-        dnnl_memory_desc_init_by_tag(&y, 2, (dnnl_dims_t){m, n}, type, dnnl_ab) ||
-        dnnl_matmul_desc_init(&desc, &x, &w, NULL, &y) ||
-        dnnl_primitive_desc_create(&pd, &desc, NULL, engine, NULL) || dnnl_primitive_create(&p, pd))
-        return 0;
-    const dnnl_memory_desc_t *packed = dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
-    if (dnnl_memory_create(&mx, &x, engine, DNNL_MEMORY_ALLOCATE) ||
-        dnnl_memory_create(&mw, packed, engine, DNNL_MEMORY_ALLOCATE) ||
-        dnnl_memory_create(&my, &y, engine, DNNL_MEMORY_ALLOCATE))
-        return 0;
-    void *data;
-    dnnl_memory_get_data_handle(mx, &data);
-    memset(data, 0, dnnl_memory_desc_get_size(&x));
-    dnnl_memory_get_data_handle(mw, &data);
-    memset(data, 0, dnnl_memory_desc_get_size(packed));
-    dnnl_exec_arg_t args[] = {{DNNL_ARG_SRC, mx}, {DNNL_ARG_WEIGHTS, mw}, {DNNL_ARG_DST, my}};
-    double best = 1e9;
-    for (int i = 0; i < 30; i++) {
-        double t = kw__monotonic_s();
-        if (dnnl_primitive_execute(p, stream, 3, args) || dnnl_stream_wait(stream)) return 0;
-        t = kw__monotonic_s() - t;
-        if (t < best) best = t;
-    }
-    dnnl_memory_destroy(mx);
-    dnnl_memory_destroy(mw);
-    dnnl_memory_destroy(my);
-    dnnl_primitive_destroy(p);
-    dnnl_primitive_desc_destroy(pd);
-    dnnl_stream_destroy(stream);
-    dnnl_engine_destroy(engine);
-    return 2e-9 * (double)m * (double)n * (double)k / best;
 }
 
 /* ---- Where the time goes ---------------------------------------------------------------------------- */
@@ -93,8 +46,9 @@ static void print_profile(const struct profile *p)
     for (int c = 0; c < KW__NUM_OPCODES; c++) sum += p->seconds[c];
     for (int c = 0; c < KW__NUM_OPCODES; c++)
         if (p->seconds[c] > 0.002 * sum)
-            printf("    %-20s %6zu calls %9.2f ms %5.1f %% %8.0f GFLOP/s\n", kw__op_info(c)->name, p->calls[c],
-                   1e3 * p->seconds[c], 100 * p->seconds[c] / sum, 1e-9 * p->flop[c] / p->seconds[c]);
+            printf("    %-20s %6zu calls %9.2f ms %5.1f %% %8.0f GFLOP/s\n", kw__op_info(c)->name,
+                   p->calls[c], 1e3 * p->seconds[c], 100 * p->seconds[c] / sum,
+                   1e-9 * p->flop[c] / p->seconds[c]);
 }
 
 /* ---- The engine ---------------------------------------------------------------------------------------- */
@@ -124,7 +78,7 @@ static double stage_flop(const struct kw__program *program, const char *stage)
     return sums.flop;
 }
 
-static void bench_stage(struct kw__run *run, const char *stage, double flop, double yardstick,
+static void bench_stage(struct kw__run *run, const char *stage, double flop, double rate,
                         struct profile *profile, int repeats)
 {
     kw_error err;
@@ -148,19 +102,19 @@ static void bench_stage(struct kw__run *run, const char *stage, double flop, dou
         }
     }
     printf("%s: %.3f s, %.2f TFLOP, %.0f GFLOP/s, %.1f %% of the matrix product's rate\n", stage, best,
-           1e-12 * flop, 1e-9 * flop / best, 1e-7 * flop / best / yardstick);
+           1e-12 * flop, 1e-9 * flop / best, 1e-7 * flop / best / rate);
     print_profile(&fastest);
 }
 
 int main(int argc, char **argv)
 {
     kw_catalog *catalog;
-    kw_model *model;
+    kw_model *model = NULL;
     kw_error err;
     kw_request request = KW_REQUEST_INIT;
-    request.width = argc > 3 ? atoi(argv[1]) : 256;
-    request.height = argc > 3 ? atoi(argv[2]) : 256;
-    request.num_frames = argc > 3 ? atoi(argv[3]) : 17;
+    request.width = argc > 3 ? strtol(argv[1], NULL, 10) : 256;
+    request.height = argc > 3 ? strtol(argv[2], NULL, 10) : 256;
+    request.num_frames = argc > 3 ? strtol(argv[3], NULL, 10) : 17;
     request.num_inference_steps = 1;
     request.guidance_scale = 1;
     kw_effective r;
@@ -169,8 +123,9 @@ int main(int argc, char **argv)
         kw_request_resolve(model, &request, &r, &err))
         stop(err.message);
     bool single = argc > 4 && strcmp(argv[4], "f32") == 0;
-    struct kw__dtypes dtypes = {KW__BF16, KW__BF16, KW__F32, KW__BF16}, f32 = {KW__F32, KW__F32, KW__F32, KW__F32};
-    if (!matmul_rate(dnnl_bf16, 16, 16, 16)) single = true;
+    struct kw__dtypes dtypes = {KW__BF16, KW__BF16, KW__F32, KW__BF16},
+                      f32 = {KW__F32, KW__F32, KW__F32, KW__F32};
+    if (yardstick(KW__BF16, 16, 16, 16) <= 0) single = true;
     if (single) dtypes = f32;
     struct kw__program *reference = lower(catalog, model, &r, &dtypes, false);
     struct kw__program *program = lower(catalog, model, &r, &dtypes, true);
@@ -180,9 +135,9 @@ int main(int argc, char **argv)
     double t = kw__monotonic_s();
     if (kw__run_open(&kw__backend_cpu, &options, program, &run, &err)) stop(err.message);
     struct kw__run_memory m = kw__run_memory(run);
-    printf("compiled in %.2f s; weights %.2f GiB, states %.3f GiB, workspace %.3f GiB\n", kw__monotonic_s() - t,
-           m.weights / 0x1p30, m.states / 0x1p30, m.workspace / 0x1p30);
-    double rate = matmul_rate(single ? dnnl_f32 : dnnl_bf16, 2048, 1536, 1536);
+    printf("compiled in %.2f s; weights %.2f GiB, states %.3f GiB, workspace %.3f GiB\n",
+           kw__monotonic_s() - t, m.weights / 0x1p30, m.states / 0x1p30, m.workspace / 0x1p30);
+    double rate = yardstick(single ? KW__F32 : KW__BF16, 2048, 1536, 1536);
     printf("oneDNN %s matrix product 2048 x 1536 x 1536: %.0f GFLOP/s\n", single ? "f32" : "bf16", rate);
     bench_stage(run, "denoise", stage_flop(reference, "denoise"), rate, &profile, 3);
     bench_stage(run, "decode", stage_flop(reference, "decode"), rate, &profile, 2);

@@ -85,7 +85,7 @@ KW_API const char *kw_status_name(kw_status status);
 
 typedef enum kw_reading_status { KW_ABSENT = 0, KW_MODELLED = 1, KW_MEASURED = 2 } kw_reading_status;
 
-/* A figure with its 90 % interval. */
+/* A figure with its 90 % interval. low and high are NaN where a method states none (`paper`). */
 typedef struct kw_reading {
     double value, low, high;
     kw_reading_status status;
@@ -108,7 +108,9 @@ KW_API void kw_catalog_close(kw_catalog *catalog);
 
 typedef enum kw_kind { KW_MODELS, KW_HARDWARE, KW_STACKS, KW_CALIBRATIONS } kw_kind;
 
-/* The names of one kind, sorted. The strings belong to the catalog. */
+/* The names of one kind, sorted. The strings belong to the catalog. Calibrations: first the user's, in
+ * ${XDG_DATA_HOME:-$HOME/.local/share}/kinowatt/calibrations, where `kinowatt calibrate --device` puts what
+ * holds for this machine, then the data folder's that have other names. */
 KW_API size_t kw_catalog_count(const kw_catalog *catalog, kw_kind kind);
 KW_API const char *kw_catalog_name(const kw_catalog *catalog, kw_kind kind, size_t index);
 
@@ -128,6 +130,7 @@ typedef struct kw_model_info {
     const char *pipeline;  /* "WanPipeline" */
     const char *hub_id;    /* NULL when not known */
     int64_t parameters[4]; /* text encoder, denoiser, decoder (the half that runs), all of them */
+    const char *note;      /* what to know of it; NULL: nothing */
 } kw_model_info;
 KW_API kw_status kw_model_info_get(const kw_model *model, kw_model_info *info, kw_error *err);
 
@@ -180,6 +183,7 @@ typedef struct kw_hardware_value {
 
 KW_API const char *kw_hardware_name(const kw_hardware *hardware);
 KW_API const char *kw_hardware_title(const kw_hardware *hardware);
+KW_API const char *kw_hardware_kind(const kw_hardware *hardware); /* "gpu" or "cpu" */
 KW_API size_t kw_hardware_count(const kw_hardware *hardware);
 KW_API const kw_hardware_value *kw_hardware_at(const kw_hardware *hardware, size_t index);
 /* The value of a key ("bf16_flop_per_s"), or NaN when the profile does not have it. */
@@ -207,7 +211,7 @@ KW_API const char *kw_regime_name(kw_regime regime);
 typedef struct kw_predict_options {
     size_t struct_size;
     kw_method method;
-    const char *hardware;    /* NULL: "h100-sxm" */
+    const char *hardware;    /* NULL: "h100-sxm", or "cpu" with a stack that runs there */
     const char *stack;       /* NULL: "diffusers-0.34" */
     const char *calibration; /* NULL: the one for (stack, hardware), else the nearest, with a warning */
 } kw_predict_options;
@@ -261,7 +265,8 @@ typedef struct kw_prediction {
     size_t num_published;
 } kw_prediction;
 
-/* Predicts. `paper` is defined for WAN2.1-1.3B alone (KW_ERROR_UNSUPPORTED otherwise). */
+/* Predicts. request and options may be NULL: all defaults. `paper` is defined for WAN2.1-1.3B alone
+ * (KW_ERROR_UNSUPPORTED otherwise). */
 KW_API kw_status kw_predict(const kw_catalog *catalog, const kw_model *model, const kw_request *request,
                             const kw_predict_options *options, kw_prediction **out, kw_error *err);
 KW_API void kw_prediction_free(kw_prediction *prediction);

@@ -10,9 +10,10 @@
 # these words), TEST_TIMEOUT in seconds.
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-export LC_ALL=C BUILD=${BUILD:-build} TEST_TIMEOUT=${TEST_TIMEOUT:-150}
+export LC_ALL=C BUILD=${BUILD:-build} TEST_TIMEOUT=${TEST_TIMEOUT:-400}
 export KINOWATT=$PWD/$BUILD/kinowatt
 export KINOWATT_STAGE=$PWD/$BUILD/stage
+export XDG_DATA_HOME=$PWD/$BUILD/tests/home # no calibration of the user's
 export KINOWATT_DATA=$PWD/data # unit tests are no neighbours of data/; lib.sh unsets it for the command
 export CMOCKA_MESSAGE_OUTPUT=TAP
 # A sanitizer's finding ends in SIGABRT, which no test takes for one of the command's own exit codes.

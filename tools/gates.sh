@@ -33,6 +33,9 @@ report "format (make format)" < <(clang-format --dry-run -Werror "${c_files[@]}"
 banned='strcpy|strcat|stpcpy|sprintf|vsprintf|gets|strtok|atoi|atol|atoll|atof|system|popen|rand|srand|alloca'
 report "banned function" < <(grep -nE "(^|[^A-Za-z0-9_>.])($banned)\(" "${c_files[@]}")
 
+report "number read by the locale; src/base/number.h reads them" < <(grep -nE "(^|[^A-Za-z0-9_>.])strto(d|f|ld)\(" \
+    $(files 'src/*.c') | grep -v '^src/base/number.c:')
+
 # The library never prints, exits or aborts: its objects may not even refer to the means.
 silent='stdout|stderr|printf|vprintf|puts|putchar|perror|exit|_exit|_Exit|quick_exit|abort|raise'
 report "library prints or exits" < <(nm -A -u "$build/libkinowatt.a" 2>/dev/null |

@@ -4,13 +4,15 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/number.h"
+
 kw_status kw__fail(kw_error *err, kw_status code, const char *format, ...)
 {
     if (!err) return code;
     err->code = code;
     va_list args;
     va_start(args, format);
-    vsnprintf(err->message, sizeof err->message, format, args);
+    (void)kw__number_vformat(err->message, sizeof err->message, format, args);
     va_end(args);
     for (char *c = err->message; *c; c++)
         if ((unsigned char)*c < 0x20 || *c == 0x7f) *c = '?';
@@ -65,7 +67,7 @@ static size_t distance(const char *a, const char *b)
 const char *kw__nearest_name(const char *text, const char *const *names, size_t count)
 {
     const char *nearest = NULL;
-    size_t least = strlen(text) / 2 + 2;
+    size_t least = strlen(text) / 3 + 2;
     for (size_t i = 0; i < count; i++) {
         size_t d = distance(text, names[i]);
         if (strlen(text) >= 2 && strstr(names[i], text)) d = 1;

@@ -36,12 +36,11 @@ static int exit_code(kw_status status)
 static void say(const char *prefix, const char *message)
 {
     struct kw__out line;
-    char ignored[256];
     kw__out_init(&line);
     kw__out_puts(&line, prefix);
     kw__cli_put(&line, message);
     kw__out_puts(&line, "\n");
-    (void)kw__out_write_fd(&line, STDERR_FILENO, ignored, sizeof ignored);
+    (void)kw__out_write_fd(&line, STDERR_FILENO, NULL);
     kw__out_free(&line);
 }
 
@@ -85,15 +84,15 @@ int kw__cli_catalog(const struct kw__options *options, kw_catalog **out)
 
 int kw__cli_emit(const struct kw__options *options, struct kw__out *out)
 {
-    kw_error err = {KW_ERROR_IO, ""};
+    kw_error err = {KW_OK, ""};
     const char *path = options ? options->output : NULL;
-    int failed = path ? kw__out_write_file(out, path, err.message, sizeof err.message)
-                      : kw__out_write_fd(out, STDOUT_FILENO, err.message, sizeof err.message);
+    kw_status status =
+        path ? kw__out_write_file(out, path, &err) : kw__out_write_fd(out, STDOUT_FILENO, &err);
     kw__out_free(out);
     /* Network file systems report the last failures on closing. */
-    if (!failed && !path && close(STDOUT_FILENO) != 0)
-        failed = (int)kw__fail(&err, KW_ERROR_IO, "cannot write the output: %s", strerror(errno));
-    return failed ? kw__cli_fail(&err) : KW__EXIT_OK;
+    if (!status && !path && close(STDOUT_FILENO) != 0)
+        status = kw__fail(&err, KW_ERROR_IO, "cannot write the output: %s", strerror(errno));
+    return status ? kw__cli_fail(&err) : KW__EXIT_OK;
 }
 
 int kw__cli_emit_json(const struct kw__options *options, json_t *document)

@@ -37,6 +37,7 @@ int kw__cmd_compare(int argc, char **argv);
 int kw__cmd_validate(int argc, char **argv);
 int kw__cmd_reproduce(int argc, char **argv);
 int kw__cmd_calibrate(int argc, char **argv);
+int kw__cmd_generate(int argc, char **argv);
 
 /* ---- Failing and warning (cli.c) ---- */
 

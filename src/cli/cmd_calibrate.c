@@ -1,19 +1,31 @@
 /*
- * kinowatt calibrate: fits the kernel predictor to measured rows and writes a calibration.
+ * kinowatt calibrate: makes a calibration, from measured rows or from micro-runs on this machine.
  *
- * What is fitted, with which priors, and how it is judged is in docs/CALIBRATION.md. The file that comes out
- * holds the priors it started from, the fitted values with their covariance, and the errors on held-out rows.
+ * What is fitted to rows, with which priors, and how it is judged is in docs/CALIBRATION.md; that file holds
+ * the priors it started from, the fitted values with their covariance, and the errors on held-out rows. What
+ * is timed on this machine is said in src/predict/micro.h. It is written to the user's own folder of
+ * calibrations unless told otherwise, since it holds for this machine alone.
  */
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/pending.h"
 #include "cli/cli.h"
+#include "cli/folder.h"
+#include "hardware/hardware.h"
+#include "model/catalog.h"
+#include "predict/calibrate_cpu.h"
 #include "predict/validate.h"
 
 struct settings {
-    const char *from, *priors, *date;
+    const char *from, *priors, *date, *device, *stack;
+    int64_t seconds;
+    char today[16];
 };
 
 static int write_calibration(const kw_catalog *catalog, const struct settings *settings,
@@ -21,49 +33,155 @@ static int write_calibration(const kw_catalog *catalog, const struct settings *s
 {
     kw_error err = {0};
     struct kw__validation *validation = NULL;
-    json_t *priors = NULL, *document = NULL;
-    char today[16];
-    time_t now = time(NULL);
-    struct tm parts;
-    gmtime_r(&now, &parts);
-    strftime(today, sizeof today, "%Y-%m-%d", &parts);
+    json_t *priors = NULL, *held_out = NULL, *document = NULL;
     kw_status status = kw__validate(catalog, settings->priors, KW__VALIDATE_SWEEPS, &validation, &err);
     if (!status) status = kw__json_load(validation->priors_path, &priors, &err);
+    if (!status) status = kw__validation_held_out(validation, &held_out, &err);
     if (!status)
-        status = kw__calibration_json(validation->samples, &validation->fit, priors,
-                                      settings->date ? settings->date : today,
-                                      kw__validation_held_out(validation), &document, &err);
+        status = kw__calibration_json(validation->samples, &validation->fit, priors, settings->date, held_out,
+                                      &document, &err);
     json_decref(priors);
     kw__validation_free(validation);
     return status ? kw__cli_fail(&err) : kw__cli_emit_json(options, document);
 }
 
+/* ---- This machine ------------------------------------------------------------------------------------- */
+
+/* Once for each tenth, so that a log of it is short. */
+static bool show_progress(void *user, double done)
+{
+    int *tenths = user, now = (int)(10 * done);
+    if (isatty(STDERR_FILENO) && now > *tenths) fprintf(stderr, "\rcalibrating: %3d %%", 10 * now);
+    if (now > *tenths) *tenths = now;
+    return true;
+}
+
+/* Times and fits. The document is the caller's. */
+static kw_status time_machine(const kw_catalog *catalog, const struct settings *settings,
+                              const char *stack_name, const kw_hardware *hardware, json_t **document,
+                              double *disturbed, kw_error *err)
+{
+    struct kw__stack *stack;
+    struct kw__micro_samples samples = {0};
+    int tenths = -1;
+    kw_status status = kw__stack_open(catalog, stack_name, &stack, err);
+    if (status) return status;
+    if (!stack->on_cpu)
+        status =
+            kw__fail(err, KW_ERROR_USAGE, "stack %s does not run on a CPU; kinowatt-cpu does", stack->name);
+    struct kw__micro_options options = {
+        .seconds = (double)settings->seconds, .user = &tenths, .progress = show_progress};
+    if (!status) status = kw__micro_run(catalog, stack, &options, &samples, err);
+    if (isatty(STDERR_FILENO)) fputs("\r\033[K", stderr);
+    struct kw__cpu_description description = {.stack = stack->name,
+                                              .cpu = hardware->cpu,
+                                              .date = settings->date,
+                                              .cores = (int)kw_hardware_get(hardware, "num_cores")};
+    if (!status) status = kw__calibrate_cpu(&samples, &description, document, err);
+    *disturbed = samples.disturbed;
+    kw__micro_free(&samples);
+    kw__stack_close(stack);
+    return status;
+}
+
+/* Where it goes without --output; malloc'ed, its folders made. */
+static kw_status usual_place(const char *stack, char **path, kw_error *err)
+{
+    char *folder = kw__user_calibrations();
+    if (!folder)
+        return kw__fail(err, KW_ERROR_USAGE,
+                        "neither XDG_DATA_HOME nor HOME says where your data are; give --output");
+    *path = kw__text("%s/%s@cpu.json", folder, stack);
+    free(folder);
+    if (!*path) return kw__fail_memory(err);
+    kw_status status = kw__folder_parents(*path, err);
+    if (!status) status = kw__pending_check(*path, err);
+    return status;
+}
+
+static int calibrate_cpu(const kw_catalog *catalog, const struct settings *settings,
+                         const struct kw__options *options)
+{
+    kw_error err = {0};
+    kw_hardware *hardware = NULL;
+    json_t *document = NULL;
+    char *path = NULL;
+    double disturbed = 0;
+    struct kw__options to = *options;
+    kw_status status = kw_hardware_open(catalog, "cpu", &hardware, &err);
+    const char *stack = settings->stack;
+    if (!status && !stack)
+        stack = kw_hardware_get(hardware, "bf16_flop_per_s") > 0 ? "kinowatt-cpu" : "kinowatt-cpu-f32";
+    if (!status && !to.output) {
+        status = usual_place(stack, &path, &err);
+        to.output = path;
+    }
+    if (!status) status = time_machine(catalog, settings, stack, hardware, &document, &disturbed, &err);
+    kw_hardware_close(hardware);
+    int code = status ? kw__cli_fail(&err) : kw__cli_emit_json(&to, document);
+    if (!code && path) {
+        struct kw__out out;
+        kw__out_init(&out);
+        kw__out_puts(&out, "wrote ");
+        kw__cli_put(&out, path);
+        kw__out_puts(&out, "\nuse it: kinowatt predict MODEL --hardware cpu --stack ");
+        kw__cli_put(&out, stack);
+        kw__out_puts(&out, "\n");
+        code = kw__cli_emit(NULL, &out);
+    }
+    if (!code && disturbed > 0.3)
+        kw__cli_warn(
+            "%.0f %% of the runs were disturbed by other programs; calibrate again when the machine is idle",
+            100 * disturbed);
+    free(path);
+    return code;
+}
+
+/* ---- The command ----------------------------------------------------------------------------------- */
+
+static bool is_date(const char *text)
+{
+    static const char form[] = "dddd-dd-dd";
+    for (size_t i = 0; i < sizeof form; i++)
+        if (form[i] == 'd' ? text[i] < '0' || text[i] > '9' : text[i] != form[i]) return false;
+    return true;
+}
+
+static int check_settings(const struct settings *settings)
+{
+    if (settings->date && !is_date(settings->date))
+        return kw__cli_usage("--date: '%.80s' is no date; give one as 2026-11-24", settings->date);
+    if (!settings->from == !settings->device)
+        return kw__cli_usage("calibrate needs one of --device cpu and --from delavande2025");
+    if (settings->from && strcmp(settings->from, "delavande2025") != 0)
+        return kw__cli_usage("--from: there is no data set '%.80s'; delavande2025 is there", settings->from);
+    if (settings->device && strcmp(settings->device, "cpu") != 0)
+        return kw__cli_usage("--device: '%.80s' cannot be calibrated; cpu can", settings->device);
+    if (settings->device && settings->priors) return kw__cli_usage("--priors goes with --from");
+    if (settings->from && settings->stack) return kw__cli_usage("--stack goes with --device");
+    return KW__EXIT_OK;
+}
+
 int kw__cmd_calibrate(int argc, char **argv)
 {
-    struct settings settings = {0};
+    struct settings settings = {.seconds = 25};
     const struct kw__option extra[] = {
-        {.name = "from",
-         .kind = KW__OPTION_TEXT,
-         .argument = "DATASET",
-         .help = "the rows to fit: delavande2025",
-         .target = &settings.from},
-        {.name = "priors",
-         .kind = KW__OPTION_TEXT,
-         .argument = "FILE",
-         .help = "a calibration to start from; the shipped priors without it",
-         .target = &settings.priors},
-        {.name = "date",
-         .kind = KW__OPTION_TEXT,
-         .argument = "YYYY-MM-DD",
-         .help = "the date to write; today's without it",
-         .target = &settings.date},
+        {"device", 0, KW__OPTION_TEXT, "DEVICE", "what to time: cpu, this machine's", &settings.device},
+        {"stack", 0, KW__OPTION_TEXT, "NAME",
+         "with --device: kinowatt-cpu, or kinowatt-cpu-f32 without bf16 units", &settings.stack},
+        {"seconds", 0, KW__OPTION_COUNT, "S", "with --device: time to spend on timing; 25 without it",
+         &settings.seconds},
+        {"from", 0, KW__OPTION_TEXT, "DATASET", "the rows to fit: delavande2025", &settings.from},
+        {"priors", 0, KW__OPTION_TEXT, "FILE", "a calibration to start from; the shipped priors without it",
+         &settings.priors},
+        {"date", 0, KW__OPTION_TEXT, "YYYY-MM-DD", "the date to write; today's without it", &settings.date},
     };
     const struct kw__usage usage = {
         .name = "calibrate",
-        .synopsis = "--from DATASET",
+        .synopsis = "--device cpu | --from DATASET",
         .about =
-            "Fits the kernel predictor to measured rows, towards priors, and writes a calibration: the fitted\n"
-            "values with their covariance, and the errors on held-out rows.",
+            "Times the engine's operators on this machine, in under a minute, and writes what they reach where\n"
+            "predict finds it; or fits the kernel predictor to measured rows, towards priors.",
         .sets = KW__WITH_OUTPUT,
         .extra = extra,
         .n_extra = sizeof extra / sizeof extra[0],
@@ -71,13 +189,18 @@ int kw__cmd_calibrate(int argc, char **argv)
     struct kw__options options;
     int code = kw__options_parse(&usage, argc, argv, &options);
     if (code != KW__PROCEED) return code;
-    if (!settings.from) return kw__cli_usage("calibrate needs rows: --from delavande2025");
-    if (strcmp(settings.from, "delavande2025") != 0)
-        return kw__cli_usage("--from: there is no data set '%.80s'; delavande2025 is there", settings.from);
+    code = check_settings(&settings);
+    if (code) return code;
+    time_t now = time(NULL);
+    struct tm parts;
+    gmtime_r(&now, &parts);
+    strftime(settings.today, sizeof settings.today, "%Y-%m-%d", &parts);
+    if (!settings.date) settings.date = settings.today;
     kw_catalog *catalog;
     code = kw__cli_catalog(&options, &catalog);
     if (code) return code;
-    code = write_calibration(catalog, &settings, &options);
+    code = settings.device ? calibrate_cpu(catalog, &settings, &options)
+                           : write_calibration(catalog, &settings, &options);
     kw_catalog_close(catalog);
     return code;
 }

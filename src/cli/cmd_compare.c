@@ -135,13 +135,7 @@ static kw_status add_beside(struct comparison *c, size_t set, const kw_model *mo
     kw_hardware *hardware;
     if (kw_hardware_open(c->catalog, row->gpu, &hardware, NULL)) return KW_OK;
     kw_hardware_close(hardware);
-    kw_request request = KW_REQUEST_INIT;
-    request.width = row->width;
-    request.height = row->height;
-    request.num_frames = row->frames;
-    request.num_inference_steps = row->steps;
-    request.batch_size = row->batch_size;
-    if (!isnan(row->guidance_scale)) request.guidance_scale = row->guidance_scale;
+    kw_request request = kw__row_request(row);
     kw_predict_options options = c->options->predict;
     options.hardware = row->gpu;
     if (!options.stack) options.stack = publications[set].stack;
@@ -202,17 +196,20 @@ static kw_status add_model(struct comparison *c, const char *name, kw_error *err
     return status;
 }
 
-/* Published rows of models that are not built in. */
-static kw_status add_others(struct comparison *c, kw_error *err)
+/* Published rows of models that are not built in; of one of them when `name` is given. *found counts them. */
+static kw_status add_others(struct comparison *c, const char *name, size_t *found, kw_error *err)
 {
     kw_status status = KW_OK;
+    *found = 0;
     for (size_t s = 0; s < NUM_PUBLICATIONS; s++)
         for (size_t i = 0; !status && c->sets[s] && i < c->sets[s]->num_rows; i++) {
             const struct kw__row *row = &c->sets[s]->rows[i];
             bool built_in = false;
             for (size_t m = 0; m < kw_catalog_count(c->catalog, KW_MODELS); m++)
                 built_in = built_in || strcmp(kw_catalog_name(c->catalog, KW_MODELS, m), row->model) == 0;
-            if (is_pipeline(row) && !built_in) status = add_published(c, s, row, NULL, err);
+            if (!is_pipeline(row) || built_in || (name && strcmp(name, row->model) != 0)) continue;
+            status = add_published(c, s, row, NULL, err);
+            ++*found;
         }
     return status;
 }
@@ -228,6 +225,17 @@ static bool is_default(const kw_request *r)
            r->power_limit_w == d.power_limit_w;
 }
 
+/* A model that can be predicted, or one of which only published rows are known. */
+static kw_status add_named(struct comparison *c, const char *name, kw_error *err)
+{
+    kw_status status = add_model(c, name, err);
+    if (status != KW_ERROR_NOT_FOUND) return status;
+    size_t found;
+    kw_error ignored;
+    kw_status others = add_others(c, name, &found, &ignored);
+    return others || !found ? status : KW_OK;
+}
+
 static kw_status collect(struct comparison *c, kw_error *err)
 {
     const struct kw__options *options = c->options;
@@ -237,8 +245,9 @@ static kw_status collect(struct comparison *c, kw_error *err)
     size_t count = options->n_args ? options->n_args : kw_catalog_count(c->catalog, KW_MODELS);
     for (size_t i = 0; !status && i < count; i++)
         status =
-            add_model(c, options->n_args ? options->args[i] : kw_catalog_name(c->catalog, KW_MODELS, i), err);
-    if (!status && !options->n_args) status = add_others(c, err);
+            add_named(c, options->n_args ? options->args[i] : kw_catalog_name(c->catalog, KW_MODELS, i), err);
+    size_t found;
+    if (!status && !options->n_args) status = add_others(c, NULL, &found, err);
     return status;
 }
 
@@ -352,10 +361,16 @@ static void put_settings(struct kw__out *out, const struct comparison *c)
 {
     const struct kw__options *options = c->options;
     const char *by_default = " (default)";
+    size_t first = 0; /* of ours; published rows name no stack */
+    while (first < c->count && !c->entries[first].stack) first++;
+    if (first == c->count) {
+        kw__out_puts(out, "Published only: the models are not built in\n\n");
+        return;
+    }
     kw__out_puts(out, "Predicted for ");
-    kw__cli_put(out, c->entries[0].hardware);
+    kw__cli_put(out, c->entries[first].hardware);
     kw__out_printf(out, "%s with ", options->predict.hardware ? "" : by_default);
-    kw__cli_put(out, c->entries[0].stack);
+    kw__cli_put(out, c->entries[first].stack);
     kw__out_printf(out, "%s, method %s%s\n\n", options->predict.stack ? "" : by_default,
                    kw_method_name(options->predict.method), options->method ? "" : by_default);
 }

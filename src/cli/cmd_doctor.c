@@ -3,18 +3,16 @@
  *
  * Only broken data make it fail: what is missing is a fact about the machine, not an error.
  */
-#include <dirent.h>
-#include <dlfcn.h>
-#include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/error.h"
 #include "cli/cli.h"
+#include "meter/meter.h"
 #include "model/catalog.h"
+#include "video/video.h"
 
 static const struct kw__usage usage = {
     .name = "doctor",
@@ -28,15 +26,17 @@ static const struct kw__usage usage = {
 enum state { GOOD, MISSING, BROKEN };
 static const char *const state_names[] = {"ok", "missing", "broken"};
 
+enum { MOST_METER_LINES = 32, MOST_CHECKS = MOST_METER_LINES + 16 };
+
 struct check {
-    const char *name;
+    char name[24];
     enum state state;
     char detail[512]; /* what was found */
     char remedy[256]; /* what would mend it; empty when nothing needs to */
 };
 
 struct report {
-    struct check checks[24];
+    struct check checks[MOST_CHECKS];
     size_t count;
 };
 
@@ -48,7 +48,8 @@ static struct check *add(struct report *report, const char *name, enum state sta
 {
     struct check *check = &report->checks[report->count++];
     va_list args;
-    *check = (struct check){.name = name, .state = state};
+    *check = (struct check){.state = state};
+    snprintf(check->name, sizeof check->name, "%.20s", name);
     va_start(args, format);
     (void)vsnprintf(check->detail, sizeof check->detail, format, args);
     va_end(args);
@@ -144,54 +145,29 @@ static void check_data(struct report *report, const struct kw__options *options)
 
 /* ---- The machine ---- */
 
-/* nvmlReturn_t and nvmlDevice_t of nvml.h as far as they are used: 0 is success. */
-static void check_nvml(struct report *report)
+/* What can be measured here, device by device, and what it would take to measure the rest. */
+static void check_meters(struct report *report)
 {
-    void *library = dlopen("libnvidia-ml.so.1", RTLD_LAZY | RTLD_LOCAL);
-    if (!library) {
-        remedy(add(report, "nvml", MISSING, "libnvidia-ml.so.1 is not there: no GPU can be measured"),
-               "predicting needs none; to measure a GPU, install NVIDIA's driver");
-        return;
+    const kw_meter_options options = KW_METER_OPTIONS_INIT;
+    struct kw__meter_line lines[MOST_METER_LINES];
+    size_t count = kw__meter_describe(&options, lines, MOST_METER_LINES);
+    for (size_t i = 0; i < count; i++) {
+        char name[24];
+        snprintf(name, sizeof name, "%.8s %.8s", lines[i].meter, kw_device_name(lines[i].device));
+        struct check *check = add(report, name, lines[i].can ? GOOD : MISSING, "%s", lines[i].detail);
+        remedy(check, lines[i].remedy);
     }
-    int (*init)(void), (*count)(unsigned *), (*end)(void);
-    *(void **)&init = dlsym(library, "nvmlInit_v2");
-    *(void **)&count = dlsym(library, "nvmlDeviceGetCount_v2");
-    *(void **)&end = dlsym(library, "nvmlShutdown");
-    unsigned gpus = 0;
-    int code = init && count && end ? init() : -1;
-    if (code != 0) {
-        remedy(add(report, "nvml", MISSING, "libnvidia-ml.so.1 is there but does not start (code %d)", code),
-               "load NVIDIA's kernel driver, in a container with --gpus; nvidia-smi must list the GPU");
-    } else {
-        if (count(&gpus) != 0) gpus = 0;
-        end();
-        add(report, "nvml", gpus ? GOOD : MISSING, "%u GPU%s", gpus, gpus == 1 ? "" : "s");
-    }
-    dlclose(library);
 }
 
-static void check_rapl(struct report *report)
+/* Whether a clip can be written as .mp4, and which dtypes the CPU's engine has. */
+static void check_engine(struct report *report)
 {
-    static const char folder[] = "/sys/class/powercap";
-    size_t zones = 0, readable = 0;
-    DIR *dir = opendir(folder);
-    for (struct dirent *entry; dir && (entry = readdir(dir)) != NULL;) {
-        char path[512];
-        snprintf(path, sizeof path, "%s/%s/energy_uj", folder, entry->d_name);
-        if (strchr(entry->d_name, ':') == NULL || access(path, F_OK) != 0) continue;
-        zones++;
-        readable += access(path, R_OK) == 0;
-    }
-    if (dir) closedir(dir);
-    if (zones == 0)
-        remedy(
-            add(report, "rapl", MISSING, "%s has no energy counters: CPU and RAM cannot be measured", folder),
-            "predicting needs none; a real machine (not a virtual one) with intel_rapl_common loaded has them");
-    else if (readable < zones)
-        remedy(add(report, "rapl", MISSING, "%zu of %zu energy counters may be read", readable, zones),
-               "run as root, or: chmod a+r /sys/class/powercap/*/energy_uj");
+    kw_error err = {0};
+    if (kw__mp4_ready(&err))
+        remedy(add(report, "mp4", MISSING, "%s", err.message),
+               "install FFmpeg's libraries (libavformat, libavcodec); .y4m is written without");
     else
-        add(report, "rapl", GOOD, "%zu energy counters may be read", zones);
+        add(report, "mp4", GOOD, "H.264 by FFmpeg's libraries");
 }
 
 static void check_build(struct report *report)
@@ -240,8 +216,8 @@ int kw__cmd_doctor(int argc, char **argv)
     struct report report = {0};
     check_build(&report);
     check_data(&report, &options);
-    check_nvml(&report);
-    check_rapl(&report);
+    check_engine(&report);
+    check_meters(&report);
     code = print(&report, &options);
     for (size_t i = 0; !code && i < report.count; i++)
         if (report.checks[i].state == BROKEN)

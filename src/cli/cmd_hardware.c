@@ -67,7 +67,7 @@ static json_t *thresholds_json(const kw_hardware *hardware)
 /* The schema of the data files, so that what is printed can be edited and given to --hardware. */
 static json_t *profile_json(const kw_hardware *hardware)
 {
-    const char *kind = isnan(kw_hardware_get(hardware, "num_cores")) ? "gpu" : "cpu"; /* GPUs have SMs */
+    const char *kind = kw_hardware_kind(hardware);
     json_t *values = json_object();
     for (size_t i = 0; i < kw_hardware_count(hardware); i++) {
         const kw_hardware_value *v = kw_hardware_at(hardware, i);

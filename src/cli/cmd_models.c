@@ -51,9 +51,10 @@ static json_t *entry_json(const struct entry *entry)
     json_t *parameters = json_object();
     for (int i = TEXT_ENCODER; i <= ALL; i++)
         json_object_set_new(parameters, component_names[i], json_integer((json_int_t)info->parameters[i]));
-    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "name", kw__cli_string(info->name), "pipeline",
-                     kw__cli_string(info->pipeline), "hub_id", kw__cli_string(info->hub_id), "parameters",
-                     parameters, "defaults", kw__cli_request(&entry->defaults));
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "name", kw__cli_string(info->name), "pipeline",
+                     kw__cli_string(info->pipeline), "hub_id", kw__cli_string(info->hub_id), "note",
+                     kw__cli_string(info->note), "parameters", parameters, "defaults",
+                     kw__cli_request(&entry->defaults));
 }
 
 /* ---- The list ---- */
@@ -105,12 +106,24 @@ static void list_row(struct kw__table *table, const struct entry *entry)
     kw__table_number(table, 0, (double)r->tokens);
 }
 
+static void put_note(struct kw__out *out, const kw_model_info *info)
+{
+    if (!info->note) return;
+    if (!out->len) kw__out_puts(out, "\n");
+    kw__cli_put(out, info->name);
+    kw__out_puts(out, ": ");
+    kw__cli_put(out, info->note);
+    kw__out_puts(out, "\n");
+}
+
 static int list(const kw_catalog *catalog, const struct kw__options *options)
 {
     struct kw__table table;
+    struct kw__out notes;
     json_t *models = json_array();
     kw_error err = {0};
     kw_status status = KW_OK;
+    kw__out_init(&notes);
     kw__table_init(&table);
     list_columns(&table);
     for (size_t i = 0; !status && i < kw_catalog_count(catalog, KW_MODELS); i++) {
@@ -118,19 +131,29 @@ static int list(const kw_catalog *catalog, const struct kw__options *options)
         status = open_entry(catalog, kw_catalog_name(catalog, KW_MODELS, i), &entry, &err);
         if (!status) {
             list_row(&table, &entry);
+            put_note(&notes, &entry.info);
             json_array_append_new(models, entry_json(&entry));
         }
         kw_model_close(entry.model);
     }
     if (!status && options->json) {
         kw__table_free(&table);
+        kw__out_free(&notes);
         return kw__cli_emit_json(options,
                                  json_pack("{s:s, s:o}", "schema", "kinowatt.models/1", "models", models));
     }
     json_decref(models);
-    if (!status) return kw__cli_emit_table(options, &table);
+    struct kw__out out;
+    kw__out_init(&out);
+    if (!status && options->csv) kw__table_render_csv(&table, &out);
+    if (!status && !options->csv) {
+        kw__table_render_text(&table, &out);
+        kw__out_write(&out, notes.data ? notes.data : "", notes.len);
+        out.failed = out.failed || notes.failed;
+    }
     kw__table_free(&table);
-    return kw__cli_fail(&err);
+    kw__out_free(&notes);
+    return status ? kw__cli_fail(&err) : kw__cli_emit(options, &out);
 }
 
 /* ---- One model ---- */
@@ -196,6 +219,10 @@ static void put_model(struct kw__out *out, const struct entry *entry, const stru
     if (info->hub_id) {
         kw__out_puts(out, ", ");
         kw__cli_put(out, info->hub_id);
+    }
+    if (info->note) {
+        kw__out_puts(out, "\n          ");
+        kw__cli_put(out, info->note);
     }
     kw__out_printf(out, "\nWeights   text encoder %s",
                    format_count(buffer, (double)info->parameters[TEXT_ENCODER]));

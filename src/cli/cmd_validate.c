@@ -56,14 +56,14 @@ static void score_columns(struct kw__table *table)
         snprintf(name, sizeof name, "%s_error_bias", quantity_names[q]);
         column(table, titles[q], "bias", name);
     }
-    for (int q = KW__LATENCY; q <= KW__ENERGY; q++) {
+    for (int q = 0; q < KW__NUM_QUANTITIES; q++) {
+        static const char *const intervals[KW__NUM_QUANTITIES] = {
+            "90 % interval, latency", "90 % interval, energy", "90 % interval, power"};
         char name[64];
         snprintf(name, sizeof name, "%s_coverage", quantity_names[q]);
-        column(table, q == KW__LATENCY ? "90 % interval, latency" : "90 % interval, energy", "covers %",
-               name);
+        column(table, intervals[q], "covers %", name);
         snprintf(name, sizeof name, "%s_half_width", quantity_names[q]);
-        column(table, q == KW__LATENCY ? "90 % interval, latency" : "90 % interval, energy", "half-width %",
-               name);
+        column(table, intervals[q], "half-width %", name);
     }
 }
 
@@ -86,7 +86,7 @@ static void score_rows(struct kw__table *table, const struct kw__validation *v)
             cell_share(table, s->errors[q].largest, false);
             cell_share(table, s->errors[q].bias, true);
         }
-        for (int q = KW__LATENCY; q <= KW__ENERGY; q++) {
+        for (int q = 0; q < KW__NUM_QUANTITIES; q++) {
             cell_share(table, s->coverage[q], false);
             cell_share(table, s->half_width[q], false);
         }
@@ -158,7 +158,7 @@ static void put_held_out(struct kw__out *out, const struct kw__held_out *rows, s
             kw__table_value(&table, kw__format_seconds(buffer, r->latency_s), r->latency_s);
             kw__table_value(&table, kw__format_seconds(buffer, e->latency_s), e->latency_s);
             cell_share(&table, e->latency_s / r->latency_s - 1, true);
-            cell_share(&table, kw__half_width(e->time_sd), false);
+            cell_share(&table, kw__half_width(e->sd[KW__LATENCY]), false);
             kw__table_value(&table, kw__format_wh(buffer, r->energy_wh[KW_GPU]), r->energy_wh[KW_GPU]);
             kw__table_value(&table, kw__format_wh(buffer, e->energy_j / 3600), e->energy_j);
             cell_share(&table, e->energy_j / 3600 / r->energy_wh[KW_GPU] - 1, true);
@@ -179,45 +179,55 @@ static void put_targets(struct kw__out *out, const struct kw__validation *v)
     kw__table_column(&table, &(struct kw__column){.title = "Source"});
     for (int i = 0; i < KW__NUM_TARGETS; i++) {
         const struct kw__target *t = &v->targets[i];
-        if (isnan(t->value)) continue;
+        if (!t->asked) continue;
         kw__table_row(&table);
         kw__table_text(&table, t->what);
         cell_share(&table, t->low, false);
         cell_share(&table, t->high, false);
         cell_share(&table, t->value, false);
-        kw__table_text(&table, t->met ? "met" : t->value < t->low ? "missed: below" : "missed: above");
+        kw__table_text(&table, t->met              ? "met"
+                               : isnan(t->value)   ? "missed: a figure is missing"
+                               : t->value < t->low ? "missed: below"
+                                                   : "missed: above");
         kw__table_text(&table, t->source);
     }
     kw__out_puts(out, "\nTargets\n\n");
     put_table(out, &table);
 }
 
-static void put_simulation(struct kw__out *out, const struct kw__simulation *m)
+static void put_simulations(struct kw__out *out, const struct kw__simulation *simulations)
 {
     kw__out_printf(
         out,
-        "\n%d data sets drawn as the fit assumes, axis-out, 90 %% intervals (a sweep's rows share one session, "
+        "\n%d data sets drawn and fitted, axis-out, 90 %% intervals (a sweep's rows share one session, "
         "so they are covered or missed together)\n\n",
-        m->count);
+        simulations->count);
     struct kw__table table;
     kw__table_init(&table);
-    kw__table_column(&table, &(struct kw__column){.title = ""});
+    kw__table_column(&table, &(struct kw__column){.title = "Drawn"});
+    kw__table_column(&table, &(struct kw__column){.title = "Figure"});
     column(&table, "Rows covered %", "mean", "mean");
     column(&table, "Rows covered %", "median", "median");
     column(&table, "Data sets % with coverage", "below 85", "below");
     column(&table, "Data sets % with coverage", "85 to 97", "within");
     column(&table, "Data sets % with coverage", "above 97", "above");
     column(&table, NULL, "Half-width %", "half_width");
-    for (int q = KW__LATENCY; q <= KW__ENERGY; q++) {
-        kw__table_row(&table);
-        kw__table_text(&table, quantity_names[q]);
-        cell_share(&table, m->coverage[q], false);
-        cell_share(&table, m->median[q], false);
-        cell_share(&table, m->below[q], false);
-        cell_share(&table, m->within[q], false);
-        cell_share(&table, m->above[q], false);
-        cell_share(&table, m->half_width[q], false);
-    }
+    for (int d = 0; d < KW__NUM_DRAWS; d++)
+        for (int q = 0; q < KW__NUM_QUANTITIES; q++) {
+            const struct kw__simulation *m = &simulations[d];
+            if (q == 0 && d > 0)
+                kw__table_row_ruled(&table);
+            else
+                kw__table_row(&table);
+            kw__table_text(&table, kw__draw_name(m->draw));
+            kw__table_text(&table, quantity_names[q]);
+            cell_share(&table, m->coverage[q], false);
+            cell_share(&table, m->median[q], false);
+            cell_share(&table, m->below[q], false);
+            cell_share(&table, m->within[q], false);
+            cell_share(&table, m->above[q], false);
+            cell_share(&table, m->half_width[q], false);
+        }
     put_table(out, &table);
 }
 
@@ -228,13 +238,23 @@ static void put_fit(struct kw__out *out, const struct kw__validation *v)
         kw__out_printf(out, "  %-11s %.4f (%.4f; %.4f)\n", v->priors->parameters[i].name, exp(v->fit.x[i]),
                        sqrt(v->fit.covariance[i][i]), v->priors->parameters[i].prior_log_sd);
     kw__out_printf(
-        out, "  a new session: log sd %.4f of speed, %.4f of power; a shape: %.4f of time, %.4f of energy\n",
-        v->fit.session_time_sd, v->fit.session_power_sd, v->fit.model_time_sd, v->fit.model_energy_sd);
+        out,
+        "  a new session: log sd %.4f of speed, %.4f of power; a shape: %.4f of time, %.4f of energy, %.4f of "
+        "power\n",
+        v->fit.session_time_sd, v->fit.session_power_sd, v->fit.model_time_sd, v->fit.model_energy_sd,
+        v->fit.model_power_sd);
+    kw__out_printf(out, "  residuals of log t and log(E/t) correlate by %.2f\n", v->fit.residual_correlation);
+    kw__out_puts(out,
+                 "  axis-out, a sweep's mean residual over the sd of its intervals, latency and energy:");
+    for (int i = 0; i < v->samples->num_sessions; i++)
+        kw__out_printf(out, "%s %s %+.2f and %+.2f", i ? "," : "", v->samples->sessions[i],
+                       v->levels[i][KW__LATENCY], v->levels[i][KW__ENERGY]);
+    kw__out_puts(out, "\n");
     kw__out_printf(out, "paper refitted: mu %.4f, %.1f W; flops: efficiency %.4f, %.1f W\n",
                    v->refitted.efficiency, v->refitted.power_w, v->flops.efficiency, v->flops.power_w);
 }
 
-static int print_text(const struct kw__validation *v, const struct kw__simulation *simulation,
+static int print_text(const struct kw__validation *v, const struct kw__simulation *simulations,
                       const struct kw__options *options)
 {
     struct kw__out out;
@@ -254,7 +274,7 @@ static int print_text(const struct kw__validation *v, const struct kw__simulatio
                        v->h200_stack->name, v->micro->rows[0].source);
         put_held_out(&out, v->zero_rows, v->num_zero_rows, false);
     }
-    if (simulation) put_simulation(&out, simulation);
+    if (simulations) put_simulations(&out, simulations);
     put_targets(&out, v);
     return kw__cli_emit(options, &out);
 }
@@ -280,19 +300,19 @@ static json_t *score_json(const struct kw__score *s)
                             kw__cli_string(s->sweep), "method", kw__rung_name(s->rung));
     for (int q = 0; q < KW__NUM_QUANTITIES; q++)
         json_object_set_new(out, quantity_names[q], errors_json(&s->errors[q]));
-    json_object_set_new(out, "intervals",
-                        json_pack("{s:o, s:o}", "latency",
-                                  interval_json(s->coverage[KW__LATENCY], s->half_width[KW__LATENCY]),
-                                  "energy",
-                                  interval_json(s->coverage[KW__ENERGY], s->half_width[KW__ENERGY])));
+    json_t *intervals = json_object();
+    for (int q = 0; q < KW__NUM_QUANTITIES; q++)
+        json_object_set_new(intervals, quantity_names[q], interval_json(s->coverage[q], s->half_width[q]));
+    json_object_set_new(out, "intervals", intervals);
     return out;
 }
 
 static json_t *estimate_json(const struct kw__estimate *e)
 {
-    return json_pack("{s:o, s:o, s:o, s:o}", "latency_s", kw__cli_number(e->latency_s), "gpu_energy_j",
-                     kw__cli_number(e->energy_j), "latency_log_sd", kw__cli_number(e->time_sd),
-                     "gpu_energy_log_sd", kw__cli_number(e->energy_sd));
+    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "latency_s", kw__cli_number(e->latency_s), "gpu_energy_j",
+                     kw__cli_number(e->energy_j), "latency_log_sd", kw__cli_number(e->sd[KW__LATENCY]),
+                     "gpu_energy_log_sd", kw__cli_number(e->sd[KW__ENERGY]), "power_log_sd",
+                     kw__cli_number(e->sd[KW__POWER]));
 }
 
 static json_t *row_json(const struct kw__row *r)
@@ -354,27 +374,44 @@ static json_t *targets_json(const struct kw__validation *v)
     json_t *out = json_array();
     for (int i = 0; i < KW__NUM_TARGETS; i++) {
         const struct kw__target *t = &v->targets[i];
-        if (isnan(t->value)) continue;
-        json_array_append_new(out, json_pack("{s:s, s:s, s:f, s:f, s:f, s:b}", "what", t->what, "source",
-                                             t->source, "low", t->low, "high", t->high, "value", t->value,
-                                             "met", (int)t->met));
+        if (!t->asked) continue;
+        json_array_append_new(out, json_pack("{s:s, s:s, s:f, s:f, s:o, s:b}", "what", t->what, "source",
+                                             t->source, "low", t->low, "high", t->high, "value",
+                                             kw__cli_number(t->value), "met", (int)t->met));
     }
     return out;
 }
 
-static json_t *simulation_json(const struct kw__simulation *m)
+static json_t *simulations_json(const struct kw__simulation *simulations)
 {
-    json_t *out = json_pack("{s:i}", "data_sets", m->count);
-    for (int q = KW__LATENCY; q <= KW__ENERGY; q++)
-        json_object_set_new(out, quantity_names[q],
-                            json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "coverage_mean", m->coverage[q],
-                                      "coverage_median", m->median[q], "below_85", m->below[q],
-                                      "within_85_97", m->within[q], "above_97", m->above[q], "half_width",
-                                      m->half_width[q]));
+    json_t *out = json_array();
+    for (int d = 0; d < KW__NUM_DRAWS; d++) {
+        const struct kw__simulation *m = &simulations[d];
+        json_t *each = json_pack("{s:s, s:i}", "drawn", kw__draw_name(m->draw), "data_sets", m->count);
+        for (int q = 0; q < KW__NUM_QUANTITIES; q++)
+            json_object_set_new(each, quantity_names[q],
+                                json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "coverage_mean", m->coverage[q],
+                                          "coverage_median", m->median[q], "below_85", m->below[q],
+                                          "within_85_97", m->within[q], "above_97", m->above[q], "half_width",
+                                          m->half_width[q]));
+        json_array_append_new(out, each);
+    }
     return out;
 }
 
-static int print_json(const struct kw__validation *v, const struct kw__simulation *simulation,
+static json_t *levels_json(const struct kw__validation *v)
+{
+    json_t *out = json_object();
+    for (int i = 0; i < v->samples->num_sessions; i++) {
+        json_t *each = json_object();
+        for (int q = 0; q < KW__NUM_QUANTITIES; q++)
+            json_object_set_new(each, quantity_names[q], kw__cli_number(v->levels[i][q]));
+        json_object_set_new(out, v->samples->sessions[i], each);
+    }
+    return out;
+}
+
+static int print_json(const struct kw__validation *v, const struct kw__simulation *simulations,
                       const struct kw__options *options)
 {
     json_t *root = json_pack("{s:s}", "schema", "kinowatt.validation/1");
@@ -384,10 +421,12 @@ static int print_json(const struct kw__validation *v, const struct kw__simulatio
         json_object_set_new(root, "scores", scores);
         json_object_set_new(root, "rows", rows_json(v));
         json_object_set_new(root, "repeats", repeats_json(v));
+        json_object_set_new(root, "axis_out_levels", levels_json(v));
+        json_object_set_new(root, "residual_correlation", kw__cli_number(v->fit.residual_correlation));
         json_object_set_new(root, "models", held_json(v->held_out, v->num_held_out, true));
     }
     if (v->num_zero_rows) json_object_set_new(root, "h200", held_json(v->zero_rows, v->num_zero_rows, false));
-    if (simulation) json_object_set_new(root, "simulation", simulation_json(simulation));
+    if (simulations) json_object_set_new(root, "simulations", simulations_json(simulations));
     json_object_set_new(root, "targets", targets_json(v));
     return kw__cli_emit_json(options, root);
 }
@@ -406,7 +445,7 @@ static int print_csv(const struct kw__validation *v, const struct kw__options *o
 static int missed(const struct kw__validation *v)
 {
     int count = 0;
-    for (int i = 0; i < KW__NUM_TARGETS; i++) count += !isnan(v->targets[i].value) && !v->targets[i].met;
+    for (int i = 0; i < KW__NUM_TARGETS; i++) count += v->targets[i].asked && !v->targets[i].met;
     return count;
 }
 
@@ -415,16 +454,17 @@ static int run(const kw_catalog *catalog, const struct settings *settings, unsig
 {
     kw_error err = {0};
     struct kw__validation *v;
-    struct kw__simulation simulation;
+    struct kw__simulation simulations[KW__NUM_DRAWS];
     kw_status status = kw__validate(catalog, settings->priors, parts, &v, &err);
     if (status) return kw__cli_fail(&err);
     bool simulated = settings->simulations > 0 && v->samples;
-    if (simulated)
-        status = kw__validate_simulated(v->samples, (int)settings->simulations, 20260101, &simulation, &err);
+    for (int d = 0; !status && simulated && d < KW__NUM_DRAWS; d++)
+        status = kw__validate_simulated(v->samples, &v->fit, (enum kw__draw)d, (int)settings->simulations,
+                                        20260101, &simulations[d], &err);
     int code = status          ? kw__cli_fail(&err)
-               : options->json ? print_json(v, simulated ? &simulation : NULL, options)
+               : options->json ? print_json(v, simulated ? simulations : NULL, options)
                : options->csv  ? print_csv(v, options)
-                               : print_text(v, simulated ? &simulation : NULL, options);
+                               : print_text(v, simulated ? simulations : NULL, options);
     if (!code && missed(v)) {
         kw__cli_warn("%d of the targets are missed; docs/CALIBRATION.md says which are known and why",
                      missed(v));

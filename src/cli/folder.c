@@ -23,7 +23,7 @@ static char *trimmed(const char *path)
     return kw__text("%.*s", (int)length, path);
 }
 
-static kw_status make_parents(char *path, kw_error *err)
+kw_status kw__folder_parents(char *path, kw_error *err)
 {
     for (char *at = path + 1; (at = strchr(at, '/')) != NULL; at++) {
         *at = '\0';
@@ -68,12 +68,11 @@ static void discard(const char *folder, const struct kw__file *files, size_t cou
 static kw_status write_all(const char *folder, const struct kw__file *files, size_t count, kw_error *err)
 {
     for (size_t i = 0; i < count; i++) {
-        char message[256];
         char *path = kw__text("%s/%s", folder, files[i].name);
         if (!path) return kw__fail_memory(err);
-        int failed = kw__out_write_file(&files[i].out, path, message, sizeof message);
+        kw_status status = kw__out_write_file(&files[i].out, path, err);
         free(path);
-        if (failed) return kw__fail(err, KW_ERROR_IO, "%s", message);
+        if (status) return status;
     }
     return KW_OK;
 }
@@ -103,7 +102,7 @@ static kw_status write_into(char *path, const struct kw__file *files, size_t cou
         errno = ENOTDIR;
         return cannot("write into", path, err);
     }
-    kw_status status = there ? KW_OK : make_parents(path, err);
+    kw_status status = there ? KW_OK : kw__folder_parents(path, err);
     if (status) return status;
     char *folder = make_temporary(path, there, err);
     if (!folder) return err && err->code ? err->code : KW_ERROR_IO;

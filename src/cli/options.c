@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/number.h"
 #include "cli/cli.h"
 
 #define MOST_OPTIONS 40
@@ -29,17 +30,19 @@ static void add(struct table *table, const struct kw__option *rows, size_t count
 static void build(const struct kw__usage *usage, struct kw__options *o, struct table *table)
 {
     kw_request *r = &o->request;
-    const struct kw__option request[] = {
+    const struct kw__option clip[] = {
         {"width", 'W', KW__OPTION_COUNT, "PIXELS", "frame width", &r->width},
         {"height", 'H', KW__OPTION_COUNT, "PIXELS", "frame height", &r->height},
         {"num-frames", 'f', KW__OPTION_COUNT, "N", "frames of the clip", &r->num_frames},
         {"num-inference-steps", 's', KW__OPTION_COUNT, "N", "denoising steps", &r->num_inference_steps},
         {"guidance-scale", 'g', KW__OPTION_AMOUNT, "X", "1 or less runs one pass a step", &r->guidance_scale},
+        {"fps", 0, KW__OPTION_ABOVE, "X", "frames per second of video", &r->fps},
+        {"flow-shift", 0, KW__OPTION_ABOVE, "X", "the scheduler's shift", &r->flow_shift},
+    };
+    const struct kw__option counts[] = {
         {"prompt-tokens", 0, KW__OPTION_COUNT, "N", "tokens of the prompt", &r->prompt_tokens},
         {"negative-tokens", 0, KW__OPTION_COUNT, "N", "tokens of the negative prompt", &r->negative_tokens},
         {"batch-size", 0, KW__OPTION_COUNT, "N", "clips made at once", &r->batch_size},
-        {"fps", 0, KW__OPTION_ABOVE, "X", "frames per second of video", &r->fps},
-        {"flow-shift", 0, KW__OPTION_ABOVE, "X", "the scheduler's shift", &r->flow_shift},
     };
     const struct kw__option system[] = {
         {"hardware", 0, KW__OPTION_TEXT, "NAME", "a name of 'kinowatt hardware', or a file",
@@ -60,7 +63,8 @@ static void build(const struct kw__usage *usage, struct kw__options *o, struct t
         {"help", 'h', KW__OPTION_FLAG, NULL, "print this", &o->help},
     };
     table->count = 0;
-    if (usage->sets & KW__WITH_REQUEST) ADD(table, request);
+    if (usage->sets & (KW__WITH_REQUEST | KW__WITH_CLIP)) ADD(table, clip);
+    if (usage->sets & KW__WITH_REQUEST) ADD(table, counts);
     if (usage->sets & KW__WITH_SYSTEM) ADD(table, system);
     if (usage->sets & KW__WITH_METHOD) ADD(table, method);
     add(table, usage->extra, usage->n_extra);
@@ -85,11 +89,8 @@ static bool read_count(const char *text, int64_t *out, bool *too_large)
 
 static bool read_number(const char *text, double *out, bool *too_large)
 {
-    /* strtod also reads hexadecimal, "inf" and "nan", and skips blanks. */
-    if (!*text || text[strspn(text, "0123456789.eE+-")] != '\0') return false;
-    char *end;
-    double value = strtod(text, &end);
-    if (*end != '\0') return false;
+    double value;
+    if (!kw__number_parse(text, &value)) return false;
     *too_large = isinf(value) && value > 0;
     *out = value;
     return isfinite(value);
@@ -103,8 +104,8 @@ static int set(const struct kw__usage *usage, const struct kw__option *row, cons
     case KW__OPTION_FLAG: *(bool *)row->target = true; return KW__PROCEED;
     case KW__OPTION_TEXT:
         if (!*text) return kw__cli_usage("--%s is empty; see 'kinowatt %s --help'", row->name, usage->name);
-        *(const char **)row->target = text;
-        return KW__PROCEED;
+        /* fall through */
+    case KW__OPTION_STRING: *(const char **)row->target = text; return KW__PROCEED;
     case KW__OPTION_COUNT:
         wanted = "a whole number of at least 1";
         good = read_count(text, row->target, &too_large);

@@ -18,6 +18,7 @@
 enum kw__option_kind {
     KW__OPTION_FLAG,   /* bool */
     KW__OPTION_TEXT,   /* const char *, not empty */
+    KW__OPTION_STRING, /* const char *, may be empty */
     KW__OPTION_COUNT,  /* int64_t, 1 or more */
     KW__OPTION_ABOVE,  /* double, more than 0 */
     KW__OPTION_AMOUNT, /* double, 0 or more */
@@ -40,6 +41,7 @@ enum {
     KW__WITH_JSON = 8,
     KW__WITH_CSV = 16,
     KW__WITH_OUTPUT = 32,
+    KW__WITH_CLIP = 64, /* of the request, what holds when prompts are given and one clip is made */
 };
 
 struct kw__usage {

@@ -72,7 +72,8 @@ struct kw__backend {
     kw_status (*run)(struct kw__plan *plan, int64_t iteration, kw__after_op *after, void *user,
                      kw_error *err);
 
-    /* Every element of a state. */
+    /* Every element of a state. Not called for the cache of a fresh convolution (graph.h), which counts as
+     * zeros and is not read. */
     void (*fill)(struct kw__plan *plan, int value, float element);
     /* An input or a state of a bound plan; a value that is alive. `count` is its number of elements. */
     void (*write)(struct kw__plan *plan, int value, const float *data, size_t count);

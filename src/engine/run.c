@@ -358,6 +358,18 @@ void kw__run_restart(struct kw__run *run)
 /* ---- A phase begins
  * ------------------------------------------------------------------------------------------ */
 
+/* Whether the phase reads a state before it replaces it. A fresh convolution does not read its cache. */
+static bool is_read(const struct kw__graph *g, int v)
+{
+    bool read = !g->values[v].next;
+    for (size_t i = 1; i < g->num_values; i++) read |= g->values[i].next == v;
+    for (size_t i = 0; i < g->num_ops; i++)
+        for (int k = 0; !g->ops[i].dead && k < g->ops[i].num_inputs; k++)
+            read |=
+                g->ops[i].input[k] == v && !(g->ops[i].code == KW__CONV && k == 3 && g->ops[i].attr.fresh);
+    return read;
+}
+
 static kw_status start_state(struct kw__run *run, struct kw__plan *plan, int v, kw_error *err)
 {
     const struct kw__value *value = &plan->phase->graph->values[v];
@@ -370,7 +382,7 @@ static kw_status start_state(struct kw__run *run, struct kw__plan *plan, int v, 
         run->backend->write(plan, v, state->pending, count);
         free(state->pending);
         state->pending = NULL;
-    } else if (!state->started) {
+    } else if (!state->started && is_read(plan->phase->graph, v)) {
         run->backend->fill(plan, v, (float)value->initial);
     }
     state->started = true;

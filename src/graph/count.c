@@ -71,34 +71,67 @@ static int channel_bucket(const struct kw__value *w)
     int64_t out = w->dim[w->recipe == KW__RECIPE_FOLD_UPSAMPLE ? 1 : 0];
     int64_t in = w->dim[w->recipe == KW__RECIPE_FOLD_UPSAMPLE ? 2 : 1];
     int64_t least = in < out ? in : out;
-    return least < 64 ? 16 : least < 144 ? 96 : least < 288 ? 192 : 384;
+    return least < 24 ? 16 : least < 48 ? 32 : least < 72 ? 64 : least < 144 ? 96 : least < 288 ? 192 : 384;
+}
+
+static int side_bucket(const struct kw__value *w)
+{
+    int64_t n = w->dim[0], k = kw__elements(w) / n, least = n < k ? n : k;
+    return least < 96 ? 64 : least < 192 ? 128 : least < 384 ? 256 : least < 896 ? 512 : 1536;
+}
+
+/* Taps of a kernel. While the cache is fresh those before the first frame meet padding alone. */
+static int taps(const struct kw__value *x, const struct kw__value *w, const struct kw__op *op)
+{
+    int64_t all = kw__elements(w) / (w->dim[0] * w->dim[1]);
+    if (w->recipe == KW__RECIPE_FOLD_UPSAMPLE) return (int)(w->dim[3] * w->dim[4]);
+    if (w->ndim == 5 && op->attr.fresh && x->dim[2] < w->dim[2]) all = all / w->dim[2] * x->dim[2];
+    return (int)all;
 }
 
 static void name_key(const struct kw__graph *g, const struct kw__op *op, const struct kw__stack *stack,
-                     char *key)
+                     struct kw__work *out)
 {
-    const struct kw__value *x = input(g, op, 0);
-    switch (kw__op_info(op->code)->class) {
+    const struct kw__value *x = input(g, op, 0), *w = input(g, op, 1), *y = value_of(g, op->output[0]);
+    const struct kw__op_info *info = kw__op_info(op->code);
+    char *key = out->key;
+    switch (info->class) {
     case KW__CLASS_GEMM: /* the weight's dtype is that of the product */
-        snprintf(key, KW__KEY_BYTES, "gemm/%s", math_name(input(g, op, 1)->dtype, stack->tf32_gemm));
+        snprintf(key, KW__KEY_BYTES, "gemm/%s/n%d", math_name(w->dtype, stack->tf32_gemm), side_bucket(w));
+        out->size = (double)kw__elements(y) / (double)w->dim[0];
         break;
     case KW__CLASS_ATTENTION:
-        snprintf(key, KW__KEY_BYTES, "attention/%s/hd%d", math_name(x->dtype, stack->tf32_gemm),
-                 (int)(kw__last_dim(value_of(g, op->output[0])) / op->attr.heads));
+        /* a bias keeps most kernels from being the flash one */
+        snprintf(key, KW__KEY_BYTES, "%s/%s/hd%d", input(g, op, 3) ? "attention_bias" : "attention",
+                 math_name(x->dtype, stack->tf32_gemm), (int)(kw__last_dim(y) / op->attr.heads));
+        out->size = (double)w->dim[1];
         break;
     case KW__CLASS_CONV:
-        snprintf(key, KW__KEY_BYTES, "conv/%s/c%d", math_name(input(g, op, 1)->dtype, stack->tf32_conv),
-                 channel_bucket(input(g, op, 1)));
+        snprintf(key, KW__KEY_BYTES, "conv/%s/c%d/k%d", math_name(w->dtype, stack->tf32_conv),
+                 channel_bucket(w), taps(x, w, op));
+        out->size = (double)kw__elements(y) / (double)y->dim[1];
         break;
-    default: key[0] = '\0';
+    default:
+        snprintf(key, KW__KEY_BYTES, "%s/%s/%s", kw__class_name(info->class), kw__dtype_name(y->dtype),
+                 info->name);
     }
+}
+
+/* Whether an input is read as one of attr.parts column blocks of a joint projection. */
+static bool joint(const struct kw__op *op, int i)
+{
+    if (op->attr.parts < 2) return false;
+    if (op->code == KW__ATTENTION)
+        return i == 2 || (i == 1 && op->attr.k_joint) || (i == 0 && op->attr.q_joint);
+    return i == 0 && (op->code == KW__RMSNORM || op->code == KW__RMSNORM_ROPE);
 }
 
 static double operand_bytes(const struct kw__graph *g, const struct kw__op *op)
 {
     double bytes = 0;
     for (int i = 0; i < op->num_inputs; i++)
-        if (op->input[i]) bytes += kw__value_bytes(&g->values[op->input[i]]);
+        if (op->input[i])
+            bytes += kw__value_bytes(&g->values[op->input[i]]) / (joint(op, i) ? op->attr.parts : 1);
     for (int i = 0; i < op->num_outputs; i++) bytes += kw__value_bytes(&g->values[op->output[i]]);
     return bytes;
 }
@@ -113,8 +146,6 @@ static double fused_bytes(const struct kw__graph *g, const struct kw__op *op)
     case KW__TAKE_FRAME:
     case KW__PUT_FRAMES: /* what is moved, not the whole clip */
         return 2 * kw__value_bytes(op->code == KW__TAKE_FRAME ? y : input(g, op, 1));
-    case KW__RMSNORM_ROPE: /* one column block of a joint projection */
-        return 2 * kw__value_bytes(y) + kw__value_bytes(input(g, op, 2));
     default: return operand_bytes(g, op);
     }
 }
@@ -133,16 +164,17 @@ void kw__op_work(const struct kw__graph *g, const struct kw__op *op, const struc
                  struct kw__work *out)
 {
     *out = (struct kw__work){.flop = kw__op_flop(g, op)};
-    name_key(g, op, stack, out->key);
     enum kw__class class = kw__op_info(op->code)->class;
     const struct kw__kernel_list *list = kw__stack_kernels(stack, g, op);
-    if (class == KW__CLASS_TRANSFER || class == KW__CLASS_HOST)
-        out->host_bytes = kw__value_bytes(value_of(g, op->output[0]));
-    if (out->key[0]) {
+    bool moves = !stack->on_cpu && (class == KW__CLASS_TRANSFER || class == KW__CLASS_HOST);
+    bool arithmetic = class == KW__CLASS_GEMM || class == KW__CLASS_ATTENTION || class == KW__CLASS_CONV;
+    if (moves) out->host_bytes = kw__value_bytes(value_of(g, op->output[0]));
+    if (arithmetic || (!list && !moves)) name_key(g, op, stack, out);
+    if (arithmetic) {
         out->main_bytes = operand_bytes(g, op);
         out->launches = 1;
-    } else if (!list && class != KW__CLASS_TRANSFER && class != KW__CLASS_HOST) {
-        out->memory_bytes = fused_bytes(g, op);
+    } else if (!list && !moves) {
+        out->memory_bytes = out->size = fused_bytes(g, op);
         out->launches = 1;
     }
     for (size_t i = 0; list && i < list->num_kernels; i++) {

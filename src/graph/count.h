@@ -10,18 +10,24 @@
  * two products of attention, a multiply-add being 2. 0 for all others. */
 double kw__op_flop(const struct kw__graph *g, const struct kw__op *op);
 
-/* The unit that computes an operator, as calibrations name it:
- *     gemm/bf16   attention/bf16/hd128   conv/tf32/c192
- * with the head dimension, and the bucket (16, 96, 192, 384) of the smaller number of channels. */
-enum { KW__KEY_BYTES = 32 };
+/* The unit that computes an operator, as calibrations name it, from what matters most to what matters
+ * least. A calibration's key may stop at any '/'; it then holds for all that begin so.
+ *     gemm/bf16/n1536             bucket of the smaller side of the weight: 64, 128, 256, 512, 1536
+ *     attention/bf16/hd128        head dimension
+ *     conv/tf32/c192/k27          bucket of the smaller number of channels (16, 32, 64, 96, 192, 384); taps
+ *                                 of the kernel that are multiplied, of which padding in time has none
+ *     norm/bf16/layernorm         all others: class, dtype of the result, operator */
+enum { KW__KEY_BYTES = 48 };
+#define KW__FILL_KEY "copy/u8/fill" /* memory set to a value before a phase */
 
 /* One operator's work on a stack. */
 struct kw__work {
-    char key[KW__KEY_BYTES]; /* "" when it has no arithmetic of its own */
-    double flop;             /* executed */
-    double main_bytes;       /* operands and results of the main kernel of a gemm, attention or conv */
-    double memory_bytes;     /* moved by kernels that are bound by memory */
-    double host_bytes;       /* written by transfers and on the host */
+    char key[KW__KEY_BYTES]; /* "" for what runs no kernel, and for lists of kernels */
+    double size;         /* what the speed of one key depends on: rows of a gemm, keys, pixels; else bytes */
+    double flop;         /* executed; more than 0 for gemm, attention and conv */
+    double main_bytes;   /* operands and results of the main kernel of a gemm, attention or conv */
+    double memory_bytes; /* moved by kernels that are bound by memory */
+    double host_bytes;   /* written by transfers and on the host */
     double launches;
 };
 void kw__op_work(const struct kw__graph *g, const struct kw__op *op, const struct kw__stack *stack,

@@ -159,7 +159,7 @@ static kw_status read_stack(struct kw__stack *stack, const char *path, kw_error 
     kw_status status = kw__json_load(path, &root, err);
     if (status) return status;
     struct kw__json in = {path, root};
-    const char *schema = NULL, *name = NULL, *title = NULL, *source = NULL;
+    const char *schema = NULL, *name = NULL, *title = NULL, *source = NULL, *device = "gpu";
     (void)((status = kw__json_string(in, "schema", &schema, err)) ||
            (status = kw__json_string(in, "name", &name, err)) ||
            (status = kw__json_string(in, "title", &title, err)) ||
@@ -167,6 +167,12 @@ static kw_status read_stack(struct kw__stack *stack, const char *path, kw_error 
            (status =
                 kw__json_number(in, "resident_extra_bytes", 0, 1e12, &stack->resident_extra_bytes, err)) ||
            (status = read_rewrites(stack, in, err)) || (status = read_lists(stack, in, err)));
+    if (!status && kw__json_has(in, "conv_extra_bytes"))
+        status = kw__json_number(in, "conv_extra_bytes", 0, 1e9, &stack->conv_extra_bytes, err);
+    if (!status && kw__json_has(in, "device")) status = kw__json_string(in, "device", &device, err);
+    stack->on_cpu = strcmp(device, "cpu") == 0;
+    if (!status && !stack->on_cpu && strcmp(device, "gpu") != 0)
+        status = kw__fail(err, KW_ERROR_FORMAT, "%s: \"device\" must be gpu or cpu", path);
     if (!status && strcmp(schema, "kinowatt.stack/1") != 0)
         status = kw__fail(err, KW_ERROR_FORMAT, "%s: schema \"%s\" is not kinowatt.stack/1", path, schema);
     if (!status) {

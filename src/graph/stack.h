@@ -40,6 +40,8 @@ struct kw__stack {
     size_t num_lists;
     const struct kw__kernel_list *lists;
     double resident_extra_bytes; /* kept on the device besides weights: context, workspaces */
+    double conv_extra_bytes;     /* on a CPU, beside that for each convolution: the library's code */
+    bool on_cpu; /* "device": "cpu": nothing is moved to a host, and its operators are kernels too */
 };
 
 kw_status kw__stack_open(const kw_catalog *catalog, const char *name, struct kw__stack **out, kw_error *err);

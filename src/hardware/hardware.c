@@ -28,6 +28,18 @@ void kw__hardware_add(kw_hardware *hardware, const char *key, double value, cons
     if (!arena->failed) hardware->num_values++;
 }
 
+/* The unit that a key's name says; NULL for others. */
+static const char *unit_of(const char *key)
+{
+    static const char *const units[][2] = {
+        {"_flop_per_s", "FLOP/s"}, {"bytes_per_s", "B/s"}, {"_bytes", "B"}, {"_w", "W"}, {"_hz", "Hz"}};
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
+        size_t length = strlen(key), suffix = strlen(units[i][0]);
+        if (length > suffix && strcmp(key + length - suffix, units[i][0]) == 0) return units[i][1];
+    }
+    return NULL;
+}
+
 static kw_status read_value(kw_hardware *hardware, const char *path, const char *key, const json_t *object,
                             kw_error *err)
 {
@@ -47,6 +59,10 @@ static kw_status read_value(kw_hardware *hardware, const char *path, const char 
         kw_error inner = err ? *err : (kw_error){KW_OK, ""};
         return kw__fail(err, status, "%.400s (in \"%s\")", inner.message, key);
     }
+    const char *wanted = unit_of(key);
+    if (wanted && strcmp(unit, wanted) != 0)
+        return kw__fail(err, KW_ERROR_FORMAT, "%s: the unit of \"%s\" is \"%s\"; it must be %s", path, key,
+                        unit, wanted);
     kw__hardware_add(hardware, key, value, unit, source, date, note);
     return KW_OK;
 }
@@ -176,6 +192,11 @@ const char *kw_hardware_name(const kw_hardware *hardware)
 const char *kw_hardware_title(const kw_hardware *hardware)
 {
     return hardware->title;
+}
+
+const char *kw_hardware_kind(const kw_hardware *hardware)
+{
+    return hardware->kind;
 }
 
 size_t kw_hardware_count(const kw_hardware *hardware)

@@ -9,6 +9,7 @@
 struct kw_hardware {
     struct kw__arena arena;
     const char *name, *title, *kind; /* kind: "gpu" or "cpu" */
+    const char *cpu;                 /* of this machine's profile: what the CPU calls itself; else NULL */
     const char **aliases;
     size_t num_aliases;
     struct kw_hardware_value *values;

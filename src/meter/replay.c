@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/number.h"
 #include "meter/state.h"
 
 enum { MAX_FIELDS = 9, MAX_LINE = 512, MAX_CHANNELS = 64 };
@@ -64,7 +65,7 @@ static bool number(const struct line *line, size_t field, double low, double hig
     *out = NAN;
     if (!*text) return true;
     errno = 0;
-    *out = strtod(text, &end);
+    *out = kw__number_read(text, &end);
     if (*end || isspace((unsigned char)*text) || !isfinite(*out) || *out < low || *out > high) {
         kw__fail(err, KW_ERROR_FORMAT, "%.200s:%zu: field %zu, " KW__QUOTED ", is not a number from %g to %g",
                  line->path, line->number, field + 1, text, low, high);

@@ -55,11 +55,13 @@ static bool is_data_folder(const char *path)
  * `room` has PATH_BYTES. */
 static const char *beside_program(char *room)
 {
-    static const char *const places[] = {"../data", "../share/kinowatt"};
+    static const char *const places[] = {"data", "share/kinowatt"};
     ssize_t length = readlink("/proc/self/exe", room, PATH_BYTES - 32);
     if (length <= 0) return NULL;
     room[length] = '\0';
     char *slash = strrchr(room, '/');
+    if (slash) *slash = '\0'; /* the program's folder, and then the one above */
+    slash = strrchr(room, '/');
     if (!slash) return NULL;
     for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
         snprintf(slash + 1, 32, "%s", places[i]);
@@ -92,10 +94,17 @@ static int compare_names(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-static kw_status list_kind(kw_catalog *catalog, kw_kind kind, kw_error *err)
+char *kw__user_calibrations(void)
 {
-    char *path = kw__text("%s/%s", catalog->folder, kinds[kind].folder);
-    if (!path) return kw__fail_memory(err);
+    const char *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+    if (data && data[0] == '/')
+        return kw__text("%s/kinowatt/calibrations", data); /* relative ones are void */
+    return home && *home ? kw__text("%s/.local/share/kinowatt/calibrations", home) : NULL;
+}
+
+/* The names of a kind in one folder, sorted, those aside that are among the first `known`. */
+static kw_status list_folder(kw_catalog *catalog, kw_kind kind, const char *path, size_t known, kw_error *err)
+{
     errno = 0;
     DIR *folder = opendir(path);
     int problem = errno;
@@ -104,26 +113,51 @@ static kw_status list_kind(kw_catalog *catalog, kw_kind kind, kw_error *err)
         status = kw__fail_memory(err);
     else if (!folder && problem != ENOENT)
         status = kw__fail(err, KW_ERROR_IO, "cannot read %s: %s", path, strerror(problem));
-    free(path);
     if (!folder) return status;
-    size_t capacity = 0, count = 0, suffix = strlen(kinds[kind].suffix);
-    const char **names = NULL;
+    size_t capacity = catalog->counts[kind], count = catalog->counts[kind],
+           suffix = strlen(kinds[kind].suffix);
+    const char **names = catalog->names[kind];
     for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
         size_t length = strlen(entry->d_name);
         if (entry->d_name[0] == '.' || length <= suffix) continue;
         if (strcmp(entry->d_name + length - suffix, kinds[kind].suffix) != 0) continue;
-        names = kw__arena_grow(&catalog->arena, names, count, &capacity, sizeof *names);
+        if (kind == KW_MODELS) { /* a file beside the model folders is no model */
+            char *entry_path = kw__text("%s/%s", path, entry->d_name);
+            bool model = entry_path && is_folder(entry_path);
+            if (!entry_path) catalog->arena.failed = true;
+            free(entry_path);
+            if (!model) continue;
+        }
         char *name = kw__arena_strdup(&catalog->arena, entry->d_name);
-        if (!names || !name) break;
+        if (!name) break;
         name[length - suffix] = '\0';
+        bool hidden = false;
+        for (size_t i = 0; i < known && !hidden; i++) hidden = strcmp(names[i], name) == 0;
+        if (hidden) continue;
+        names = kw__arena_grow(&catalog->arena, names, count, &capacity, sizeof *names);
+        if (!names) break;
         names[count++] = name;
     }
     closedir(folder);
     if (catalog->arena.failed) return kw__fail_memory(err);
-    if (count) qsort(names, count, sizeof *names, compare_names);
+    if (count > known) qsort(names + known, count - known, sizeof *names, compare_names);
     catalog->names[kind] = names;
     catalog->counts[kind] = count;
     return KW_OK;
+}
+
+static kw_status list_kind(kw_catalog *catalog, kw_kind kind, kw_error *err)
+{
+    if (kind == KW_CALIBRATIONS && catalog->user_folder) {
+        kw_status status = list_folder(catalog, kind, catalog->user_folder, 0, err);
+        if (status) return status;
+        catalog->num_users = catalog->counts[kind];
+    }
+    char *path = kw__text("%s/%s", catalog->folder, kinds[kind].folder);
+    if (!path) return kw__fail_memory(err);
+    kw_status status = list_folder(catalog, kind, path, catalog->counts[kind], err);
+    free(path);
+    return status;
 }
 
 kw_status kw_catalog_open(const char *data_dir, kw_catalog **out, kw_error *err)
@@ -136,6 +170,9 @@ kw_status kw_catalog_open(const char *data_dir, kw_catalog **out, kw_error *err)
     if (catalog) {
         kw__arena_init(&catalog->arena);
         catalog->folder = kw__arena_strdup(&catalog->arena, path);
+        char *user = kw__user_calibrations();
+        if (user) catalog->user_folder = kw__arena_strdup(&catalog->arena, user);
+        free(user);
     }
     free(path);
     if (!catalog || !catalog->folder) status = kw__fail_memory(err);
@@ -176,8 +213,11 @@ bool kw__catalog_has(const kw_catalog *catalog, kw_kind kind, const char *name)
 kw_status kw__catalog_path(const kw_catalog *catalog, kw_kind kind, const char *name, char **path,
                            kw_error *err)
 {
-    if (kw__catalog_has(catalog, kind, name)) {
-        *path = kw__text("%s/%s/%s%s", catalog->folder, kinds[kind].folder, name, kinds[kind].suffix);
+    for (size_t i = 0; i < catalog->counts[kind]; i++) {
+        if (strcmp(catalog->names[kind][i], name) != 0) continue;
+        *path = kind == KW_CALIBRATIONS && i < catalog->num_users
+                    ? kw__text("%s/%s%s", catalog->user_folder, name, kinds[kind].suffix)
+                    : kw__text("%s/%s/%s%s", catalog->folder, kinds[kind].folder, name, kinds[kind].suffix);
         return *path ? KW_OK : kw__fail_memory(err);
     }
     const char *nearest = kw__nearest_name(name, catalog->names[kind], catalog->counts[kind]);

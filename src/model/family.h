@@ -19,7 +19,7 @@ struct kw__family;
 
 struct kw_model {
     struct kw__arena arena;
-    const char *name, *folder, *hub_id; /* hub_id may be NULL */
+    const char *name, *folder, *hub_id, *note; /* the last two may be NULL */
     const struct kw__family *family;
     struct kw__defaults defaults;
     void *config; /* the family's, in the arena */
@@ -28,6 +28,8 @@ struct kw_model {
 struct kw__family {
     const char *pipeline; /* model_index.json's _class_name */
     struct kw__defaults defaults;
+    /* Checks what model_index.json says beside the class. */
+    kw_status (*check_index)(struct kw__json in, kw_error *err);
     kw_status (*read)(kw_model *model, kw_error *err);
     kw_status (*resolve)(const kw_model *model, kw_effective *request, kw_error *err);
     /* Adds the stages of the reference program. A failed allocation shows in program->arena.failed. */

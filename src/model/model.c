@@ -52,6 +52,7 @@ static kw_status find_family(kw_model *model, kw_error *err)
     if (!status && !model->family)
         status = kw__fail(err, KW_ERROR_UNSUPPORTED, "%s: pipeline \"%s\" is not known; WanPipeline is", path,
                           class);
+    if (!status) status = model->family->check_index((struct kw__json){path, root}, err);
     json_decref(root);
     return status;
 }
@@ -84,10 +85,14 @@ static kw_status read_defaults(kw_model *model, bool *present, kw_error *err)
     if (!status && kw__json_has(in, "guidance_scale"))
         status = kw__json_number(in, "guidance_scale", 0, 1e3, &d->guidance_scale, err);
     if (!status && kw__json_has(in, "fps")) status = kw__json_number(in, "fps", 1e-3, 1e4, &d->fps, err);
-    const char *hub_id = NULL;
-    if (!status && kw__json_has(in, "hub_id")) status = kw__json_string(in, "hub_id", &hub_id, err);
-    if (!status && hub_id && !(model->hub_id = kw__arena_strdup(&model->arena, hub_id)))
-        status = kw__fail_memory(err);
+    const struct {
+        const char *key, **value;
+    } texts[] = {{"hub_id", &model->hub_id}, {"note", &model->note}};
+    for (size_t i = 0; !status && i < sizeof texts / sizeof texts[0]; i++) {
+        const char *text = NULL;
+        if (kw__json_has(in, texts[i].key)) status = kw__json_string(in, texts[i].key, &text, err);
+        if (text && !(*texts[i].value = kw__arena_strdup(&model->arena, text))) status = kw__fail_memory(err);
+    }
     json_decref(root);
     return status;
 }
@@ -263,7 +268,8 @@ kw_status kw_model_info_get(const kw_model *model, kw_model_info *info, kw_error
     const struct kw__dtypes dtypes = {KW__F32, KW__F32, KW__F32, KW__F32};
     if (!status) status = kw__lower(model, &effective, &dtypes, &program, err);
     if (status) return status;
-    *info = (kw_model_info){sizeof *info, model->name, model->family->pipeline, model->hub_id, {0}};
+    *info =
+        (kw_model_info){sizeof *info, model->name, model->family->pipeline, model->hub_id, {0}, model->note};
     count_parameters(program, info->parameters);
     kw__program_free(program);
     return KW_OK;

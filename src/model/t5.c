@@ -32,6 +32,18 @@ kw_status kw__t5_read(kw_model *model, struct kw__t5 *out, kw_error *err)
     if (!status && strcmp(activation, "gated-gelu") != 0)
         status = kw__fail(err, KW_ERROR_UNSUPPORTED,
                           "%s: feed_forward_proj \"%s\" is not known; gated-gelu is", in.path, activation);
+    const char *function = "gelu_new";
+    if (!status && kw__json_has(in, "dense_act_fn"))
+        status = kw__json_string(in, "dense_act_fn", &function, err);
+    if (!status && strcmp(function, "gelu_new") != 0 && strcmp(function, "gelu_pytorch_tanh") != 0)
+        status =
+            kw__fail(err, KW_ERROR_FORMAT, "%s: dense_act_fn \"%s\" contradicts feed_forward_proj gated-gelu",
+                     in.path, function);
+    bool gated = true;
+    if (!status && kw__json_has(in, "is_gated_act")) status = kw__json_bool(in, "is_gated_act", &gated, err);
+    if (!status && !gated)
+        status = kw__fail(err, KW_ERROR_FORMAT,
+                          "%s: is_gated_act false contradicts feed_forward_proj gated-gelu", in.path);
     if (!status && t5.distance <= t5.buckets / 4) /* the logarithm in the bucket rule needs it */
         status = kw__fail(err, KW_ERROR_FORMAT,
                           "%s: \"relative_attention_max_distance\" must be larger than a quarter of "

@@ -22,6 +22,29 @@ struct wan {
 
 /* ---- Reading --------------------------------------------------------------------------------- */
 
+/* A component is ["library", "Class"]; an absent one null or [null, null]. */
+static bool has_component(struct kw__json in, const char *key)
+{
+    return json_is_string(json_array_get(json_object_get(in.object, key), 1));
+}
+
+/* Wan2.2's pipelines have the same class: a second transformer, or a timestep for each token. */
+static kw_status check_index(struct kw__json in, kw_error *err)
+{
+    static const char *const components[] = {"text_encoder", "transformer", "scheduler", "vae"};
+    for (size_t i = 0; i < sizeof components / sizeof components[0]; i++)
+        if (!has_component(in, components[i]))
+            return kw__fail(err, KW_ERROR_FORMAT, "%s: \"%s\" must name a library and a class", in.path,
+                            components[i]);
+    const char *bad = has_component(in, "transformer_2")                             ? "transformer_2"
+                      : kw__json_has(in, "boundary_ratio")                           ? "boundary_ratio"
+                      : json_is_true(json_object_get(in.object, "expand_timesteps")) ? "expand_timesteps"
+                                                                                     : NULL;
+    if (!bad) return KW_OK;
+    return kw__fail(err, KW_ERROR_UNSUPPORTED, "%s: \"%s\" is Wan2.2's; Wan2.1 text-to-video is known",
+                    in.path, bad);
+}
+
 static kw_status read_transformer(kw_model *model, struct wan *wan, kw_error *err)
 {
     json_t *root;
@@ -74,14 +97,16 @@ static kw_status read_scheduler(kw_model *model, struct wan *wan, kw_error *err)
     if (status) return status;
     bool flow = false, predict_x0 = false;
     int64_t order = 0;
-    const char *type = NULL;
+    const char *type = NULL, *prediction = NULL;
     (void)((status = kw__json_number(in, "flow_shift", 1e-3, 1e3, &wan->flow_shift, err)) ||
            (status = kw__json_number(in, "num_train_timesteps", 1, 1e6, &wan->num_train_timesteps, err)) ||
            (status = kw__json_bool(in, "use_flow_sigmas", &flow, err)) ||
            (status = kw__json_bool(in, "predict_x0", &predict_x0, err)) ||
            (status = kw__json_int(in, "solver_order", 1, 3, &order, err)) ||
-           (status = kw__json_string(in, "solver_type", &type, err)));
-    if (!status && (!flow || !predict_x0 || order != 2 || strcmp(type, "bh2") != 0))
+           (status = kw__json_string(in, "solver_type", &type, err)) ||
+           (status = kw__json_string(in, "prediction_type", &prediction, err)));
+    if (!status && (!flow || strcmp(prediction, "flow_prediction") != 0 || !predict_x0 || order != 2 ||
+                    strcmp(type, "bh2") != 0))
         status = kw__fail(
             err, KW_ERROR_UNSUPPORTED,
             "%s: only UniPC with use_flow_sigmas, predict_x0, solver_order 2 and solver_type bh2 is known",
@@ -438,6 +463,7 @@ const struct kw__family kw__wan_family = {
                  .negative_tokens = 1,
                  .guidance_scale = 5.0,
                  .fps = 16.0},
+    .check_index = check_index,
     .read = read_model,
     .resolve = resolve,
     .lower = lower,

@@ -51,6 +51,32 @@ static kw_status read_dims(struct kw__json in, struct kw__wan_vae *vae, kw_error
     return KW_OK;
 }
 
+/* Keys of later variants (Wan2.2's) that change the structure: they must be at the value that Wan2.1 has. */
+static kw_status check_variant(struct kw__json in, const struct kw__wan_vae *vae, kw_error *err)
+{
+    const struct {
+        const char *key;
+        int64_t value;
+    } ints[] = {{"in_channels", 3},
+                {"out_channels", 3},
+                {"decoder_base_dim", vae->base_dim},
+                {"scale_factor_spatial", vae->space_factor},
+                {"scale_factor_temporal", vae->time_factor}};
+    const json_t *residual = json_object_get(in.object, "is_residual");
+    const char *bad = residual && !json_is_null(residual) && !json_is_false(residual) ? "is_residual" : NULL;
+    if (kw__json_has(in, "patch_size")) bad = "patch_size";
+    for (size_t i = 0; i < sizeof ints / sizeof ints[0]; i++) {
+        int64_t value = ints[i].value;
+        if (!kw__json_has(in, ints[i].key)) continue;
+        kw_status status = kw__json_int(in, ints[i].key, 1, 1 << 16, &value, err);
+        if (status) return status;
+        if (value != ints[i].value) bad = ints[i].key;
+    }
+    if (!bad) return KW_OK;
+    return kw__fail(err, KW_ERROR_UNSUPPORTED,
+                    "%s: \"%s\" is that of another VAE than Wan2.1's, which is the one known", in.path, bad);
+}
+
 kw_status kw__wan_vae_read(kw_model *model, struct kw__wan_vae *out, kw_error *err)
 {
     json_t *root;
@@ -59,6 +85,7 @@ kw_status kw__wan_vae_read(kw_model *model, struct kw__wan_vae *out, kw_error *e
     if (status) return status;
     struct kw__wan_vae vae = {0};
     status = read_dims(in, &vae, err);
+    if (!status) status = check_variant(in, &vae, err);
     if (!status) *out = vae;
     json_decref(root);
     return status;

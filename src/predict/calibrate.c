@@ -10,7 +10,6 @@
 
 /* docs/CALIBRATION.md, "Sessions and noise" and "Intervals" */
 static const double row_time_sd = 0.02, row_power_sd = 0.015, huber = 1.5;
-static const double speed_per_power = -0.5;                /* what a session's power does to its time */
 static const double prior_sessions = 4, prior_shapes = 10; /* what the prior sds count for */
 static const double proportional_huber = 0.03;
 static const double difference_step = 1e-5;
@@ -81,7 +80,7 @@ static double session_time(const struct kw__samples *s, const double *x, int ses
 {
     if (session < 0) return 0;
     const double *a = x + s->priors->num_parameters, *b = a + s->num_sessions;
-    return a[session] + speed_per_power * b[session];
+    return a[session] + KW__SPEED_PER_POWER * b[session];
 }
 
 static double session_power(const struct kw__samples *s, const double *x, int session)
@@ -137,7 +136,7 @@ static kw_status jacobian(void *context, const double *x, double *out, kw_error 
         if (c->used[i]->session < 0) continue;
         size_t a = parameters + (size_t)c->used[i]->session, b = a + (size_t)s->num_sessions;
         out[i + a * rows] = c->weight[i] / row_time_sd;
-        out[i + b * rows] = speed_per_power * c->weight[i] / row_time_sd;
+        out[i + b * rows] = KW__SPEED_PER_POWER * c->weight[i] / row_time_sd;
     }
     for (size_t i = 0; i < c->num_powers; i++) {
         int session = c->used[c->power_of[i]]->session;
@@ -199,8 +198,18 @@ static double session_sd(const struct kw__kernel_fit *fit, int first, double pri
     return sqrt(sum / freedom);
 }
 
+/* log of the measured over the fitted quantity */
+static double residual_of(const struct context *c, const struct kw__kernel_fit *fit,
+                          const struct kw__sample *row, int quantity)
+{
+    double time = log(row->latency_s) - c->time[row->group] - session_time(c->samples, fit->x, row->session);
+    double power = log(row->energy_j / row->latency_s) - c->power[row->group] -
+                   session_power(c->samples, fit->x, row->session);
+    return quantity == KW__LATENCY ? time : quantity == KW__POWER ? power : time + power;
+}
+
 /* The sd of the model's error from shape to shape: one mean residual for each shape of each session. */
-static double shape_sd(const struct context *c, const struct kw__kernel_fit *fit, bool energy,
+static double shape_sd(const struct context *c, const struct kw__kernel_fit *fit, int quantity,
                        double prior_sd)
 {
     const struct kw__samples *s = c->samples;
@@ -211,11 +220,9 @@ static double shape_sd(const struct context *c, const struct kw__kernel_fit *fit
             int rows = 0;
             for (size_t i = 0; i < c->num_times; i++) {
                 const struct kw__sample *row = c->used[i];
-                if (row->session != session || row->shape != shape || (energy && isnan(row->energy_j)))
-                    continue;
-                double model = c->time[row->group] + session_time(s, fit->x, session);
-                if (energy) model += c->power[row->group] + session_power(s, fit->x, session);
-                total += log(energy ? row->energy_j : row->latency_s) - model;
+                if (row->session != session || row->shape != shape) continue;
+                if (quantity != KW__LATENCY && isnan(row->energy_j)) continue;
+                total += residual_of(c, fit, row, quantity);
                 rows++;
             }
             if (!rows) continue;
@@ -223,6 +230,18 @@ static double shape_sd(const struct context *c, const struct kw__kernel_fit *fit
             count++;
         }
     return sqrt(sum / count);
+}
+
+/* Pearson's, of log t and log(E/t), which the fit takes for independent. */
+static double correlation(const struct context *c, const struct kw__kernel_fit *fit)
+{
+    double t = 0, p = 0, tt = 0, tp = 0, pp = 0, n = (double)c->num_powers;
+    for (size_t i = 0; i < c->num_powers; i++) {
+        const struct kw__sample *row = c->used[c->power_of[i]];
+        double x = residual_of(c, fit, row, KW__LATENCY), y = residual_of(c, fit, row, KW__POWER);
+        t += x / n, p += y / n, tt += x * x / n, tp += x * y / n, pp += y * y / n;
+    }
+    return n < 3 ? NAN : (tp - t * p) / sqrt((tt - t * t) * (pp - p * p));
 }
 
 static kw_status fill_fit(struct context *c, const struct kw__fit *result, struct kw__kernel_fit *out,
@@ -244,8 +263,10 @@ static kw_status fill_fit(struct context *c, const struct kw__fit *result, struc
         session_sd(out, priors->num_parameters + c->samples->num_sessions, priors->session_power_sd);
     kw_status status = price_groups(c, out->x, c->time, c->power, err);
     if (status) return status;
-    out->model_time_sd = shape_sd(c, out, false, priors->model_time_sd);
-    out->model_energy_sd = shape_sd(c, out, true, priors->model_energy_sd);
+    out->model_time_sd = shape_sd(c, out, KW__LATENCY, priors->model_time_sd);
+    out->model_energy_sd = shape_sd(c, out, KW__ENERGY, priors->model_energy_sd);
+    out->model_power_sd = shape_sd(c, out, KW__POWER, priors->model_power_sd);
+    out->residual_correlation = correlation(c, out);
     return KW_OK;
 }
 
@@ -273,65 +294,59 @@ kw_status kw__kernel_fit(const struct kw__samples *samples, const bool *use, str
                                       .jacobian = jacobian,
                                       .context = &context};
     if (!status) status = kw__fit_map(&problem, NULL, &arena, &result, err);
+    if (!status && !result.converged)
+        status = kw__fail(err, KW_ERROR_FORMAT,
+                          "the fit of the kernel predictor has not converged in %d steps", result.iterations);
     if (!status) status = fill_fit(&context, &result, out, err);
     kw__arena_free(&arena);
     return status;
 }
 
-/* ---- Estimates ------------------------------------------------------------------------------------------
- */
+/* ---- Estimates -------------------------------------------------------------------------------------- */
 
-static double quadratic(const struct kw__kernel_fit *fit, const double *g)
+struct priced {
+    const struct kw__samples *samples;
+    int group;
+};
+
+static kw_status price_one(const void *context, const double *theta, double *latency_s, double *energy_j,
+                           kw_error *err)
 {
-    int n = fit->num_parameters + 2 * fit->num_sessions;
-    double sum = 0;
-    for (int i = 0; i < n; i++)
-        for (int j = 0; j < n; j++) sum += g[i] * fit->covariance[i][j] * g[j];
-    return sum;
+    const struct priced *priced = context;
+    return kw__kernel_price(priced->samples, priced->group, theta, latency_s, energy_j, err);
 }
 
 kw_status kw__kernel_estimate(const struct kw__samples *samples, const struct kw__kernel_fit *fit,
                               const struct kw__sample *sample, struct kw__estimate *out, kw_error *err)
 {
-    double x[KW__MAX_FITTED], of_time[KW__MAX_FITTED] = {0}, of_energy[KW__MAX_FITTED] = {0};
-    double latency_s, energy_j, latency_moved, energy_moved;
-    memcpy(x, fit->x, sizeof x);
-    kw_status status = kw__kernel_price(samples, sample->group, x, &latency_s, &energy_j, err);
-    for (int j = 0; !status && j < fit->num_parameters; j++) {
-        x[j] += difference_step;
-        status = kw__kernel_price(samples, sample->group, x, &latency_moved, &energy_moved, err);
-        x[j] = fit->x[j];
-        of_time[j] = log(latency_moved / latency_s) / difference_step;
-        of_energy[j] = log(energy_moved / energy_j) / difference_step;
-    }
+    const struct priced priced = {samples, sample->group};
+    const double model_sd[KW__NUM_QUANTITIES] = {fit->model_time_sd, fit->model_energy_sd,
+                                                 fit->model_power_sd};
+    struct kw__gradient g;
+    double session_variance[KW__NUM_QUANTITIES];
+    kw_status status = kw__log_gradient(price_one, &priced, fit->x, fit->num_parameters, &g, err);
     if (status) return status;
+    kw__session_variances(fit->session_time_sd, fit->session_power_sd, session_variance);
     int session = sample->session >= 0 && fit->seen[sample->session] ? sample->session : -1;
-    double a_variance = fit->session_time_sd * fit->session_time_sd;
-    double b_variance = fit->session_power_sd * fit->session_power_sd;
-    double of_power = 1 + speed_per_power; /* energy = power x time */
-    double time_variance = a_variance + speed_per_power * speed_per_power * b_variance;
-    double energy_variance = a_variance + of_power * of_power * b_variance;
-    if (session >= 0) {
+    if (session >= 0) { /* what is left uncertain of its terms is in the covariance */
         int a = fit->num_parameters + session, b = a + fit->num_sessions;
-        of_time[a] = of_energy[a] = 1;
-        of_time[b] = speed_per_power;
-        of_energy[b] = of_power;
-        time_variance = energy_variance = 0;
+        g.of[KW__LATENCY][a] = g.of[KW__ENERGY][a] = 1;
+        g.of[KW__LATENCY][b] = KW__SPEED_PER_POWER;
+        g.of[KW__ENERGY][b] = 1 + KW__SPEED_PER_POWER;
+        g.of[KW__POWER][b] = 1;
+        memset(session_variance, 0, sizeof session_variance);
     }
     double log_time = session_time(samples, fit->x, session);
-    double log_energy = log_time + session_power(samples, fit->x, session);
-    *out = (struct kw__estimate){
-        .latency_s = latency_s * exp(log_time),
-        .energy_j = energy_j * exp(log_energy),
-        .time_sd = sqrt(quadratic(fit, of_time) + time_variance + fit->model_time_sd * fit->model_time_sd),
-        .energy_sd =
-            sqrt(quadratic(fit, of_energy) + energy_variance + fit->model_energy_sd * fit->model_energy_sd),
-    };
+    out->latency_s = g.latency_s * exp(log_time);
+    out->energy_j = g.energy_j * exp(log_time + session_power(samples, fit->x, session));
+    for (int q = 0; q < KW__NUM_QUANTITIES; q++)
+        out->sd[q] = sqrt(kw__quadratic_form(fit->covariance[0], KW__MAX_FITTED,
+                                             fit->num_parameters + 2 * fit->num_sessions, g.of[q]) +
+                          session_variance[q] + model_sd[q] * model_sd[q]);
     return KW_OK;
 }
 
-/* ---- One efficiency, one power ---------------------------------------------------------------------------
- */
+/* ---- One efficiency, one power ---------------------------------------------------------------------- */
 
 double kw__sample_flop(const struct kw__samples *samples, const struct kw__sample *sample, bool paper)
 {
@@ -382,8 +397,7 @@ kw_status kw__proportional_fit(const struct kw__samples *samples, const bool *us
     return KW_OK;
 }
 
-/* ---- The host
- * ---------------------------------------------------------------------------------------------- */
+/* ---- The host ---------------------------------------------------------------------------------------- */
 
 kw_status kw__host_fit(const struct kw__samples *samples, struct kw__host_fit *out, kw_error *err)
 {
@@ -400,9 +414,10 @@ kw_status kw__host_fit(const struct kw__samples *samples, struct kw__host_fit *o
         tt += p * p, t1 += p * q, one += q * q, t += p, u += q;
         cpu[n++] = log(cpu_j / row->latency_s);
     }
-    *out = (struct kw__host_fit){NAN, NAN, NAN, NAN, NAN, (int)n};
-    if (n >= 3) {
-        double mean = 0, square = 0, det = tt * one - t1 * t1;
+    const struct kw__host_fit none = {NAN, NAN, NAN, NAN, NAN, (int)n};
+    double mean = 0, square = 0, det = tt * one - t1 * t1;
+    *out = none;
+    if (n >= 3 && det > 1e-9 * tt * one) { /* latencies differ */
         for (size_t i = 0; i < n; i++) mean += cpu[i] / (double)n;
         for (size_t i = 0; i < n; i++) square += (cpu[i] - mean) * (cpu[i] - mean);
         out->cpu_w = exp(mean);
@@ -417,6 +432,7 @@ kw_status kw__host_fit(const struct kw__samples *samples, struct kw__host_fit *o
             residual += error * error;
         }
         out->ram_log_sd = sqrt(residual / (double)(n - 2));
+        if (out->ram_w < 0 || out->ram_j < 0 || !isfinite(out->ram_log_sd)) *out = none;
     }
     free(cpu);
     return KW_OK;

@@ -9,9 +9,8 @@
 
 #include <jansson.h>
 
+#include "predict/interval.h"
 #include "predict/samples.h"
-
-enum { KW__MAX_FITTED = KW__MAX_PARAMETERS + 2 * KW__MAX_SESSIONS };
 
 /* A fit of the kernel predictor: theta, then a_s of every session, then b_s. */
 struct kw__kernel_fit {
@@ -19,16 +18,18 @@ struct kw__kernel_fit {
     double x[KW__MAX_FITTED], covariance[KW__MAX_FITTED][KW__MAX_FITTED];
     bool seen[KW__MAX_SESSIONS];              /* sessions that have rows in the fit */
     double session_time_sd, session_power_sd; /* of a session that has none */
-    double model_time_sd, model_energy_sd;
+    double model_time_sd, model_energy_sd, model_power_sd;
+    double residual_correlation; /* of log t and log(E/t) over rows that have both; NaN below three */
     int iterations;
 };
 
-/* Latency and GPU energy with their log sd; NaN when there is none. */
+/* Latency and GPU energy, and the log sd of each and of their ratio; NaN when there is none. */
 struct kw__estimate {
-    double latency_s, energy_j, time_sd, energy_sd;
+    double latency_s, energy_j, sd[KW__NUM_QUANTITIES];
 };
 
-/* Fits the samples that `use` marks (NULL: all); with none marked the priors are the fit. */
+/* Fits the samples that `use` marks (NULL: all); with none marked the priors are the fit. KW_ERROR_FORMAT
+ * when the fit does not converge. */
 kw_status kw__kernel_fit(const struct kw__samples *samples, const bool *use, struct kw__kernel_fit *out,
                          kw_error *err);
 /* A sample as the fit predicts it; its session's terms count when the fit has seen the session. */
@@ -49,7 +50,8 @@ double kw__sample_flop(const struct kw__samples *samples, const struct kw__sampl
 kw_status kw__proportional_fit(const struct kw__samples *samples, const bool *use, bool paper,
                                double flop_per_s, struct kw__proportional *out, kw_error *err);
 
-/* Energy of the host: CPU power of the machine, RAM power and a constant for each run. */
+/* Energy of the host: CPU power of the machine, RAM power and a constant for each run. All NaN when the rows
+ * do not determine them: fewer than three, of one latency alone, or that would have a negative power. */
 struct kw__host_fit {
     double cpu_w, cpu_log_sd, ram_w, ram_j, ram_log_sd;
     int count; /* rows that have it */
@@ -57,8 +59,9 @@ struct kw__host_fit {
 kw_status kw__host_fit(const struct kw__samples *samples, struct kw__host_fit *out, kw_error *err);
 
 /* A calibration file: `priors` (the JSON the fit started from) with the fitted values, covariance, errors,
- * sessions, range, host and flops in place. `held_out` (NULL: none; its reference is taken) and the date
- * are written as given. */
+ * sessions, range, host and flops in place; the last two null where the rows do not determine them.
+ * `held_out` (NULL: none; its reference is taken) and the date are written as given. What is handed out can
+ * be opened: it was read once. */
 kw_status kw__calibration_json(const struct kw__samples *samples, const struct kw__kernel_fit *fit,
                                const json_t *priors, const char *date, json_t *held_out, json_t **out,
                                kw_error *err);

@@ -1,56 +1,91 @@
 /* A fit as a calibration file: the priors it started from, with what the rows made of them. */
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
+#include "base/number.h"
+#include "model/catalog.h"
 #include "predict/calibrate.h"
+
+/* What jansson could not allocate is NULL; a builder remembers that in *bad and goes on. */
+static void put(bool *bad, json_t *object, const char *key, json_t *value)
+{
+    if (json_object_set_new(object, key, value) != 0) *bad = true;
+}
+
+static void append(bool *bad, json_t *array, json_t *value)
+{
+    if (json_array_append_new(array, value) != 0) *bad = true;
+}
 
 /* Six digits: more would claim more than the rows can tell, and differ from machine to machine. */
 static json_t *number(double value)
 {
-    char text[40];
-    if (!isfinite(value)) return json_null();
-    snprintf(text, sizeof text, "%.6g", value);
-    return json_real(strtod(text, NULL));
+    return isfinite(value) ? json_real(kw__number_round(value, 6)) : json_null();
 }
 
-static void set_parameters(const struct kw__kernel_fit *fit, const struct kw__calibration *priors,
+struct member {
+    const char *key;
+    double value;
+};
+
+/* An object of numbers. */
+static json_t *numbers(bool *bad, const struct member *members, size_t count)
+{
+    json_t *object = json_object();
+    for (size_t i = 0; i < count; i++) put(bad, object, members[i].key, number(members[i].value));
+    return object;
+}
+#define NUMBERS(bad, members) numbers(bad, members, sizeof(members) / sizeof((members)[0]))
+
+/* The same, or null when one of them is not determined. */
+static json_t *section(bool *bad, const struct member *members, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!isfinite(members[i].value)) return json_null();
+    return numbers(bad, members, count);
+}
+#define SECTION(bad, members) section(bad, members, sizeof(members) / sizeof((members)[0]))
+
+static void set_parameters(bool *bad, const struct kw__kernel_fit *fit, const struct kw__calibration *priors,
                            json_t *root)
 {
     json_t *parameters = json_object_get(root, "parameters"), *order = json_array(), *matrix = json_array();
+    json_t *covariance = json_object();
     for (int i = 0; i < fit->num_parameters; i++) {
         json_t *each = json_object_get(parameters, priors->parameters[i].name), *row = json_array();
-        json_object_set_new(each, "log_value", number(fit->x[i]));
-        json_object_set_new(each, "log_sd", number(sqrt(fit->covariance[i][i])));
-        json_array_append_new(order, json_string(priors->parameters[i].name));
-        for (int j = 0; j < fit->num_parameters; j++)
-            json_array_append_new(row, number(fit->covariance[i][j]));
-        json_array_append_new(matrix, row);
+        put(bad, each, "log_value", number(fit->x[i]));
+        put(bad, each, "log_sd", number(sqrt(fit->covariance[i][i])));
+        append(bad, order, json_string(priors->parameters[i].name));
+        for (int j = 0; j < fit->num_parameters; j++) append(bad, row, number(fit->covariance[i][j]));
+        append(bad, matrix, row);
     }
-    json_object_set_new(root, "covariance", json_pack("{s:o, s:o}", "order", order, "matrix", matrix));
+    put(bad, covariance, "order", order);
+    put(bad, covariance, "matrix", matrix);
+    put(bad, root, "covariance", covariance);
 }
 
-static void set_sessions(const struct kw__samples *s, const struct kw__kernel_fit *fit, json_t *root)
+static void set_sessions(bool *bad, const struct kw__samples *s, const struct kw__kernel_fit *fit,
+                         json_t *root)
 {
     json_t *sessions = json_object();
     for (int i = 0; i < s->num_sessions; i++) {
         if (!fit->seen[i]) continue;
         int a = fit->num_parameters + i, b = a + fit->num_sessions;
-        json_object_set_new(
-            sessions, s->sessions[i],
-            json_pack("{s:o, s:o}", "log_time", number(fit->x[a]), "log_power", number(fit->x[b])));
+        const struct member terms[] = {{"log_time", fit->x[a]}, {"log_power", fit->x[b]}};
+        put(bad, sessions, s->sessions[i], NUMBERS(bad, terms));
     }
-    json_object_set_new(root, "sessions", sessions);
-    json_object_set_new(root, "errors",
-                        json_pack("{s:o, s:o, s:o, s:o}", "session_log_sd_time", number(fit->session_time_sd),
-                                  "session_log_sd_power", number(fit->session_power_sd), "model_log_sd_time",
-                                  number(fit->model_time_sd), "model_log_sd_energy",
-                                  number(fit->model_energy_sd)));
+    const struct member errors[] = {{"session_log_sd_time", fit->session_time_sd},
+                                    {"session_log_sd_power", fit->session_power_sd},
+                                    {"model_log_sd_time", fit->model_time_sd},
+                                    {"model_log_sd_energy", fit->model_energy_sd},
+                                    {"model_log_sd_power", fit->model_power_sd}};
+    put(bad, root, "sessions", sessions);
+    put(bad, root, "errors", NUMBERS(bad, errors));
 }
 
-static void set_range(const struct kw__samples *s, json_t *root)
+static void set_range(bool *bad, const struct kw__samples *s, json_t *root)
 {
     double tokens_low = INFINITY, tokens_high = 0, steps_low = INFINITY, steps_high = 0;
     for (size_t g = 0; g < s->num_groups; g++) {
@@ -60,61 +95,67 @@ static void set_range(const struct kw__samples *s, json_t *root)
         steps_low = fmin(steps_low, (double)r->num_inference_steps);
         steps_high = fmax(steps_high, (double)r->num_inference_steps);
     }
-    json_object_set_new(root, "range",
-                        json_pack("{s:o, s:o, s:o, s:o}", "tokens_low", number(tokens_low), "tokens_high",
-                                  number(tokens_high), "steps_low", number(steps_low), "steps_high",
-                                  number(steps_high)));
+    const struct member range[] = {{"tokens_low", tokens_low},
+                                   {"tokens_high", tokens_high},
+                                   {"steps_low", steps_low},
+                                   {"steps_high", steps_high}};
+    put(bad, root, "range", NUMBERS(bad, range));
 }
 
-static kw_status set_simple(const struct kw__samples *s, json_t *root, kw_error *err)
+static kw_status set_simple(bool *bad, const struct kw__samples *s, json_t *root, kw_error *err)
 {
     struct kw__host_fit host;
     struct kw__proportional flops;
+    double peak = kw_hardware_get(s->hardware, "bf16_flop_per_s");
     kw_status status = kw__host_fit(s, &host, err);
-    if (!status)
-        status = kw__proportional_fit(s, NULL, false, kw_hardware_get(s->hardware, "bf16_flop_per_s"), &flops,
-                                      err);
+    if (!status) status = kw__proportional_fit(s, NULL, false, peak, &flops, err);
     if (status) return status;
-    json_object_set_new(root, "host_energy",
-                        host.count < 3
-                            ? json_null()
-                            : json_pack("{s:o, s:o, s:o, s:o, s:o, s:i}", "cpu_w", number(host.cpu_w),
-                                        "cpu_log_sd", number(host.cpu_log_sd), "ram_w", number(host.ram_w),
-                                        "ram_j", number(host.ram_j), "ram_log_sd", number(host.ram_log_sd),
-                                        "rows", host.count));
-    json_object_set_new(root, "flops",
-                        json_pack("{s:o, s:o, s:o, s:o}", "efficiency", number(flops.efficiency), "power_w",
-                                  number(flops.power_w), "log_sd_time", number(flops.time_sd),
-                                  "log_sd_energy", number(flops.energy_sd)));
+    const struct member of_host[] = {{"cpu_w", host.cpu_w},
+                                     {"cpu_log_sd", host.cpu_log_sd},
+                                     {"ram_w", host.ram_w},
+                                     {"ram_j", host.ram_j},
+                                     {"ram_log_sd", host.ram_log_sd}};
+    const struct member of_flops[] = {{"efficiency", flops.efficiency},
+                                      {"power_w", flops.power_w},
+                                      {"log_sd_time", flops.time_sd},
+                                      {"log_sd_energy", flops.energy_sd}};
+    json_t *host_energy = SECTION(bad, of_host);
+    if (json_is_object(host_energy)) put(bad, host_energy, "rows", json_integer(host.count));
+    put(bad, root, "host_energy", host_energy);
+    put(bad, root, "flops", SECTION(bad, of_flops));
     return KW_OK;
 }
 
-static void set_rows(const struct kw__samples *s, json_t *root)
+static void set_rows(bool *bad, const struct kw__samples *s, const char *date, json_t *root)
 {
     int energies = 0;
     for (size_t i = 0; i < s->count; i++) energies += !isnan(s->list[i].energy_j);
-    json_object_set_new(root, "rows",
-                        json_pack("{s:s, s:I, s:i}", "source", s->list[0].row->source, "count",
-                                  (json_int_t)s->count, "with_energy", energies));
+    json_t *rows = json_object();
+    put(bad, rows, "source", json_string(s->list[0].row->source));
+    put(bad, rows, "count", json_integer((json_int_t)s->count));
+    put(bad, rows, "with_energy", json_integer(energies));
+    char *basis = kw__text("%zu rows of %s over %d sessions, and priors from micro-benchmarks", s->count,
+                           s->list[0].row->source, s->num_sessions);
+    put(bad, root, "date", json_string(date));
+    put(bad, root, "basis", json_string(basis));
+    put(bad, root, "rows", rows);
+    free(basis);
 }
 
 kw_status kw__calibration_json(const struct kw__samples *samples, const struct kw__kernel_fit *fit,
                                const json_t *priors, const char *date, json_t *held_out, json_t **out,
                                kw_error *err)
 {
-    char basis[256];
     json_t *root = json_deep_copy(priors);
-    snprintf(basis, sizeof basis, "%zu rows of %s over %d sessions, and priors from micro-benchmarks",
-             samples->count, samples->list[0].row->source, samples->num_sessions);
-    json_object_set_new(root, "date", json_string(date));
-    json_object_set_new(root, "basis", json_string(basis));
-    set_parameters(fit, samples->priors, root);
-    set_sessions(samples, fit, root);
-    set_range(samples, root);
-    set_rows(samples, root);
-    kw_status status = root ? set_simple(samples, root, err) : kw__fail_memory(err);
-    if (held_out) json_object_set(root, "held_out", held_out);
-    json_decref(held_out);
+    bool bad = !root;
+    set_parameters(&bad, fit, samples->priors, root);
+    set_sessions(&bad, samples, fit, root);
+    set_range(&bad, samples, root);
+    set_rows(&bad, samples, date, root);
+    kw_status status = set_simple(&bad, samples, root, err);
+    if (held_out) put(&bad, root, "held_out", held_out);
+    if (!status && bad) status = kw__fail_memory(err);
+    if (!status) status = kw__calibration_check(root, "the fitted calibration", err);
     if (status)
         json_decref(root);
     else

@@ -105,6 +105,32 @@ static kw_status read_covariance(struct kw__calibration *c, struct kw__json in, 
     return check_covariance(c, in, err);
 }
 
+/* [[size, efficiency], ...] with growing sizes */
+static kw_status read_curve(struct kw__json in, struct kw__rate *r, kw_error *err)
+{
+    const json_t *array;
+    if (!kw__json_has(in, "curve")) return KW_OK;
+    kw_status status = kw__json_array(in, "curve", &array, err);
+    if (status) return status;
+    size_t count = json_array_size(array);
+    if (count < 1 || count > KW__MAX_KNOTS)
+        return kw__fail(err, KW_ERROR_FORMAT, "%s: \"curve\" must have 1 to %d points", in.path,
+                        KW__MAX_KNOTS);
+    for (size_t i = 0; i < count; i++) {
+        const json_t *pair = json_array_get(array, i);
+        double size = json_number_value(json_array_get(pair, 0)),
+               e = json_number_value(json_array_get(pair, 1));
+        if (!(size > (i ? r->size[i - 1] : 0)) || !(size < 1e18) || !(e >= 1e-9) || !(e <= 1))
+            return kw__fail(
+                err, KW_ERROR_FORMAT,
+                "%s: \"curve\" must hold pairs of a size, growing, and an efficiency of 1e-9 to 1", in.path);
+        r->size[i] = size;
+        r->at_size[i] = e;
+    }
+    r->num_knots = (int)count;
+    return KW_OK;
+}
+
 static kw_status read_rates(struct kw__calibration *c, struct kw__json in, kw_error *err)
 {
     const json_t *object;
@@ -120,7 +146,8 @@ static kw_status read_rates(struct kw__calibration *c, struct kw__json in, kw_er
         if ((status = inside(c, in, "rates", key, value, &each, err))) return status;
         struct kw__rate *r = &c->rates[c->num_rates];
         const char *source = NULL;
-        (void)((status = kw__json_number(each, "efficiency", 1e-6, 1, &r->efficiency.base, err)) ||
+        (void)((status = kw__json_number(each, "efficiency", 1e-9, 1, &r->efficiency.base, err)) ||
+               (status = read_curve(each, r, err)) ||
                (status = find_parameter(c, each, "parameter", &r->efficiency.parameter, err)) ||
                (status = kw__json_string(each, "source", &source, err)));
         if (status) return status;
@@ -166,7 +193,8 @@ static kw_status read_errors(struct kw__calibration *c, struct kw__json in, kw_e
            (status = kw__json_number(each, "session_log_sd_time", 0, 10, &c->session_time_sd, err)) ||
            (status = kw__json_number(each, "session_log_sd_power", 0, 10, &c->session_power_sd, err)) ||
            (status = kw__json_number(each, "model_log_sd_time", 0, 10, &c->model_time_sd, err)) ||
-           (status = kw__json_number(each, "model_log_sd_energy", 0, 10, &c->model_energy_sd, err)));
+           (status = kw__json_number(each, "model_log_sd_energy", 0, 10, &c->model_energy_sd, err)) ||
+           (status = kw__json_number(each, "model_log_sd_power", 0, 10, &c->model_power_sd, err)));
     return status;
 }
 
@@ -195,6 +223,31 @@ static kw_status read_optional(struct kw__calibration *c, struct kw__json in, kw
     return status;
 }
 
+static kw_status read_machine(struct kw__calibration *c, struct kw__json in, kw_error *err)
+{
+    if (!kw__json_has(in, "machine")) return KW_OK;
+    struct kw__machine *m = &c->machine;
+    const json_t *object;
+    const char *cpu = NULL;
+    double cores = 0, threads = 0;
+    kw_status status = kw__json_object(in, "machine", &object, err);
+    if (status) return status;
+    struct kw__json each = {in.path, object};
+    m->bf16_flop_per_s = NAN;
+    (void)((status = kw__json_string(each, "cpu", &cpu, err)) ||
+           (status = kw__json_number(each, "cores", 1, 1e6, &cores, err)) ||
+           (status = kw__json_number(each, "threads", 1, 1e6, &threads, err)) ||
+           (status = kw__json_number(each, "fp32_flop_per_s", 1, 1e18, &m->fp32_flop_per_s, err)) ||
+           (status = kw__json_number(each, "bytes_per_s", 1, 1e18, &m->bytes_per_s, err)));
+    if (!status && kw__json_has(each, "bf16_flop_per_s"))
+        status = kw__json_number(each, "bf16_flop_per_s", 1, 1e18, &m->bf16_flop_per_s, err);
+    if (status) return status;
+    m->cores = (int)cores;
+    m->threads = (int)threads;
+    m->cpu = kw__arena_strdup(&c->arena, cpu);
+    return m->cpu ? KW_OK : kw__fail_memory(err);
+}
+
 static kw_status read_sessions(struct kw__calibration *c, struct kw__json in, kw_error *err)
 {
     if (!kw__json_has(in, "sessions")) return KW_OK;
@@ -219,11 +272,9 @@ static kw_status read_sessions(struct kw__calibration *c, struct kw__json in, kw
     return KW_OK;
 }
 
-static kw_status read_calibration(struct kw__calibration *c, const char *path, kw_error *err)
+static kw_status read_document(struct kw__calibration *c, const char *path, const json_t *root, kw_error *err)
 {
-    json_t *root;
-    kw_status status = kw__json_load(path, &root, err);
-    if (status) return status;
+    kw_status status;
     struct kw__json in = {path, root}, launch = {path, json_object_get(root, "launch")};
     const char *schema = NULL, *stack = NULL, *hardware = NULL, *date = NULL, *basis = NULL;
     c->dispatch_s = 0;
@@ -238,7 +289,7 @@ static kw_status read_calibration(struct kw__calibration *c, const char *path, k
            (status = kw__json_number(launch, "dispatch_seconds", 0, 1, &c->dispatch_s, err)) ||
            (status = read_scaled(c, in, "host", "bytes_per_s", "parameter", &c->host_bytes_per_s, err)) ||
            (status = read_errors(c, in, err)) || (status = read_optional(c, in, err)) ||
-           (status = read_sessions(c, in, err)));
+           (status = read_sessions(c, in, err)) || (status = read_machine(c, in, err)));
     c->busy_share.base = c->gap_share.base = NAN;
     if (!status && kw__json_has(in, "power"))
         (void)((status = read_scaled(c, in, "power", "busy_share", "busy_parameter", &c->busy_share, err)) ||
@@ -254,7 +305,26 @@ static kw_status read_calibration(struct kw__calibration *c, const char *path, k
         c->name = kw__arena_printf(&c->arena, "%s@%s", stack, hardware);
         if (c->arena.failed) status = kw__fail_memory(err);
     }
+    return status;
+}
+
+static kw_status read_calibration(struct kw__calibration *c, const char *path, kw_error *err)
+{
+    json_t *root;
+    kw_status status = kw__json_load(path, &root, err);
+    if (status) return status;
+    status = read_document(c, path, root, err);
     json_decref(root);
+    return status;
+}
+
+kw_status kw__calibration_check(const json_t *document, const char *what, kw_error *err)
+{
+    struct kw__calibration *c = calloc(1, sizeof *c);
+    if (!c) return kw__fail_memory(err);
+    kw__arena_init(&c->arena);
+    kw_status status = read_document(c, what, document, err);
+    kw__calibration_close(c);
     return status;
 }
 
@@ -313,17 +383,24 @@ static int remoteness(const struct kw__calibration *c, const char *stack, const 
 }
 
 kw_status kw__calibration_find(const kw_catalog *catalog, const char *stack, const kw_hardware *hardware,
-                               struct kw__calibration **out, enum kw__distance *distance, kw_error *err)
+                               struct kw__calibration **out, enum kw__distance *distance, kw_error *skipped,
+                               kw_error *err)
 {
     struct kw__calibration *best = NULL;
     int least = 0;
+    kw__error_clear(skipped);
     for (size_t i = 0; i < kw_catalog_count(catalog, KW_CALIBRATIONS); i++) {
         struct kw__calibration *c;
+        kw_error problem;
         kw_status status =
-            kw__calibration_open(catalog, kw_catalog_name(catalog, KW_CALIBRATIONS, i), &c, err);
-        if (status) {
+            kw__calibration_open(catalog, kw_catalog_name(catalog, KW_CALIBRATIONS, i), &c, &problem);
+        if (status == KW_ERROR_MEMORY) {
             kw__calibration_close(best);
-            return status;
+            return kw__fail_memory(err);
+        }
+        if (status) {
+            *skipped = problem;
+            continue;
         }
         int r = remoteness(c, stack, hardware);
         struct kw__calibration *worse = best && r >= least ? c : best;
@@ -333,6 +410,7 @@ kw_status kw__calibration_find(const kw_catalog *catalog, const char *stack, con
         }
         kw__calibration_close(worse);
     }
+    if (!best && skipped->code) return kw__fail(err, skipped->code, "%s", skipped->message);
     if (!best)
         return kw__fail(err, KW_ERROR_NOT_FOUND, "there is no calibration in %s/calibrations",
                         catalog->folder);

@@ -5,11 +5,13 @@
 #ifndef KW_PREDICT_CALIBRATION_H
 #define KW_PREDICT_CALIBRATION_H
 
+#include <jansson.h>
+
 #include "base/arena.h"
 #include "hardware/hardware.h"
 #include "kinowatt.h"
 
-enum { KW__MAX_PARAMETERS = 16, KW__MAX_RATES = 40, KW__MAX_SESSIONS = 8 };
+enum { KW__MAX_PARAMETERS = 16, KW__MAX_RATES = 256, KW__MAX_SESSIONS = 8, KW__MAX_KNOTS = 12 };
 
 struct kw__parameter {
     const char *name, *source;
@@ -24,9 +26,22 @@ struct kw__scaled {
 };
 
 struct kw__rate {
-    const char *key;              /* as struct kw__work names it */
-    struct kw__scaled efficiency; /* of the hardware's peak for the key's dtype */
+    const char *key; /* as struct kw__work names it, or its beginning up to a '/' */
+    /* of the hardware's peak for the key's dtype; of its bandwidth for operators without arithmetic */
+    struct kw__scaled efficiency;
     const char *source;
+    int num_knots; /* 0: the efficiency does not depend on the size */
+    /* growing sizes (struct kw__work) and the efficiencies there; between them straight in logarithms,
+     * beyond them as at the end */
+    double size[KW__MAX_KNOTS], at_size[KW__MAX_KNOTS];
+};
+
+/* The machine that a calibration of a CPU was made on. Its rates are shares of what the calibration saw
+ * there at best, since no data sheet says what a virtual CPU can do. */
+struct kw__machine {
+    const char *cpu; /* NULL: the rates are shares of a hardware profile's figures */
+    int cores, threads;
+    double bf16_flop_per_s, fp32_flop_per_s, bytes_per_s; /* bf16: NaN without */
 };
 
 struct kw__session {
@@ -42,12 +57,13 @@ struct kw__calibration {
     double covariance[KW__MAX_PARAMETERS][KW__MAX_PARAMETERS]; /* of the log values */
     struct kw__rate rates[KW__MAX_RATES];
     struct kw__session sessions[KW__MAX_SESSIONS];
+    struct kw__machine machine;
     struct kw__scaled memory; /* fraction of the hardware's bandwidth */
     struct kw__scaled launch_s, host_bytes_per_s;
     struct kw__scaled busy_share, gap_share; /* of the hardware's power limit; base NaN: unknown */
     double dispatch_s; /* host time to issue one kernel: a phase takes at least launches x this */
-    /* errors in log: of a session's level, and of the model row by row */
-    double session_time_sd, session_power_sd, model_time_sd, model_energy_sd;
+    /* errors in log: of a session's level, and of the model from shape to shape */
+    double session_time_sd, session_power_sd, model_time_sd, model_energy_sd, model_power_sd;
     /* host energy, NaN when unknown: CPU W and log sd; RAM W and joules a run */
     double cpu_w, cpu_log_sd, ram_w, ram_j, ram_log_sd;
     /* the flops predictor: one efficiency of the bf16 peak, one power; NaN when there is none */
@@ -60,14 +76,18 @@ struct kw__calibration {
 kw_status kw__calibration_open(const kw_catalog *catalog, const char *name, struct kw__calibration **out,
                                kw_error *err);
 void kw__calibration_close(struct kw__calibration *calibration);
+/* Whether a document, called `what` in messages, is a calibration: asked before one is written. */
+kw_status kw__calibration_check(const json_t *document, const char *what, kw_error *err);
 
 /* Where a calibration is carried to: each step of distance adds to the log error. */
 enum kw__distance { KW__SAME, KW__OTHER_STACK, KW__OTHER_HARDWARE, KW__OTHER_BOTH };
 
 /* The calibration for a stack on a hardware, or the nearest: the same stack on another hardware of the
- * same kind, then any stack of the same hardware, then any. */
+ * same kind, then any stack of the same hardware, then any. A file that can't be read is passed over, and
+ * *skipped says which; its code is KW_OK when there was none. */
 kw_status kw__calibration_find(const kw_catalog *catalog, const char *stack, const kw_hardware *hardware,
-                               struct kw__calibration **out, enum kw__distance *distance, kw_error *err);
+                               struct kw__calibration **out, enum kw__distance *distance, kw_error *skipped,
+                               kw_error *err);
 
 enum kw__distance kw__calibration_distance(const struct kw__calibration *calibration, const char *stack,
                                            const kw_hardware *hardware);

@@ -9,7 +9,9 @@
 #include <sys/stat.h>
 
 #include "base/error.h"
+#include "base/number.h"
 #include "model/catalog.h"
+#include "model/family.h"
 
 enum { MAX_COLUMNS = 20, LARGEST_FILE = 16 << 20 };
 
@@ -144,7 +146,7 @@ static kw_status read_quoted(struct reader *r, char **field, kw_error *err)
     r->at = from + 1;
     if (r->at < r->end && *r->at != ',' && *r->at != '\n' && !(*r->at == '\r' && r->at[1] == '\n'))
         return kw__fail(err, KW_ERROR_FORMAT, "%s:%d: text follows a closing quote", r->path, r->line);
-    if (from != to) *to = '\0';
+    *to = '\0'; /* before `from`, which is past the opening quote */
     return KW_OK;
 }
 
@@ -221,15 +223,6 @@ static kw_status check_header(const struct reader *r, const struct format *forma
     return KW_OK;
 }
 
-/* Digits, at most one point, an exponent: strtod alone takes blanks, hexadecimal, "nan" and "inf". */
-static bool parse_number(const char *text, double *out)
-{
-    if (!*text || text[strspn(text, "+-.0123456789eE")] != '\0') return false;
-    char *end;
-    *out = strtod(text, &end);
-    return *end == '\0' && isfinite(*out);
-}
-
 static kw_status read_field(const struct reader *r, const struct column *column, char *text,
                             struct kw__row *row, kw_error *err)
 {
@@ -241,7 +234,7 @@ static kw_status read_field(const struct reader *r, const struct column *column,
         if (*text) memcpy(target, &kept, sizeof kept);
         return KW_OK;
     }
-    if (*text && !parse_number(text, &value))
+    if (*text && !(kw__number_parse(text, &value) && isfinite(value)))
         return kw__fail(err, KW_ERROR_FORMAT, "%s:%d: %s is \"%.40s\"; it must be a number", r->path, r->line,
                         column->name, text);
     if (column->kind == COUNT) {
@@ -290,16 +283,12 @@ static kw_status name_models(const kw_catalog *catalog, struct kw__dataset *set,
     for (size_t i = 0; i < set->num_rows; i++) hub = hub || strchr(set->rows[i].model, '/');
     for (size_t m = 0; hub && m < kw_catalog_count(catalog, KW_MODELS); m++) {
         kw_model *model;
-        kw_model_info info = {.struct_size = sizeof info};
         kw_status status = kw_model_open(catalog, kw_catalog_name(catalog, KW_MODELS, m), &model, err);
         if (status) return status;
-        status = kw_model_info_get(model, &info, err);
-        const char *slug = kw_catalog_name(catalog, KW_MODELS, m);
-        for (size_t i = 0; !status && info.hub_id && i < set->num_rows; i++)
-            if (strcmp(set->rows[i].model, info.hub_id) == 0)
-                set->rows[i].model = kw__arena_strdup(&set->arena, slug);
+        for (size_t i = 0; model->hub_id && i < set->num_rows; i++)
+            if (strcmp(set->rows[i].model, model->hub_id) == 0)
+                set->rows[i].model = kw__arena_strdup(&set->arena, model->name);
         kw_model_close(model);
-        if (status) return status;
         if (set->arena.failed) return kw__fail_memory(err);
     }
     return KW_OK;
@@ -344,13 +333,28 @@ kw_status kw__dataset_read(const kw_catalog *catalog, const char *name, const ch
     return status;
 }
 
+static char *path_of(const kw_catalog *catalog, const char *name)
+{
+    return kw__text("%s/published/%s.csv", catalog->folder, name);
+}
+
+kw_status kw__dataset_exists(const kw_catalog *catalog, const char *name, bool *out, kw_error *err)
+{
+    struct stat info;
+    char *path = path_of(catalog, name);
+    if (!path) return kw__fail_memory(err);
+    *out = stat(path, &info) == 0 || errno != ENOENT;
+    free(path);
+    return KW_OK;
+}
+
 kw_status kw__dataset_open(const kw_catalog *catalog, const char *name, struct kw__dataset **out,
                            kw_error *err)
 {
     const struct format *format;
     kw_status status = find_format(name, &format, err);
     if (status) return status;
-    char *path = kw__text("%s/published/%s.csv", catalog->folder, name);
+    char *path = path_of(catalog, name);
     if (!path) return kw__fail_memory(err);
     status = kw__dataset_read(catalog, name, path, out, err);
     free(path);
@@ -362,4 +366,23 @@ void kw__dataset_close(struct kw__dataset *dataset)
     if (!dataset) return;
     kw__arena_free(&dataset->arena);
     free(dataset);
+}
+
+kw_request kw__row_request(const struct kw__row *row)
+{
+    kw_request request = KW_REQUEST_INIT;
+    request.width = row->width;
+    request.height = row->height;
+    request.num_frames = row->frames;
+    request.num_inference_steps = row->steps;
+    request.batch_size = row->batch_size;
+    if (!isnan(row->guidance_scale)) request.guidance_scale = row->guidance_scale;
+    return request;
+}
+
+bool kw__same_run(const kw_effective *a, const kw_effective *b)
+{
+    return a->width == b->width && a->height == b->height && a->num_frames == b->num_frames &&
+           a->num_inference_steps == b->num_inference_steps && a->batch_size == b->batch_size &&
+           a->guidance_passes == b->guidance_passes;
 }

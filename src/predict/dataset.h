@@ -7,6 +7,8 @@
 #ifndef KW_PREDICT_DATASET_H
 #define KW_PREDICT_DATASET_H
 
+#include <stdbool.h>
+
 #include "base/arena.h"
 #include "kinowatt.h"
 
@@ -39,5 +41,12 @@ kw_status kw__dataset_open(const kw_catalog *catalog, const char *name, struct k
 kw_status kw__dataset_read(const kw_catalog *catalog, const char *name, const char *path,
                            struct kw__dataset **out, kw_error *err);
 void kw__dataset_close(struct kw__dataset *dataset);
+/* Whether the file of a data set is there: an installation without it has no rows. */
+kw_status kw__dataset_exists(const kw_catalog *catalog, const char *name, bool *out, kw_error *err);
+
+/* What a row asks for; what it does not say is the model's default. */
+kw_request kw__row_request(const struct kw__row *row);
+/* Whether two requests of one model run the same: size, frames, steps, guidance passes and batch. */
+bool kw__same_run(const kw_effective *a, const kw_effective *b);
 
 #endif

@@ -7,11 +7,10 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/number.h"
+#include "predict/interval.h"
 #include "predict/paper.h"
 #include "predict/price.h"
-
-/* 5 % and 95 % of a normal distribution */
-static const double quantile_90 = 1.6449;
 
 /* What carrying a calibration elsewhere adds to the log error. Evidence: ML.ENERGY v3 measured
  * WAN2.1 on B200 at 0.72 to 0.78 of the H100's time where the peaks alone say 0.44, a log difference of
@@ -19,6 +18,11 @@ static const double quantile_90 = 1.6449;
  * differ by 0.05, flash attention 2 against cuDNN by 0.31. */
 static const double carried_sd[] = {
     [KW__SAME] = 0, [KW__OTHER_STACK] = 0.2, [KW__OTHER_HARDWARE] = 0.35, [KW__OTHER_BOTH] = 0.4};
+
+/* Mean power carried as a share of the limit: ML.ENERGY v3's B200 drew 0.83 of its limit on WAN2.1-1.3B where
+ * the H100 drew 0.97 of its own, a log difference of 0.15; xDiT and diffusers differ by 0.02 on one H100. */
+static const double carried_power_sd[] = {
+    [KW__SAME] = 0, [KW__OTHER_STACK] = 0.02, [KW__OTHER_HARDWARE] = 0.1, [KW__OTHER_BOTH] = 0.1};
 
 enum { MAX_NOTES = 16, MAX_PARTS = KW__MAX_STAGES + KW__MAX_COMPONENTS + 1 };
 
@@ -42,6 +46,7 @@ struct inputs {
     struct kw__stack *stack;
     struct kw__calibration *calibration;
     enum kw__distance distance;
+    kw_error skipped; /* a calibration file that can't be read */
     struct kw__binding binding;
 };
 
@@ -87,7 +92,7 @@ static void note(struct owned *o, const char **list, size_t *count, const char *
     char text[512];
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    (void)kw__number_vformat(text, sizeof text, format, args);
     va_end(args);
     if (*count < MAX_NOTES && (list[*count] = kw__arena_strdup(&o->arena, text))) ++*count;
 }
@@ -102,25 +107,25 @@ static kw_reading absent(const char *reason)
 /* A log-normal figure; sd NaN: no interval is known. */
 static kw_reading modelled(double value, double log_sd)
 {
-    double factor = exp(quantile_90 * log_sd);
+    double factor = exp(KW__QUANTILE_90 * log_sd);
     return (kw_reading){value, value / factor, value * factor, KW_MODELLED, NULL};
 }
 
-/* ---- Opening what a prediction needs --------------------------------------------------------------------
- */
+/* ---- Opening what a prediction needs --------------------------------------------------------------- */
 
 static kw_status open_inputs(const kw_catalog *catalog, const kw_model *model,
                              const kw_predict_options *options, struct inputs *in, kw_error *err)
 {
     *in = (struct inputs){.catalog = catalog, .model = model, .distance = KW__SAME};
-    const char *hardware = options->hardware ? options->hardware : "h100-sxm";
     const char *stack = options->stack ? options->stack : "diffusers-0.34";
-    kw_status status = kw_hardware_open(catalog, hardware, &in->hardware, err);
-    if (!status) status = kw__stack_open(catalog, stack, &in->stack, err);
+    kw_status status = kw__stack_open(catalog, stack, &in->stack, err);
+    const char *usual = !status && in->stack->on_cpu ? "cpu" : "h100-sxm";
+    if (!status)
+        status = kw_hardware_open(catalog, options->hardware ? options->hardware : usual, &in->hardware, err);
     if (status || options->method == KW_METHOD_PAPER) return status;
     if (!options->calibration)
         return kw__calibration_find(catalog, in->stack->name, in->hardware, &in->calibration, &in->distance,
-                                    err);
+                                    &in->skipped, err);
     status = kw__calibration_open(catalog, options->calibration, &in->calibration, err);
     if (!status) in->distance = kw__calibration_distance(in->calibration, in->stack->name, in->hardware);
     return status;
@@ -133,8 +138,7 @@ static void close_inputs(struct inputs *in)
     kw__calibration_close(in->calibration);
 }
 
-/* ---- The kernel predictor ---------------------------------------------------------------------------------
- */
+/* ---- The kernel predictor -------------------------------------------------------------------------- */
 
 /* Sums of one part (a stage, a component, all) of the priced items. */
 struct part {
@@ -165,10 +169,13 @@ static void sum_parts(const struct kw__workload *w, const struct kw__cost_of_ite
     }
 }
 
-static kw_regime regime_of(double compute, double memory, double gap, const struct kw__prices *prices)
+/* The power limit bounds what draws nearly all of it: 0.95, since cards at their limit are seen at 0.97 and
+ * more of it (busy_share of the calibrations). NaN power: not known, so not said. */
+static kw_regime regime_of(double compute, double memory, double gap, double power_w,
+                           const struct kw__prices *prices)
 {
     if (gap > compute + memory) return KW_REGIME_LAUNCHES;
-    if (prices->busy_w >= 0.95 * prices->limit_w) return KW_REGIME_POWER;
+    if (power_w >= 0.95 * prices->limit_w) return KW_REGIME_POWER;
     return memory > compute ? KW_REGIME_MEMORY : KW_REGIME_COMPUTE;
 }
 
@@ -219,15 +226,18 @@ static void fill_cost(const struct inputs *in, const struct kw__prices *prices, 
                       const double *grad_latency, const double *grad_energy, kw_cost *out)
 {
     const struct kw__calibration *c = in->calibration;
-    double carried = carried_sd[in->distance] * carried_sd[in->distance];
-    double session =
-        c->session_time_sd * c->session_time_sd + 0.25 * c->session_power_sd * c->session_power_sd;
-    double latency_sd =
-        sqrt(quadratic(c, grad_latency, NULL) + session + c->model_time_sd * c->model_time_sd + carried);
+    /* under a lower limit the truth lies between no stretch (voltage falls as the clock does) and all of it
+     */
+    double limited = 0.5 * log(prices->stretch);
+    double carried = carried_sd[in->distance] * carried_sd[in->distance] + limited * limited;
+    double session[KW__NUM_QUANTITIES];
+    kw__session_variances(c->session_time_sd, c->session_power_sd, session);
+    double latency_sd = sqrt(quadratic(c, grad_latency, NULL) + session[KW__LATENCY] +
+                             c->model_time_sd * c->model_time_sd + carried);
     out->flop_executed = part->flop;
     out->bytes = part->bytes;
     out->launches = part->launches;
-    out->regime = regime_of(part->compute, part->memory, part->gap, prices);
+    out->regime = regime_of(part->compute, part->memory, part->gap, part->energy / part->latency, prices);
     out->latency_s = modelled(part->latency, latency_sd);
     if (isnan(part->energy)) {
         const char *reason = "the power of this hardware is not known to the calibration";
@@ -235,11 +245,11 @@ static void fill_cost(const struct inputs *in, const struct kw__prices *prices, 
         out->power_w = absent(reason);
         return;
     }
-    double energy_sd =
-        sqrt(quadratic(c, grad_energy, NULL) + session + c->model_energy_sd * c->model_energy_sd + carried);
-    double power_sd =
-        sqrt(quadratic(c, grad_energy, grad_latency) + c->session_power_sd * c->session_power_sd +
-             c->model_energy_sd * c->model_energy_sd);
+    double energy_sd = sqrt(quadratic(c, grad_energy, NULL) + session[KW__ENERGY] +
+                            c->model_energy_sd * c->model_energy_sd + carried);
+    double power_sd = sqrt(quadratic(c, grad_energy, grad_latency) + session[KW__POWER] +
+                           carried_power_sd[in->distance] * carried_power_sd[in->distance] +
+                           c->model_power_sd * c->model_power_sd);
     out->energy_j[KW_GPU] = modelled(part->energy, energy_sd);
     out->power_w =
         part->latency > 0 ? modelled(part->energy / part->latency, power_sd) : absent("it takes no time");
@@ -256,7 +266,7 @@ static void fill_host(const struct inputs *in, double latency_s, double share, k
         out->energy_j[KW_CPU] = out->energy_j[KW_RAM] = absent(reason);
         return;
     }
-    double latency_sd = log(out->latency_s.high / out->latency_s.value) / quantile_90;
+    double latency_sd = log(out->latency_s.high / out->latency_s.value) / KW__QUANTILE_90;
     out->energy_j[KW_CPU] = modelled(c->cpu_w * latency_s, hypot(c->cpu_log_sd, latency_sd));
     out->energy_j[KW_RAM] =
         modelled(c->ram_w * latency_s + c->ram_j * share, hypot(c->ram_log_sd, latency_sd));
@@ -296,12 +306,11 @@ static kw_status predict_kernel(struct owned *o, struct inputs *in, kw_error *er
     return KW_OK;
 }
 
-/* ---- The flops and paper predictors
- * ------------------------------------------------------------------------- */
+/* ---- The flops and paper predictors ---------------------------------------------------------------- */
 
 /* One efficiency and one power for everything: every cost in proportion to its FLOPs. */
-static void fill_proportional(struct owned *o, kw_cost *cost, double flop, double seconds_per_flop,
-                              double power_w, double time_sd, double energy_sd)
+static void fill_proportional(kw_cost *cost, double flop, double seconds_per_flop, double power_w,
+                              double time_sd, double energy_sd)
 {
     double latency = flop * seconds_per_flop;
     cost->flop_executed = cost->flop;
@@ -314,7 +323,6 @@ static void fill_proportional(struct owned *o, kw_cost *cost, double flop, doubl
                     : latency > 0  ? modelled(power_w, NAN)
                                    : absent("it takes no time");
     cost->energy_j[KW_CPU] = cost->energy_j[KW_RAM] = absent("this method has no figure for the host");
-    (void)o;
 }
 
 static kw_status predict_flops(struct owned *o, const struct inputs *in, kw_error *err)
@@ -331,13 +339,17 @@ static kw_status predict_flops(struct owned *o, const struct inputs *in, kw_erro
                         "hardware %s has no bf16 rate, which the flops method needs",
                         kw_hardware_name(in->hardware));
     double per_flop = 1 / (peak * c->flops_efficiency), carried = carried_sd[in->distance];
-    double power = isnan(limit) ? NAN : fmin(c->flops_power_w, limit);
+    /* on other hardware, as the kernel predictor does: a share of the limit */
+    bool carried_over = in->distance == KW__OTHER_HARDWARE || in->distance == KW__OTHER_BOTH;
+    double power = isnan(limit)   ? NAN
+                   : carried_over ? c->busy_share.base * limit
+                                  : fmin(c->flops_power_w, limit);
     double time_sd = hypot(c->flops_time_sd, carried), energy_sd = hypot(c->flops_energy_sd, carried);
     for (int s = 0; s < w->num_stages; s++)
-        fill_proportional(o, &o->stages[s], o->stages[s].flop, per_flop, power, time_sd, energy_sd);
+        fill_proportional(&o->stages[s], o->stages[s].flop, per_flop, power, time_sd, energy_sd);
     for (int i = 0; i < w->num_components; i++)
-        fill_proportional(o, &o->components[i], o->components[i].flop, per_flop, power, time_sd, energy_sd);
-    fill_proportional(o, &o->prediction.total, o->prediction.total.flop, per_flop, power, time_sd, energy_sd);
+        fill_proportional(&o->components[i], o->components[i].flop, per_flop, power, time_sd, energy_sd);
+    fill_proportional(&o->prediction.total, o->prediction.total.flop, per_flop, power, time_sd, energy_sd);
     return KW_OK;
 }
 
@@ -354,12 +366,16 @@ static kw_status predict_paper(struct owned *o, const struct inputs *in, kw_erro
                         "the paper's constants are the H100 SXM's; use --method kernel or flops for %s",
                         kw_hardware_name(in->hardware));
     const kw_effective *r = &o->prediction.request;
+    if (r->guidance_passes != 2 || r->batch_size != 1 || strcmp(in->stack->name, "diffusers-0.34") != 0)
+        return kw__fail(
+            err, KW_ERROR_UNSUPPORTED,
+            "the paper's closed form is of one clip with guidance by diffusers-0.34; use --method kernel");
     struct kw__paper_flop f = kw__paper_flops((double)r->width, (double)r->height,
                                               (double)r->requested_frames, (double)r->num_inference_steps);
     double per_flop = 1 / (KW__PAPER_MU * KW__PAPER_FLOP_PER_S);
     const double stages[] = {f.text, f.time + f.self_attention + f.cross_attention + f.mlp, f.decoder};
     for (int s = 0; s < 3 && s < o->workload->num_stages; s++)
-        fill_proportional(o, &o->stages[s], stages[s], per_flop, KW__PAPER_POWER_W, NAN, NAN);
+        fill_proportional(&o->stages[s], stages[s], per_flop, KW__PAPER_POWER_W, NAN, NAN);
     const struct {
         const char *name;
         double flop;
@@ -374,11 +390,11 @@ static kw_status predict_paper(struct owned *o, const struct inputs *in, kw_erro
         for (size_t k = 0; k < sizeof components / sizeof components[0]; k++) {
             if (strcmp(o->components[i].name, components[k].name) != 0) continue;
             o->components[kept] = o->components[i];
-            fill_proportional(o, &o->components[kept++], components[k].flop, per_flop, KW__PAPER_POWER_W, NAN,
+            fill_proportional(&o->components[kept++], components[k].flop, per_flop, KW__PAPER_POWER_W, NAN,
                               NAN);
         }
     o->prediction.num_components = kept;
-    fill_proportional(o, &o->prediction.total, kw__paper_total(&f), per_flop, KW__PAPER_POWER_W, NAN, NAN);
+    fill_proportional(&o->prediction.total, kw__paper_total(&f), per_flop, KW__PAPER_POWER_W, NAN, NAN);
     ASSUME(
         o,
         "the paper's own constants: d 2048, 32 layers, mu %.3f of 989 TFLOP/s, 700 W, frames as asked; it states "
@@ -387,8 +403,7 @@ static kw_status predict_paper(struct owned *o, const struct inputs *in, kw_erro
     return KW_OK;
 }
 
-/* ---- Putting it together
- * --------------------------------------------------------------------------------------- */
+/* ---- Putting it together --------------------------------------------------------------------------- */
 
 static void fill_reference(struct owned *o)
 {
@@ -433,6 +448,14 @@ static void add_notes(struct owned *o, const struct inputs *in, const kw_request
              r->requested_frames);
     if (!c) return;
     ASSUME(o, "calibration %s: %s", c->name, c->basis);
+    double cores = kw_hardware_get(in->hardware, "num_cores");
+    if (c->machine.cpu && in->hardware->cpu &&
+        (strcmp(c->machine.cpu, in->hardware->cpu) != 0 || c->machine.cores != (int)cores))
+        WARN(
+            o,
+            "%s was made on %s with %d cores, and this machine is %s with %.0f: run `kinowatt calibrate --device cpu`",
+            c->name, c->machine.cpu, c->machine.cores, in->hardware->cpu, cores);
+    if (in->skipped.code) WARN(o, "a calibration was passed over: %s", in->skipped.message);
     if (in->distance != KW__SAME)
         WARN(o, "no calibration is there for %s on %s; %s stands in, and the intervals are wider for it",
              o->prediction.stack, o->prediction.hardware, c->name);
@@ -449,6 +472,15 @@ static void add_notes(struct owned *o, const struct inputs *in, const kw_request
              r->num_inference_steps, c->steps_low, c->steps_high);
     if (!isnan(c->tokens_low) && r->batch_size > 1)
         WARN(o, "a batch of %" PRId64 " is outside the calibrated range, which is 1", r->batch_size);
+    double limit = kw_hardware_get(in->hardware, "power_limit_w");
+    if (r->power_limit_w < limit)
+        WARN(
+            o,
+            "no row was measured under a lower limit; the energy of an operation is taken as constant, while "
+            "cards lower their voltage, so time and energy are upper bounds");
+    if (r->power_limit_w > limit)
+        WARN(o, "%s has a limit of %.0f W; nothing is known of it above that, so that limit holds",
+             o->prediction.hardware, limit);
     double memory = kw_hardware_get(in->hardware, "memory_bytes");
     if (o->prediction.peak_memory_bytes.value > memory)
         WARN(o, "it needs about %.1f GB of memory and %s has %.1f GB: it will not fit without offloading",
@@ -471,7 +503,7 @@ static kw_status predict_into(struct owned *o, struct inputs *in, const kw_reque
     if (p->request.power_limit_w == 0)
         p->request.power_limit_w = kw_hardware_get(in->hardware, "power_limit_w");
     fill_reference(o);
-    /* the caching allocator of a framework holds 5 to 20 % above what is live */
+    /* the upper end allows a framework's caching allocator a fifth above what is live: a judgement */
     p->peak_memory_bytes = (kw_reading){o->workload->peak_bytes, o->workload->peak_bytes,
                                         1.2 * o->workload->peak_bytes, KW_MODELLED, NULL};
     if (options->method != KW_METHOD_KERNEL && request->power_limit_w > 0)
@@ -496,6 +528,10 @@ static kw_status predict_into(struct owned *o, struct inputs *in, const kw_reque
 kw_status kw_predict(const kw_catalog *catalog, const kw_model *model, const kw_request *request,
                      const kw_predict_options *options, kw_prediction **out, kw_error *err)
 {
+    static const kw_request default_request = KW_REQUEST_INIT;
+    static const kw_predict_options default_options = KW_PREDICT_OPTIONS_INIT;
+    if (!request) request = &default_request;
+    if (!options) options = &default_options;
     kw__error_clear(err);
     if (options->struct_size != sizeof *options)
         return kw__fail(err, KW_ERROR_USAGE, "kw_predict_options.struct_size is not that of this library");
@@ -530,8 +566,7 @@ void kw_prediction_free(kw_prediction *prediction)
     free(o);
 }
 
-/* ---- The bill
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- The bill -------------------------------------------------------------------------------------- */
 
 struct owned_bill {
     kw_bill bill;
@@ -564,13 +599,15 @@ static kw_bill_line bill_line(const struct owned *o, size_t i)
                          .bytes = bytes,
                          .launches = item->count * w->launches,
                          .intensity = bytes > 0 ? item->count * w->flop / bytes : NAN,
+                         .regime = KW_REGIME_COMPUTE, /* one efficiency for all, unless items are priced */
                          .latency_s = NAN,
                          .gpu_energy_j = NAN};
     if (!o->items) return line;
     const struct kw__cost_of_item *cost = &o->items[i];
     line.latency_s = cost->busy_s + cost->gap_s;
     line.gpu_energy_j = cost->energy_j;
-    line.regime = regime_of(cost->compute_s, cost->memory_s, cost->gap_s, &o->prices);
+    line.regime =
+        regime_of(cost->compute_s, cost->memory_s, cost->gap_s, cost->energy_j / line.latency_s, &o->prices);
     return line;
 }
 

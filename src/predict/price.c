@@ -1,51 +1,99 @@
 #include "predict/price.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
+#include "base/number.h"
 
 /* ---- Binding items to rates --------------------------------------------------------------------- */
 
-/* How far apart two keys are: 0 equal, 1 another bucket, 2 another dtype, -1 another class. */
-static int key_distance(const char *a, const char *b)
+/* The number that ends a part of a key, "c192" -> 192; 1 without one. `letters`: the length before it. */
+static double number_in(const char *part, size_t length, size_t *letters)
 {
-    size_t class = strcspn(a, "/");
-    if (strncmp(a, b, class + 1) != 0) return -1;
-    if (strcmp(a, b) == 0) return 0;
-    size_t dtype = class + 1 + strcspn(a + class + 1, "/");
-    return strncmp(a, b, dtype) == 0 && (b[dtype] == '/' || !b[dtype]) ? 1 : 2;
+    *letters = strcspn(part, "0123456789");
+    if (*letters > length) *letters = length;
+    double number = *letters < length ? kw__number_read(part + *letters, NULL) : 1;
+    return number > 0 ? number : 1;
 }
 
-static int find_rate(const struct kw__calibration *calibration, const char *key, int *distance)
+/* How far an item's key is from a rate's; negative: another class, or an operator that another one's rate
+ * says nothing about. Below NEAR: the rate is meant for it, or for a neighbour in what matters less. */
+enum { NEAR = 3, FIRST = 8, OTHER_DTYPE = 1000 };
+
+static double key_distance(const char *item, const char *rate)
+{
+    double distance = 0;
+    for (int part = 0; *rate; part++) {
+        size_t a = strcspn(item, "/"), b = strcspn(rate, "/"), a_letters, b_letters;
+        bool same = a == b && strncmp(item, rate, a) == 0;
+        if (part == 0 && !same) return -1;
+        if (part == 1 && !same) distance += OTHER_DTYPE;
+        if (part >= 2 && !same) {
+            double ratio = log2(number_in(item, a, &a_letters) / number_in(rate, b, &b_letters));
+            bool comparable = a_letters < a && b_letters < b;
+            if (!comparable && part == 2) return -1;
+            distance += (part == 2 ? FIRST : 0) + fabs(ratio);
+        }
+        item += a + (item[a] == '/');
+        rate += b + (rate[b] == '/');
+    }
+    return *item ? distance + 0.01 : distance; /* a rate for all buckets: rather one for this alone */
+}
+
+static int find_rate(const struct kw__calibration *calibration, const char *key, double *distance)
 {
     int best = -1;
     for (int r = 0; r < calibration->num_rates; r++) {
-        int d = key_distance(key, calibration->rates[r].key);
+        double d = key_distance(key, calibration->rates[r].key);
         if (d < 0 || (best >= 0 && d >= *distance)) continue;
         best = r;
         *distance = d;
     }
+    /* where attention with a bias is no case of its own it is as fast as without */
+    static const char with_bias[] = "attention_bias/";
+    if (best < 0 && strncmp(key, with_bias, sizeof with_bias - 1) == 0) {
+        char plain[KW__KEY_BYTES];
+        snprintf(plain, sizeof plain, "attention/%s", key + sizeof with_bias - 1);
+        return find_rate(calibration, plain, distance);
+    }
     return best;
+}
+
+/* A rate's efficiency at a size over its flat one. */
+static double share_of(const struct kw__rate *r, double size)
+{
+    if (!r->num_knots) return 1;
+    int k = 0;
+    while (k < r->num_knots && r->size[k] < size) k++;
+    double at = r->at_size[k < r->num_knots ? k : r->num_knots - 1];
+    if (k > 0 && k < r->num_knots) {
+        double between = log(size / r->size[k - 1]) / log(r->size[k] / r->size[k - 1]);
+        at = exp((1 - between) * log(r->at_size[k - 1]) + between * log(r->at_size[k]));
+    }
+    return at / r->efficiency.base;
 }
 
 kw_status kw__bind_rates(const struct kw__workload *workload, const struct kw__calibration *calibration,
                          struct kw__arena *arena, struct kw__binding *out, kw_error *err)
 {
-    *out =
-        (struct kw__binding){kw__arena_alloc(arena, workload->num_items, sizeof *out->rate_of), NULL, NULL};
-    if (!out->rate_of) return kw__fail_memory(err);
+    *out = (struct kw__binding){.rate_of = kw__arena_alloc(arena, workload->num_items, sizeof *out->rate_of),
+                                .share = kw__arena_alloc(arena, workload->num_items, sizeof *out->share)};
+    if (!out->rate_of || !out->share) return kw__fail_memory(err);
     for (size_t i = 0; i < workload->num_items; i++) {
-        const char *key = workload->items[i].work.key;
-        int distance = 0;
-        out->rate_of[i] = key[0] ? find_rate(calibration, key, &distance) : -1;
-        if (key[0] && out->rate_of[i] < 0)
+        const struct kw__work *work = &workload->items[i].work;
+        double distance = 0;
+        int rate = work->key[0] ? find_rate(calibration, work->key, &distance) : -1;
+        if (rate < 0 && work->flop > 0)
             return kw__fail(err, KW_ERROR_UNSUPPORTED, "calibration %s has no rate for %s", calibration->name,
-                            key);
-        if (distance > 0 && !out->missing) {
-            out->missing = key;
-            out->stand_in = calibration->rates[out->rate_of[i]].key;
+                            work->key);
+        out->rate_of[i] = rate;
+        out->share[i] = rate < 0 ? 1 : share_of(&calibration->rates[rate], work->size);
+        if (rate >= 0 && distance >= NEAR && !out->missing) {
+            out->missing = work->key;
+            out->stand_in = calibration->rates[rate].key;
         }
     }
     return KW_OK;
@@ -59,7 +107,7 @@ static double scaled(struct kw__scaled figure, const double *log_values)
 }
 
 /* The hardware's peak for a key's dtype; fp16 and bf16 stand in for each other, f32 for tf32. */
-static double peak_of(const kw_hardware *hardware, const char *key)
+static double hardware_peak(const kw_hardware *hardware, const char *key)
 {
     static const struct {
         const char *dtype, *first, *second;
@@ -78,6 +126,25 @@ static double peak_of(const kw_hardware *hardware, const char *key)
     return NAN;
 }
 
+static bool on_its_machine(const struct kw__calibration *calibration, const kw_hardware *hardware)
+{
+    return calibration->machine.cpu && strcmp(hardware->kind, "cpu") == 0;
+}
+
+/* What an efficiency of 1 is: FLOP/s, or bytes/s of an operator without arithmetic. */
+static double peak_of(const struct kw__calibration *calibration, const kw_hardware *hardware, const char *key)
+{
+    const struct kw__machine *m = &calibration->machine;
+    bool own = on_its_machine(calibration, hardware);
+    static const char *const classes[] = {"gemm/", "attention/", "attention_bias/", "conv/"};
+    for (size_t i = 0; i < sizeof classes / sizeof classes[0]; i++) {
+        if (strncmp(key, classes[i], strlen(classes[i])) != 0) continue;
+        if (!own) return hardware_peak(hardware, key);
+        return strncmp(key + strlen(classes[i]), "bf16", 4) == 0 ? m->bf16_flop_per_s : m->fp32_flop_per_s;
+    }
+    return own ? m->bytes_per_s : kw_hardware_get(hardware, "memory_bandwidth_bytes_per_s");
+}
+
 /* Power on a hardware: the calibration's watts as a share of its own limit, never below idle. */
 static kw_status set_power(const struct kw__calibration *calibration, const kw_hardware *hardware,
                            double limit_w, const double *log_values, struct kw__prices *out, kw_error *err)
@@ -85,20 +152,22 @@ static kw_status set_power(const struct kw__calibration *calibration, const kw_h
     double standard = kw_hardware_get(hardware, "power_limit_w"),
            idle = kw_hardware_get(hardware, "idle_power_w");
     out->stretch = 1.0;
-    out->limit_w = limit_w > 0 ? limit_w : standard;
+    out->limit_w = limit_w > 0 ? fmin(limit_w, standard) : standard;
     out->busy_w = out->gap_w = NAN;
     if (isnan(standard) || isnan(calibration->busy_share.base)) return KW_OK; /* energy is absent */
     out->busy_w = fmin(scaled(calibration->busy_share, log_values), 1.0) * standard;
     out->gap_w = fmin(scaled(calibration->gap_share, log_values), 1.0) * standard;
     if (idle > out->gap_w) out->gap_w = idle;
     if (out->busy_w < out->gap_w) out->busy_w = out->gap_w;
-    if (out->limit_w >= standard) return KW_OK;
-    double capped = out->busy_w * out->limit_w / standard;
-    if (capped <= out->gap_w)
-        return kw__fail(err, KW_ERROR_USAGE,
-                        "power-limit %g W is not above what %s draws between kernels, %.0f W", limit_w,
-                        kw_hardware_name(hardware), out->gap_w);
+    if (out->limit_w >= out->busy_w) return KW_OK;
+    double capped = out->limit_w;
+    /* beyond that, what voltage and clock do decides, and no row tells */
+    const double most = 3;
     out->stretch = (out->busy_w - out->gap_w) / (capped - out->gap_w);
+    if (capped <= out->gap_w || out->stretch > most)
+        return kw__fail(err, KW_ERROR_USAGE,
+                        "power-limit %g W is too low to predict on %s; give %.0f W or more", limit_w,
+                        kw_hardware_name(hardware), ceil(out->gap_w + (out->busy_w - out->gap_w) / most));
     out->busy_w = capped;
     return KW_OK;
 }
@@ -112,13 +181,12 @@ kw_status kw__prices_of(const struct kw__calibration *calibration, const kw_hard
         if (binding->rate_of[i] >= 0) used[binding->rate_of[i]] = true;
     for (int r = 0; r < calibration->num_rates; r++) {
         const struct kw__rate *rate = &calibration->rates[r];
-        out->flop_per_s[r] = peak_of(hardware, rate->key) * scaled(rate->efficiency, log_values);
-        if (used[r] && isnan(out->flop_per_s[r]))
+        out->per_s[r] = peak_of(calibration, hardware, rate->key) * scaled(rate->efficiency, log_values);
+        if (used[r] && isnan(out->per_s[r]))
             return kw__fail(err, KW_ERROR_UNSUPPORTED, "hardware %s has no peak rate for %s",
                             kw_hardware_name(hardware), rate->key);
     }
-    out->bytes_per_s =
-        kw_hardware_get(hardware, "memory_bandwidth_bytes_per_s") * scaled(calibration->memory, log_values);
+    out->bytes_per_s = peak_of(calibration, hardware, "") * scaled(calibration->memory, log_values);
     out->launch_s = scaled(calibration->launch_s, log_values);
     out->dispatch_s = calibration->dispatch_s;
     out->host_bytes_per_s = scaled(calibration->host_bytes_per_s, log_values);
@@ -127,13 +195,15 @@ kw_status kw__prices_of(const struct kw__calibration *calibration, const kw_hard
 
 /* ---- Pricing ------------------------------------------------------------------------------------------ */
 
-static void price_item(const struct kw__item *item, int rate, const struct kw__prices *p,
+/* `per_s`: of its rate at its size, NaN without one */
+static void price_item(const struct kw__item *item, double per_s, const struct kw__prices *p,
                        struct kw__cost_of_item *out)
 {
     const struct kw__work *w = &item->work;
-    double compute = rate >= 0 ? w->flop / p->flop_per_s[rate] : 0.0;
+    bool arithmetic = w->flop > 0;
+    double compute = arithmetic ? w->flop / per_s : 0.0;
     double operands = w->main_bytes / p->bytes_per_s;
-    double memory = w->memory_bytes / p->bytes_per_s;
+    double memory = w->memory_bytes / (arithmetic || isnan(per_s) ? p->bytes_per_s : per_s);
     if (operands > compute) {
         memory += operands;
         compute = 0.0;
@@ -153,7 +223,9 @@ void kw__price_items(const struct kw__workload *workload, const struct kw__bindi
         double seconds = 0, launches = 0;
         int phase = workload->items[begin].phase;
         for (; end < workload->num_items && workload->items[end].phase == phase; end++) {
-            price_item(&workload->items[end], binding->rate_of[end], prices, &out[end]);
+            int rate = binding->rate_of[end];
+            double per_s = rate < 0 ? NAN : prices->per_s[rate] * binding->share[end];
+            price_item(&workload->items[end], per_s, prices, &out[end]);
             seconds += out[end].busy_s + out[end].gap_s;
             launches += workload->items[end].count * workload->items[end].work.launches;
         }

@@ -3,10 +3,13 @@
  *     t = max(F / (mu P), B / (beta BW)) + M / (beta BW) + n tau + H / host
  *
  * F FLOPs and B operand bytes of its main kernel, M bytes of kernels bound by memory, n launches, H
- * bytes moved to or written on the host. Kernels draw the busy power, gaps the gap power. A phase
- * takes at least what the host needs to issue its kernels. Under a power limit below the one that the
- * calibration saw, an operator cannot finish sooner than its energy above the gap power over
- * (limit - gap power), so its busy time stretches. */
+ * bytes moved to or written on the host. mu is the rate of the operator's key, and where the
+ * calibration says so, at its size; so is beta of an operator without arithmetic whose key has a rate.
+ * Kernels draw the busy power, gaps the gap power, both shares of the hardware's limit and never below its
+ * idle power. A phase takes at least what the host needs to issue its kernels. Under a limit below the busy
+ * power an operator cannot finish sooner than its energy above the gap power over (limit - gap power), so its
+ * busy time stretches; a limit above the hardware's own is taken as that. Tile and wave quantisation has no
+ * term: in a prototype it made the held-out errors of the published sweeps no smaller. */
 #ifndef KW_PREDICT_PRICE_H
 #define KW_PREDICT_PRICE_H
 
@@ -15,20 +18,22 @@
 
 /* A calibration made concrete on a hardware, a limit and a vector of log parameters. */
 struct kw__prices {
-    double flop_per_s[KW__MAX_RATES];
+    double per_s[KW__MAX_RATES]; /* FLOPs, or bytes, of each rate at efficiency 1 of its curve, or flat */
     double bytes_per_s, launch_s, dispatch_s, host_bytes_per_s;
     double busy_w, gap_w;
     double stretch; /* of busy time by a lower limit; 1 without */
     double limit_w;
 };
 
-/* Which rate prices each item, found once: items[i] uses rates[rate_of[i]]; -1 without arithmetic. */
+/* Which rate prices each item, found once: items[i] uses rates[rate_of[i]] times share[i], what its size
+ * makes of it; -1 when none does, and the bandwidth prices it. */
 struct kw__binding {
     int *rate_of;
+    double *share;
     const char *missing; /* a key that no rate has, so that another stands in; NULL when none */
     const char *stand_in;
 };
-/* KW_ERROR_UNSUPPORTED when the calibration has no rate of an item's class. */
+/* KW_ERROR_UNSUPPORTED when the calibration has no rate of the class of an item with arithmetic. */
 kw_status kw__bind_rates(const struct kw__workload *workload, const struct kw__calibration *calibration,
                          struct kw__arena *arena, struct kw__binding *out, kw_error *err);
 

@@ -24,18 +24,9 @@ static bool same_request(const kw_model *model, const kw_effective *wanted, cons
 {
     if (strcmp(row->model, model->name) != 0) return false;
     if (row->what && strcmp(row->what, "pipeline") != 0) return false;
-    kw_request request = KW_REQUEST_INIT;
+    kw_request request = kw__row_request(row);
     kw_effective r;
-    request.width = row->width;
-    request.height = row->height;
-    request.num_frames = row->frames;
-    request.num_inference_steps = row->steps;
-    request.batch_size = row->batch_size;
-    if (!isnan(row->guidance_scale)) request.guidance_scale = row->guidance_scale;
-    if (kw_request_resolve(model, &request, &r, NULL)) return false;
-    return r.width == wanted->width && r.height == wanted->height && r.num_frames == wanted->num_frames &&
-           r.num_inference_steps == wanted->num_inference_steps && r.batch_size == wanted->batch_size &&
-           r.guidance_passes == wanted->guidance_passes;
+    return !kw_request_resolve(model, &request, &r, NULL) && kw__same_run(&r, wanted);
 }
 
 static const char *profile_of(const kw_catalog *catalog, struct kw__arena *arena, const char *gpu)
@@ -79,12 +70,10 @@ kw_status kw_published_find(const kw_catalog *catalog, const kw_model *model, co
     kw_status status = KW_OK;
     for (int d = 0; !status && d < NUM_DATASETS; d++) {
         struct kw__dataset *dataset;
-        status = kw__dataset_open(catalog, datasets[d], &dataset, err);
-        if (status == KW_ERROR_NOT_FOUND) { /* an installation without the data has no rows */
-            status = KW_OK;
-            kw__error_clear(err);
-            continue;
-        }
+        bool there = false;
+        status = kw__dataset_exists(catalog, datasets[d], &there, err);
+        if (!status && !there) continue;
+        if (!status) status = kw__dataset_open(catalog, datasets[d], &dataset, err);
         if (status) break;
         for (size_t i = 0; i < dataset->num_rows; i++)
             if (same_request(model, request, &dataset->rows[i])) add_row(catalog, o, &dataset->rows[i]);

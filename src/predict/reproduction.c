@@ -60,38 +60,28 @@ static void end_error(struct kw__repro_error *e)
 
 /* ---- Predictions: one for each distinct request ------------------------------------------------------- */
 
-static bool same_request(const kw_effective *a, const kw_effective *b)
-{
-    return a->width == b->width && a->height == b->height && a->num_frames == b->num_frames &&
-           a->num_inference_steps == b->num_inference_steps && a->guidance_passes == b->guidance_passes;
-}
-
 static kw_status predict(struct kw__reproduction *r, const kw_catalog *catalog, const kw_model *model,
-                         int64_t width, int64_t height, int64_t frames, int64_t steps, kw_prediction **out,
-                         kw_error *err)
+                         const kw_request *request, kw_prediction **out, kw_error *err)
 {
-    kw_request request = KW_REQUEST_INIT;
     kw_predict_options options = KW_PREDICT_OPTIONS_INIT;
     kw_effective effective;
     kw_model_info info = {.struct_size = sizeof info};
-    request.width = width;
-    request.height = height;
-    request.num_frames = frames;
-    request.num_inference_steps = steps;
     options.hardware = r->hardware;
     options.stack = r->stack;
     options.calibration = r->calibration;
-    kw_status status = kw_request_resolve(model, &request, &effective, err);
+    kw_status status = kw_request_resolve(model, request, &effective, err);
     if (!status) status = kw_model_info_get(model, &info, err);
     if (status) return status;
     for (size_t i = 0; i < r->num_owned; i++)
-        if (strcmp(r->owned[i]->model, info.name) == 0 && same_request(&r->owned[i]->request, &effective)) {
+        if (strcmp(r->owned[i]->model, info.name) == 0 && kw__same_run(&r->owned[i]->request, &effective)) {
             *out = r->owned[i];
             return KW_OK;
         }
-    r->owned = kw__arena_grow(&r->arena, r->owned, r->num_owned, &r->owned_capacity, sizeof(kw_prediction *));
-    if (!r->owned) return kw__fail_memory(err);
-    status = kw_predict(catalog, model, &request, &options, &r->owned[r->num_owned], err);
+    kw_prediction **owned =
+        kw__arena_grow(&r->arena, r->owned, r->num_owned, &r->owned_capacity, sizeof *owned);
+    if (!owned) return kw__fail_memory(err);
+    r->owned = owned;
+    status = kw_predict(catalog, model, request, &options, &r->owned[r->num_owned], err);
     if (!status) *out = r->owned[r->num_owned++];
     return status;
 }
@@ -173,12 +163,13 @@ static kw_status find_calibration(struct kw__reproduction *r, const kw_catalog *
                                   kw_error *err)
 {
     kw_hardware *hardware;
+    kw_error skipped;
     struct kw__calibration *c = NULL;
     enum kw__distance distance = KW__SAME;
     kw_status status = kw_hardware_open(catalog, r->hardware, &hardware, err);
     if (status) return status;
     status = name ? kw__calibration_open(catalog, name, &c, err)
-                  : kw__calibration_find(catalog, r->stack, hardware, &c, &distance, err);
+                  : kw__calibration_find(catalog, r->stack, hardware, &c, &distance, &skipped, err);
     if (!status) {
         r->stand_in = kw__calibration_distance(c, r->stack, hardware) != KW__SAME;
         r->calibration = kw__arena_strdup(&r->arena, name ? name : c->name);
@@ -191,8 +182,7 @@ static kw_status find_calibration(struct kw__reproduction *r, const kw_catalog *
     return status;
 }
 
-/* ---- The sweeps ------------------------------------------------------------------------------------------
- */
+/* ---- The sweeps ------------------------------------------------------------------------------------ */
 
 static int by_x(const void *a, const void *b)
 {
@@ -212,7 +202,8 @@ static kw_status fill_point(struct kw__reproduction *r, const kw_catalog *catalo
     point->paper_flop = kw__paper_total(&flop);
     point->paper_latency_s = point->paper_flop / (r->printed_mu * r->peak_flop_per_s);
     point->paper_gpu_wh = r->power_w * point->paper_latency_s / j_per_wh;
-    return predict(r, catalog, model, row->width, row->height, row->frames, row->steps, &point->ours, err);
+    const kw_request request = kw__row_request(row);
+    return predict(r, catalog, model, &request, &point->ours, err);
 }
 
 static void score(struct kw__repro_sweep *sweep)
@@ -324,8 +315,7 @@ static kw_status add_fits(struct kw__reproduction *r, kw_error *err)
     return KW_OK;
 }
 
-/* ---- Components ------------------------------------------------------------------------------------------
- */
+/* ---- Components ------------------------------------------------------------------------------------ */
 
 static enum kw__repro_component component_of(const char *name)
 {
@@ -343,7 +333,12 @@ static kw_status add_breakdowns(struct kw__reproduction *r, const kw_catalog *ca
     const int64_t frames = 81, steps = 50;
     for (int i = 0; i < 3; i++) {
         struct kw__repro_breakdown *b = &r->breakdowns[i];
-        kw_status status = predict(r, catalog, model, sizes[i][0], sizes[i][1], frames, steps, &b->ours, err);
+        kw_request request = KW_REQUEST_INIT;
+        request.width = sizes[i][0];
+        request.height = sizes[i][1];
+        request.num_frames = frames;
+        request.num_inference_steps = steps;
+        kw_status status = predict(r, catalog, model, &request, &b->ours, err);
         if (status) return status;
         struct kw__paper_flop f =
             kw__paper_flops((double)sizes[i][0], (double)sizes[i][1], (double)frames, (double)steps);
@@ -372,8 +367,7 @@ static kw_status add_frames(struct kw__reproduction *r, kw_error *err)
     return KW_OK;
 }
 
-/* ---- Models, accelerators, constants
- * ------------------------------------------------------------------------- */
+/* ---- Models, accelerators, constants --------------------------------------------------------------- */
 
 static void pair_of(const json_t *row, const char *key, double *out)
 {
@@ -420,8 +414,8 @@ static kw_status add_models(struct kw__reproduction *r, const kw_catalog *catalo
         kw_model *model;
         kw_status status = kw_model_open(catalog, m->model, &model, err);
         if (status) return status;
-        status = predict(r, catalog, model, m->row->width, m->row->height, m->row->frames, m->row->steps,
-                         &m->ours, err);
+        const kw_request request = kw__row_request(m->row);
+        status = predict(r, catalog, model, &request, &m->ours, err);
         kw_model_close(model);
         if (status) return status;
     }
@@ -495,8 +489,7 @@ static kw_status add_constants(struct kw__reproduction *r, const kw_catalog *cat
     return KW_OK;
 }
 
-/* ---- All together
- * ---------------------------------------------------------------------------------------------- */
+/* ---- All together ---------------------------------------------------------------------------------- */
 
 static kw_status fill(struct kw__reproduction *r, const kw_catalog *catalog, const char *calibration,
                       kw_error *err)

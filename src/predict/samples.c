@@ -19,9 +19,12 @@ static kw_status session_of(struct kw__samples *s, const char *name, int *out, k
     return KW_OK;
 }
 
+/* But for the steps. */
 static bool same_shape(const kw_effective *a, const kw_effective *b)
 {
-    return a->width == b->width && a->height == b->height && a->num_frames == b->num_frames;
+    kw_effective moved = *a;
+    moved.num_inference_steps = b->num_inference_steps;
+    return kw__same_run(&moved, b);
 }
 
 static kw_status count_demand(struct kw__samples *s, const kw_model *model, const struct kw__stack *stack,
@@ -43,29 +46,21 @@ static kw_status count_demand(struct kw__samples *s, const kw_model *model, cons
 static kw_status group_of(struct kw__samples *s, const kw_model *model, const struct kw__stack *stack,
                           const struct kw__row *row, int *out, kw_error *err)
 {
-    kw_request request = KW_REQUEST_INIT;
+    kw_request request = kw__row_request(row);
     kw_effective effective;
-    request.width = row->width;
-    request.height = row->height;
-    request.num_frames = row->frames;
-    request.num_inference_steps = row->steps;
-    request.batch_size = row->batch_size;
-    if (!isnan(row->guidance_scale)) request.guidance_scale = row->guidance_scale;
     kw_status status = kw_request_resolve(model, &request, &effective, err);
     if (status) return status;
     int shape = -1;
-    for (size_t i = 0; i < s->count; i++) {
-        const struct kw__demand *known = &s->groups[s->list[i].group];
-        if (strcmp(s->list[i].row->model, row->model) != 0 || !same_shape(&known->request, &effective))
-            continue;
+    for (size_t g = 0; g < s->num_groups; g++) {
+        const struct kw__demand *known = &s->groups[g];
+        if (strcmp(known->model, row->model) != 0 || !same_shape(&known->request, &effective)) continue;
         shape = known->shape;
-        if (known->request.num_inference_steps != effective.num_inference_steps) continue;
-        if (known->request.guidance_passes != effective.guidance_passes) continue;
-        *out = s->list[i].group;
-        return KW_OK;
+        *out = (int)g;
+        if (kw__same_run(&known->request, &effective)) return KW_OK;
     }
     *out = (int)s->num_groups++;
     struct kw__demand *demand = &s->groups[*out];
+    demand->model = row->model;
     demand->shape = shape >= 0 ? shape : s->num_shapes++;
     return count_demand(s, model, stack, &effective, demand, err);
 }

@@ -1,8 +1,8 @@
 /* Samples: measured rows made ready for fits. Each distinct request is lowered and counted once, and all
  * rows, folds and predictors share it.
  *
- * A sample's session is its sweep. A group is one effective request (81 and 83 frames are one), a shape is
- * a group without its steps. */
+ * A sample's session is its sweep. A group is one effective request of a model (81 and 83 frames are one, two
+ * batch sizes are not), a shape is what groups that differ by steps alone share. */
 #ifndef KW_PREDICT_SAMPLES_H
 #define KW_PREDICT_SAMPLES_H
 
@@ -16,8 +16,9 @@ struct kw__sample {
     double latency_s, energy_j; /* of the GPU; NaN: absent. Simulations write here */
 };
 
-/* What a distinct request needs. */
+/* What a distinct request of a model needs. */
 struct kw__demand {
+    const char *model; /* the slug of its rows */
     kw_effective request;
     struct kw__workload *workload;
     struct kw__binding binding;

@@ -112,23 +112,16 @@ static double value_of(const kw_effective *r, enum kw__scaling_axis axis)
     }
 }
 
-static bool same_size(const kw_effective *a, const kw_effective *b)
-{
-    return a->width == b->width && a->height == b->height;
-}
-
 /* Whether two requests run the same, but for the axis. */
 static bool same_but(const kw_effective *a, const kw_effective *b, enum kw__scaling_axis axis)
 {
-    return (axis == KW__AXIS_RESOLUTION || same_size(a, b)) &&
-           (axis == KW__AXIS_FRAMES || a->num_frames == b->num_frames) &&
-           (axis == KW__AXIS_STEPS || a->num_inference_steps == b->num_inference_steps) &&
-           a->batch_size == b->batch_size && a->guidance_passes == b->guidance_passes;
-}
-
-static bool same(const kw_effective *a, const kw_effective *b)
-{
-    return same_but(a, b, KW__NUM_AXES);
+    kw_effective moved = *a;
+    switch (axis) {
+    case KW__AXIS_FRAMES: moved.num_frames = b->num_frames; break;
+    case KW__AXIS_STEPS: moved.num_inference_steps = b->num_inference_steps; break;
+    default: moved.width = b->width; moved.height = b->height;
+    }
+    return kw__same_run(&moved, b);
 }
 
 /* ---- Points ----------------------------------------------------------------------------------------- */
@@ -156,7 +149,7 @@ static kw_status add_points(struct kw__scaling *s, const kw_catalog *catalog, co
         if (status == KW_ERROR_USAGE && !given) continue;
         if (status) return status;
         for (size_t j = 0; j < s->num_points && !known; j++)
-            known = same(&effective, &s->points[j].prediction->request);
+            known = kw__same_run(&effective, &s->points[j].prediction->request);
         if (known) continue;
         struct kw__scaling_point *point = &s->points[s->num_points];
         status = kw_predict(catalog, model, &one, options, &point->prediction, err);
@@ -241,13 +234,7 @@ static int by_row_x(const void *a, const void *b)
 /* What the row's request runs as; false when the model does not take it. */
 static bool resolve_row(const kw_model *model, const struct kw__row *row, kw_effective *out)
 {
-    kw_request request = KW_REQUEST_INIT;
-    request.width = row->width;
-    request.height = row->height;
-    request.num_frames = row->frames;
-    request.num_inference_steps = row->steps;
-    request.batch_size = row->batch_size;
-    if (!isnan(row->guidance_scale)) request.guidance_scale = row->guidance_scale;
+    kw_request request = kw__row_request(row);
     return kw_request_resolve(model, &request, out, NULL) == KW_OK;
 }
 
@@ -279,7 +266,7 @@ static void match_rows(struct kw__scaling *s, const kw_model *model)
         for (size_t j = 0; j < s->num_rows; j++) {
             const struct kw__row *row = s->rows[j].row;
             kw_effective r;
-            if (!resolve_row(model, row, &r) || !same(&r, &point->prediction->request)) continue;
+            if (!resolve_row(model, row, &r) || !kw__same_run(&r, &point->prediction->request)) continue;
             point->num_published++;
             latency += row->latency_s;
             if (isnan(row->energy_wh[KW_GPU])) continue;

@@ -1,14 +1,13 @@
 #include "predict/validate.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "model/catalog.h"
 #include "predict/paper.h"
-
-static const double quantile_90 = 1.6449; /* 95 % of a normal distribution */
 
 /* ---- What must be reached --------------------------------------------------------------------------- */
 
@@ -64,6 +63,12 @@ static const struct {
      NULL, KW__LATENCY, 0, .08},
 };
 
+/* fmax, but what is missing stays missing. */
+static double larger(double a, double b)
+{
+    return isnan(a) || isnan(b) ? NAN : fmax(a, b);
+}
+
 static double figure_of(const struct kw__score *score, enum statistic statistic, int quantity)
 {
     if (!score) return NAN;
@@ -71,22 +76,24 @@ static double figure_of(const struct kw__score *score, enum statistic statistic,
     case MEAN: return score->errors[quantity].mean;
     case LARGEST: return score->errors[quantity].largest;
     case COVERAGE: return score->coverage[quantity];
-    case HALF_WIDTH: return fmax(score->half_width[KW__LATENCY], score->half_width[KW__ENERGY]);
+    case HALF_WIDTH: return larger(score->half_width[KW__LATENCY], score->half_width[KW__ENERGY]);
     default: return NAN;
     }
 }
 
 static double worst_of_14b(const struct kw__validation *v)
 {
-    double worst = NAN;
+    double worst = 0;
+    bool any = false;
     for (size_t i = 0; i < v->num_held_out; i++) {
         const struct kw__row *row = v->held_out[i].row;
         const struct kw__estimate *e = &v->held_out[i].estimates[KW__KERNEL];
         if (strcmp(row->model, "wan2.1-t2v-14b") != 0) continue;
-        worst = fmax(fabs(e->latency_s / row->latency_s - 1),
-                     fabs(e->energy_j / row->energy_wh[KW_GPU] / 3600 - 1));
+        worst = larger(worst, larger(fabs(e->latency_s / row->latency_s - 1),
+                                     fabs(e->energy_j / row->energy_wh[KW_GPU] / 3600 - 1)));
+        any = true;
     }
-    return worst;
+    return any ? worst : NAN;
 }
 
 static double mean_of_h200(const struct kw__validation *v)
@@ -101,21 +108,37 @@ static double mean_of_h200(const struct kw__validation *v)
     return errors.mean;
 }
 
-static void fill_targets(struct kw__validation *v)
+/* Of one sweep or all rows; of the worst sweep, NaN when one has no score. */
+static double value_of(const struct kw__validation *v, int target)
+{
+    const enum statistic statistic = wanted[target].statistic;
+    const enum kw__split split = wanted[target].split;
+    const enum kw__rung rung = wanted[target].rung;
+    int quantity = wanted[target].quantity;
+    if (statistic == HELD_OUT_14B) return worst_of_14b(v);
+    if (statistic == H200_TIMES) return mean_of_h200(v);
+    if (wanted[target].scope != EACH_SWEEP)
+        return figure_of(kw__score_of(v, split, rung, wanted[target].sweep), statistic, quantity);
+    double worst = 0;
+    for (int s = 0; s < v->samples->num_sessions; s++)
+        worst = larger(worst,
+                       figure_of(kw__score_of(v, split, rung, v->samples->sessions[s]), statistic, quantity));
+    return worst;
+}
+
+void kw__validation_judge(struct kw__validation *v, unsigned parts)
 {
     for (int i = 0; i < KW__NUM_TARGETS; i++) {
         struct kw__target *t = &v->targets[i];
-        *t = (struct kw__target){wanted[i].what, wanted[i].source, wanted[i].low, wanted[i].high, NAN, false};
-        if (wanted[i].statistic == HELD_OUT_14B) t->value = worst_of_14b(v);
-        if (wanted[i].statistic == H200_TIMES) t->value = mean_of_h200(v);
-        if (wanted[i].split < KW__NUM_SPLITS && wanted[i].scope != EACH_SWEEP)
-            t->value = figure_of(kw__score_of(v, wanted[i].split, wanted[i].rung, wanted[i].sweep),
-                                 wanted[i].statistic, wanted[i].quantity);
-        for (int s = 0; wanted[i].scope == EACH_SWEEP && v->samples && s < v->samples->num_sessions; s++)
-            t->value = fmax(
-                t->value, figure_of(kw__score_of(v, wanted[i].split, wanted[i].rung, v->samples->sessions[s]),
-                                    wanted[i].statistic, wanted[i].quantity));
-        t->met = t->value >= t->low && t->value <= t->high;
+        unsigned part = wanted[i].statistic == H200_TIMES ? KW__VALIDATE_H200 : KW__VALIDATE_SWEEPS;
+        *t = (struct kw__target){.what = wanted[i].what,
+                                 .source = wanted[i].source,
+                                 .low = wanted[i].low,
+                                 .high = wanted[i].high,
+                                 .asked = (parts & part) != 0,
+                                 .value = NAN};
+        if (t->asked) t->value = value_of(v, i);
+        t->met = t->value >= t->low && t->value <= t->high; /* false of NaN */
     }
 }
 
@@ -123,8 +146,8 @@ static void fill_targets(struct kw__validation *v)
 
 const char *kw__split_name(enum kw__split split)
 {
-    static const char *const names[KW__NUM_SPLITS] = {"as-published", "in-sample",    "group-out",
-                                                      "axis-out",     "six-shortest", "zero-rows"};
+    static const char *const names[KW__NUM_SPLITS] = {
+        "as-published", "in-sample", "group-out", "shape-out", "axis-out", "six-shortest", "zero-rows"};
     return names[split];
 }
 
@@ -136,7 +159,7 @@ const char *kw__rung_name(enum kw__rung rung)
 
 double kw__half_width(double log_sd)
 {
-    return sinh(quantile_90 * log_sd);
+    return sinh(KW__QUANTILE_90 * log_sd);
 }
 
 struct kw__errors kw__errors_begin(void)
@@ -147,10 +170,10 @@ struct kw__errors kw__errors_begin(void)
 void kw__errors_add(struct kw__errors *errors, double predicted, double measured)
 {
     double error = predicted / measured - 1;
-    if (isnan(error)) return;
+    if (isnan(measured)) return;
     errors->mean += fabs(error);
     errors->bias += error;
-    errors->largest = fmax(errors->largest, fabs(error));
+    errors->largest = larger(errors->largest, fabs(error));
     errors->count++;
 }
 
@@ -164,15 +187,14 @@ void kw__errors_end(struct kw__errors *errors)
     errors->bias /= errors->count;
 }
 
-/* ---- Folds ------------------------------------------------------------------------------------------------
- */
+/* ---- Folds --------------------------------------------------------------------------------------- */
 
 static struct kw__estimate proportional_estimate(const struct kw__samples *s, const struct kw__sample *sample,
                                                  bool paper, double flop_per_s,
                                                  const struct kw__proportional *p)
 {
     double latency_s = kw__sample_flop(s, sample, paper) / flop_per_s / p->efficiency;
-    return (struct kw__estimate){latency_s, latency_s * p->power_w, p->time_sd, p->energy_sd};
+    return (struct kw__estimate){latency_s, latency_s * p->power_w, {p->time_sd, p->energy_sd, NAN}};
 }
 
 /* Fits every rung to the samples of `train` and predicts those of `test`. */
@@ -196,6 +218,9 @@ static kw_status run_fold(struct kw__validation *v, enum kw__split split, const 
         to[KW__PAPER_REFITTED][i] = proportional_estimate(s, sample, true, KW__PAPER_FLOP_PER_S, &refitted);
         to[KW__FLOPS][i] = proportional_estimate(s, sample, false, peak, &flops);
         status = kw__kernel_estimate(s, &fit, sample, &to[KW__KERNEL][i], err);
+        if (!status && !isfinite(to[KW__KERNEL][i].latency_s))
+            status = kw__fail(err, KW_ERROR_FORMAT, "%s:%d: the fit gives no latency for this row",
+                              v->sweeps->path, sample->row->line);
     }
     if (!status && split == KW__IN_SAMPLE) {
         v->fit = fit;
@@ -213,14 +238,13 @@ static bool is_published_score(const struct kw__row *row)
     return true;
 }
 
-static kw_status score_published(struct kw__validation *v)
+static void score_published(struct kw__validation *v)
 {
     const struct kw__proportional published = {KW__PAPER_MU, KW__PAPER_POWER_W, NAN, NAN};
     for (size_t i = 0; i < v->samples->count; i++)
         if (is_published_score(v->samples->list[i].row))
             v->estimates[KW__AS_PUBLISHED][KW__PAPER][i] = proportional_estimate(
                 v->samples, &v->samples->list[i], true, KW__PAPER_FLOP_PER_S, &published);
-    return KW_OK;
 }
 
 /* Marks the six rows of least latency. */
@@ -241,13 +265,17 @@ static kw_status run_splits(struct kw__validation *v, kw_error *err)
     bool *test = kw__arena_alloc(&v->arena, s->count, sizeof *test);
     bool *none = kw__arena_alloc(&v->arena, s->count, sizeof *none);
     if (v->arena.failed) return kw__fail_memory(err);
-    kw_status status = score_published(v);
+    score_published(v);
     for (size_t i = 0; i < s->count; i++) train[i] = true;
-    if (!status) status = run_fold(v, KW__ZERO_ROWS, none, train, err);
+    kw_status status = run_fold(v, KW__ZERO_ROWS, none, train, err);
     if (!status) status = run_fold(v, KW__IN_SAMPLE, train, train, err);
     for (size_t g = 0; !status && g < s->num_groups; g++) {
         for (size_t i = 0; i < s->count; i++) train[i] = !(test[i] = s->list[i].group == (int)g);
         status = run_fold(v, KW__GROUP_OUT, train, test, err);
+    }
+    for (int shape = 0; !status && shape < s->num_shapes; shape++) {
+        for (size_t i = 0; i < s->count; i++) train[i] = !(test[i] = s->list[i].shape == shape);
+        status = run_fold(v, KW__SHAPE_OUT, train, test, err);
     }
     for (int session = 0; !status && session < s->num_sessions; session++) {
         for (size_t i = 0; i < s->count; i++) train[i] = !(test[i] = s->list[i].session == session);
@@ -259,8 +287,7 @@ static kw_status run_splits(struct kw__validation *v, kw_error *err)
     return status ? status : run_fold(v, KW__SIX_SHORTEST, train, test, err);
 }
 
-/* ---- Scores
- * -------------------------------------------------------------------------------------------------- */
+/* ---- Scores -------------------------------------------------------------------------------------- */
 
 static int compare(const void *a, const void *b)
 {
@@ -268,30 +295,56 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static double median_of(double *values, size_t count)
+double kw__median(double *values, size_t count)
 {
     if (!count) return NAN;
     qsort(values, count, sizeof *values, compare);
     return (values[(count - 1) / 2] + values[count / 2]) / 2;
 }
 
-/* Coverage and half-width of latency (energy false) over the samples of a session (-1: all). `widths` has
- * room for all of them. */
+/* Of a quantity, log of measured over predicted; NaN when it was not measured or its split has no estimate.
+ */
+static double log_residual(const struct kw__sample *row, const struct kw__estimate *e, int quantity)
+{
+    double time = log(row->latency_s / e->latency_s), energy = log(row->energy_j / e->energy_j);
+    return quantity == KW__LATENCY ? time : quantity == KW__ENERGY ? energy : energy - time;
+}
+
+/* Coverage and half-width over the samples of a session (-1: all); NaN when a row that is there has no
+ * interval. `widths` has room for all of them. */
 static void score_intervals(const struct kw__samples *s, const struct kw__estimate *estimates, int session,
-                            bool energy, double *widths, double *coverage, double *half_width)
+                            int quantity, double *widths, double *coverage, double *half_width)
 {
     size_t count = 0, covered = 0;
+    *coverage = *half_width = NAN;
     for (size_t i = 0; i < s->count; i++) {
-        if (session >= 0 && s->list[i].session != session) continue;
-        double sd = energy ? estimates[i].energy_sd : estimates[i].time_sd;
-        double off = energy ? log(s->list[i].energy_j / estimates[i].energy_j)
-                            : log(s->list[i].latency_s / estimates[i].latency_s);
-        if (isnan(off) || isnan(sd)) continue;
-        covered += fabs(off) <= quantile_90 * sd;
+        const struct kw__sample *row = &s->list[i];
+        if ((session >= 0 && row->session != session) || isnan(estimates[i].latency_s)) continue;
+        if (quantity != KW__LATENCY && isnan(row->energy_j)) continue;
+        double sd = estimates[i].sd[quantity], off = log_residual(row, &estimates[i], quantity);
+        if (isnan(sd) || isnan(off)) return;
+        covered += fabs(off) <= KW__QUANTILE_90 * sd;
         widths[count++] = kw__half_width(sd);
     }
-    *coverage = count ? (double)covered / (double)count : NAN;
-    *half_width = median_of(widths, count);
+    if (count) *coverage = (double)covered / (double)count;
+    *half_width = kw__median(widths, count);
+}
+
+static void fill_levels(struct kw__validation *v)
+{
+    const struct kw__samples *s = v->samples;
+    for (int session = 0; session < s->num_sessions; session++)
+        for (int q = 0; q < KW__NUM_QUANTITIES; q++) {
+            double residual = 0, sd = 0;
+            for (size_t i = 0; i < s->count; i++) {
+                const struct kw__estimate *e = &v->estimates[KW__AXIS_OUT][KW__KERNEL][i];
+                double off = log_residual(&s->list[i], e, q);
+                if (s->list[i].session != session || isnan(off)) continue;
+                residual += off;
+                sd += e->sd[q];
+            }
+            v->levels[session][q] = sd > 0 ? residual / sd : NAN;
+        }
 }
 
 static void score(const struct kw__samples *s, const struct kw__estimate *estimates, int session,
@@ -301,16 +354,15 @@ static void score(const struct kw__samples *s, const struct kw__estimate *estima
     for (size_t i = 0; i < s->count; i++) {
         const struct kw__sample *sample = &s->list[i];
         const struct kw__estimate *e = &estimates[i];
-        if (session >= 0 && sample->session != session) continue;
+        if ((session >= 0 && sample->session != session) || isnan(e->latency_s)) continue;
         kw__errors_add(&out->errors[KW__LATENCY], e->latency_s, sample->latency_s);
         kw__errors_add(&out->errors[KW__ENERGY], e->energy_j, sample->energy_j);
         kw__errors_add(&out->errors[KW__POWER], e->energy_j / e->latency_s,
                        sample->energy_j / sample->latency_s);
     }
     for (int q = 0; q < KW__NUM_QUANTITIES; q++) kw__errors_end(&out->errors[q]);
-    for (int q = KW__LATENCY; q <= KW__ENERGY; q++)
-        score_intervals(s, estimates, session, q == KW__ENERGY, widths, &out->coverage[q],
-                        &out->half_width[q]);
+    for (int q = 0; q < KW__NUM_QUANTITIES; q++)
+        score_intervals(s, estimates, session, q, widths, &out->coverage[q], &out->half_width[q]);
 }
 
 static kw_status fill_scores(struct kw__validation *v, kw_error *err)
@@ -331,6 +383,7 @@ static kw_status fill_scores(struct kw__validation *v, kw_error *err)
                 to->sweep = all ? NULL : s->sessions[session];
                 if (to->errors[KW__LATENCY].count) v->num_scores++;
             }
+    fill_levels(v);
     return KW_OK;
 }
 
@@ -345,37 +398,53 @@ const struct kw__score *kw__score_of(const struct kw__validation *validation, en
     return NULL;
 }
 
-static json_t *number(double value)
+static void put(bool *bad, json_t *object, const char *key, json_t *value)
 {
-    return isnan(value) ? json_null() : json_real(round(value * 1e5) / 1e5);
+    if (json_object_set_new(object, key, value) != 0) *bad = true;
 }
 
-json_t *kw__validation_held_out(const struct kw__validation *validation)
+static void put_number(bool *bad, json_t *object, const char *quantity, const char *figure, double value)
 {
+    char key[40];
+    snprintf(key, sizeof key, "%s_%s", quantity, figure);
+    put(bad, object, key, isnan(value) ? json_null() : json_real(round(value * 1e5) / 1e5));
+}
+
+static json_t *score_json(bool *bad, const struct kw__score *s)
+{
+    static const char *const names[KW__NUM_QUANTITIES] = {"latency", "energy", "power"};
     json_t *out = json_object();
+    for (int q = 0; q < KW__NUM_QUANTITIES; q++) {
+        put_number(bad, out, names[q], "mean", s->errors[q].mean);
+        put_number(bad, out, names[q], "largest", s->errors[q].largest);
+        put_number(bad, out, names[q], "coverage", s->coverage[q]);
+        put_number(bad, out, names[q], "half_width", s->half_width[q]);
+    }
+    return out;
+}
+
+kw_status kw__validation_held_out(const struct kw__validation *validation, json_t **out, kw_error *err)
+{
+    bool bad = false;
+    json_t *root = json_object();
     for (int split = KW__IN_SAMPLE; split < KW__NUM_SPLITS; split++) {
         json_t *each = json_object();
         for (size_t i = 0; i < validation->num_scores; i++) {
             const struct kw__score *s = &validation->scores[i];
             if (s->split != (enum kw__split)split || s->rung != KW__KERNEL) continue;
-            json_object_set_new(each, s->sweep ? s->sweep : "all",
-                                json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "latency_mean",
-                                          number(s->errors[KW__LATENCY].mean), "latency_largest",
-                                          number(s->errors[KW__LATENCY].largest), "energy_mean",
-                                          number(s->errors[KW__ENERGY].mean), "energy_largest",
-                                          number(s->errors[KW__ENERGY].largest), "latency_coverage",
-                                          number(s->coverage[KW__LATENCY]), "energy_coverage",
-                                          number(s->coverage[KW__ENERGY]), "latency_half_width",
-                                          number(s->half_width[KW__LATENCY]), "energy_half_width",
-                                          number(s->half_width[KW__ENERGY])));
+            put(&bad, each, s->sweep ? s->sweep : "all", score_json(&bad, s));
         }
-        json_object_set_new(out, kw__split_name((enum kw__split)split), each);
+        put(&bad, root, kw__split_name((enum kw__split)split), each);
     }
-    return out;
+    if (bad) {
+        json_decref(root);
+        return kw__fail_memory(err);
+    }
+    *out = root;
+    return KW_OK;
 }
 
-/* ---- Running
- * ------------------------------------------------------------------------------------------------- */
+/* ---- Running ------------------------------------------------------------------------------------- */
 
 static kw_status validate_sweeps(const kw_catalog *catalog, const char *priors, struct kw__validation *v,
                                  kw_error *err)
@@ -392,13 +461,17 @@ static kw_status validate_sweeps(const kw_catalog *catalog, const char *priors, 
     if (!status) status = kw__dataset_open(catalog, "delavande2025_models", &v->models, err);
     if (!status)
         status = kw__samples_new(catalog, v->sweeps, v->stack, v->priors, v->hardware, &v->samples, err);
+    for (size_t i = 0; !status && i < v->samples->count; i++)
+        if (v->samples->list[i].session < 0)
+            status = kw__fail(err, KW_ERROR_FORMAT, "%s:%d: sweep is empty; name the session of the row",
+                              v->sweeps->path, v->samples->list[i].row->line);
     if (status) return status;
     size_t count = v->samples->count;
     struct kw__estimate *room =
         kw__arena_alloc(&v->arena, count * KW__NUM_SPLITS * KW__NUM_RUNGS, sizeof *room);
     if (!room) return kw__fail_memory(err);
     for (size_t i = 0; i < count * KW__NUM_SPLITS * KW__NUM_RUNGS; i++)
-        room[i] = (struct kw__estimate){NAN, NAN, NAN, NAN};
+        room[i] = (struct kw__estimate){NAN, NAN, {NAN, NAN, NAN}};
     for (int split = 0; split < KW__NUM_SPLITS; split++)
         for (int rung = 0; rung < KW__NUM_RUNGS; rung++, room += count) v->estimates[split][rung] = room;
     (void)((status = run_splits(v, err)) || (status = fill_scores(v, err)) ||
@@ -419,7 +492,7 @@ kw_status kw__validate(const kw_catalog *catalog, const char *priors, unsigned p
         kw__validation_free(v);
         return status;
     }
-    fill_targets(v);
+    kw__validation_judge(v, parts);
     *out = v;
     return KW_OK;
 }

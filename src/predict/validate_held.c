@@ -26,21 +26,23 @@ kw_status kw__validate_models(const kw_catalog *catalog, struct kw__validation *
         bool defined = strcmp(s->list[i].row->model, "wan2.1-t2v-1.3b") == 0;
         double closed = defined ? 1 : NAN; /* the closed form is WAN2.1-1.3B's alone */
         held->row = s->list[i].row;
-        held->estimates[KW__PAPER] = (struct kw__estimate){
-            closed * paper_s / KW__PAPER_MU, closed * paper_s / KW__PAPER_MU * KW__PAPER_POWER_W, NAN, NAN};
+        held->estimates[KW__PAPER] =
+            (struct kw__estimate){closed * paper_s / KW__PAPER_MU,
+                                  closed * paper_s / KW__PAPER_MU * KW__PAPER_POWER_W,
+                                  {NAN, NAN, NAN}};
         held->estimates[KW__PAPER_REFITTED] =
             (struct kw__estimate){closed * paper_s / v->refitted.efficiency,
-                                  closed * paper_s / v->refitted.efficiency * v->refitted.power_w, NAN, NAN};
+                                  closed * paper_s / v->refitted.efficiency * v->refitted.power_w,
+                                  {NAN, NAN, NAN}};
         held->estimates[KW__FLOPS] = (struct kw__estimate){exact_s / v->flops.efficiency,
                                                            exact_s / v->flops.efficiency * v->flops.power_w,
-                                                           v->flops.time_sd, v->flops.energy_sd};
+                                                           {v->flops.time_sd, v->flops.energy_sd, NAN}};
         status = kw__kernel_estimate(s, &v->fit, &s->list[i], &held->estimates[KW__KERNEL], err);
     }
     return status;
 }
 
-/* ---- Repeatability --------------------------------------------------------------------------------------
- */
+/* ---- Repeatability ------------------------------------------------------------------------------- */
 
 struct spread {
     int count, energies; /* runs, and those that have an energy */
@@ -77,12 +79,6 @@ static void add_repeat(struct kw__validation *v, const char *session, const kw_e
     };
 }
 
-static bool same_request(const kw_effective *a, const kw_effective *b)
-{
-    return a->width == b->width && a->height == b->height && a->num_frames == b->num_frames &&
-           a->num_inference_steps == b->num_inference_steps && a->guidance_passes == b->guidance_passes;
-}
-
 kw_status kw__validate_repeats(struct kw__validation *v, kw_error *err)
 {
     const struct kw__samples *s = v->samples, *m = v->model_samples;
@@ -91,7 +87,6 @@ kw_status kw__validate_repeats(struct kw__validation *v, kw_error *err)
     if (!v->repeats) return kw__fail_memory(err);
     for (size_t g = 0; g < s->num_groups; g++) {
         const kw_effective *request = &s->groups[g].request;
-        const char *model = NULL;
         struct spread between = {0};
         for (int session = 0; session < s->num_sessions; session++) {
             struct spread within = {0};
@@ -99,7 +94,6 @@ kw_status kw__validate_repeats(struct kw__validation *v, kw_error *err)
                 const struct kw__sample *row = &s->list[i];
                 if (row->group != (int)g || row->session != session) continue;
                 widen(&within, row->latency_s, row->energy_j);
-                model = row->row->model;
             }
             add_repeat(v, s->sessions[session], request, &within);
             if (within.count)
@@ -107,16 +101,15 @@ kw_status kw__validate_repeats(struct kw__validation *v, kw_error *err)
                       within.energies ? within.sum_j / within.energies : NAN);
         }
         for (size_t i = 0; i < m->count; i++)
-            if (same_request(&m->groups[m->list[i].group].request, request) &&
-                strcmp(m->list[i].row->model, model) == 0)
+            if (kw__same_run(&m->groups[m->list[i].group].request, request) &&
+                strcmp(m->list[i].row->model, s->groups[g].model) == 0)
                 widen(&between, m->list[i].latency_s, m->list[i].energy_j);
         add_repeat(v, NULL, request, &between);
     }
     return KW_OK;
 }
 
-/* ---- The H200 ---------------------------------------------------------------------------------------------
- */
+/* ---- The H200 ------------------------------------------------------------------------------------ */
 
 /* Whether an item is part of what a row timed: one forward of the transformer, the VAE's decode on the
  * device, the text encoder, or a pipeline whose text encoder did not run. */
@@ -132,10 +125,17 @@ static bool is_timed(const struct kw__workload *w, const struct kw__item *item, 
     return strcmp(stage, what) == 0;
 }
 
-static kw_status price_part(const struct kw__samples *s, const struct kw__sample *sample, const double *theta,
-                            double *latency_s, double *energy_j, kw_error *err)
+struct timed {
+    const struct kw__samples *samples;
+    const struct kw__sample *sample;
+};
+
+static kw_status price_part(const void *context, const double *theta, double *latency_s, double *energy_j,
+                            kw_error *err)
 {
-    const struct kw__demand *demand = &s->groups[sample->group];
+    const struct timed *timed = context;
+    const struct kw__samples *s = timed->samples;
+    const struct kw__demand *demand = &s->groups[timed->sample->group];
     const struct kw__workload *w = demand->workload;
     struct kw__prices prices;
     kw_status status = kw__prices_of(s->priors, s->hardware, w, &demand->binding, 0, theta, &prices, err);
@@ -143,42 +143,31 @@ static kw_status price_part(const struct kw__samples *s, const struct kw__sample
     kw__price_items(w, &demand->binding, &prices, s->scratch);
     *latency_s = *energy_j = 0;
     for (size_t i = 0; i < w->num_items; i++) {
-        if (!is_timed(w, &w->items[i], sample->row->what)) continue;
+        if (!is_timed(w, &w->items[i], timed->sample->row->what)) continue;
         *latency_s += s->scratch[i].busy_s + s->scratch[i].gap_s;
         *energy_j += s->scratch[i].energy_j;
     }
     return KW_OK;
 }
 
-/* At the calibration as it stands, the uncertainty of its parameters by differences. */
+/* At the calibration as it stands. */
 static kw_status estimate_part(const struct kw__samples *s, const struct kw__sample *sample,
                                struct kw__estimate *out, kw_error *err)
 {
-    const double step = 1e-4;
     const struct kw__calibration *c = s->priors;
-    double theta[KW__MAX_PARAMETERS], of_time[KW__MAX_PARAMETERS], of_energy[KW__MAX_PARAMETERS];
+    const struct timed timed = {s, sample};
+    const double model_sd[KW__NUM_QUANTITIES] = {c->model_time_sd, c->model_energy_sd, c->model_power_sd};
+    double theta[KW__MAX_FITTED] = {0}, session[KW__NUM_QUANTITIES];
+    struct kw__gradient g;
     for (int j = 0; j < c->num_parameters; j++) theta[j] = c->parameters[j].log_value;
-    kw_status status = price_part(s, sample, theta, &out->latency_s, &out->energy_j, err);
-    for (int j = 0; !status && j < c->num_parameters; j++) {
-        double latency_s = NAN, energy_j = NAN, kept = theta[j];
-        theta[j] += step;
-        status = price_part(s, sample, theta, &latency_s, &energy_j, err);
-        theta[j] = kept;
-        of_time[j] = log(latency_s / out->latency_s) / step;
-        of_energy[j] = log(energy_j / out->energy_j) / step;
-    }
+    kw_status status = kw__log_gradient(price_part, &timed, theta, c->num_parameters, &g, err);
     if (status) return status;
-    double session =
-        c->session_time_sd * c->session_time_sd + 0.25 * c->session_power_sd * c->session_power_sd;
-    double time = session + c->model_time_sd * c->model_time_sd;
-    double energy = session + c->model_energy_sd * c->model_energy_sd;
-    for (int i = 0; i < c->num_parameters; i++)
-        for (int j = 0; j < c->num_parameters; j++) {
-            time += of_time[i] * c->covariance[i][j] * of_time[j];
-            energy += of_energy[i] * c->covariance[i][j] * of_energy[j];
-        }
-    out->time_sd = sqrt(time);
-    out->energy_sd = sqrt(energy);
+    kw__session_variances(c->session_time_sd, c->session_power_sd, session);
+    *out = (struct kw__estimate){g.latency_s, g.energy_j, {0}};
+    for (int q = 0; q < KW__NUM_QUANTITIES; q++)
+        out->sd[q] =
+            sqrt(kw__quadratic_form(c->covariance[0], KW__MAX_PARAMETERS, c->num_parameters, g.of[q]) +
+                 session[q] + model_sd[q] * model_sd[q]);
     return KW_OK;
 }
 
@@ -198,8 +187,11 @@ kw_status kw__validate_h200(const kw_catalog *catalog, struct kw__validation *v,
     for (size_t i = 0; !status && i < s->count; i++) {
         struct kw__held_out *row = &v->zero_rows[v->num_zero_rows++];
         row->row = s->list[i].row;
+        if (!row->row->what)
+            return kw__fail(err, KW_ERROR_FORMAT, "%s:%d: what is empty; name the part that was timed",
+                            v->micro->path, row->row->line);
         for (int rung = 0; rung < KW__NUM_RUNGS; rung++)
-            row->estimates[rung] = (struct kw__estimate){NAN, NAN, NAN, NAN};
+            row->estimates[rung] = (struct kw__estimate){NAN, NAN, {NAN, NAN, NAN}};
         status = estimate_part(s, &s->list[i], &row->estimates[KW__KERNEL], err);
     }
     return status;

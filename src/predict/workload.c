@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "graph/rewrite.h"
+#include "predict/cpu_memory.h"
 
 /* ---- The reference: FLOPs by stage, phase and component ------------------------------------------ */
 
@@ -14,7 +15,10 @@ static int component_index(struct kw__workload *w, const char *name)
 {
     for (int i = 0; i < w->num_components; i++)
         if (strcmp(w->components[i], name) == 0) return i;
-    if (w->num_components == KW__MAX_COMPONENTS) return KW__MAX_COMPONENTS - 1;
+    if (w->num_components == KW__MAX_COMPONENTS) { /* no family has as many; its author sees it fail */
+        w->arena.failed = true;
+        return 0;
+    }
     w->components[w->num_components] = name; /* string constants of the families */
     return w->num_components++;
 }
@@ -78,7 +82,8 @@ static const char *label(struct kw__workload *w, const struct kw__graph *g, cons
 static bool same_work(const struct kw__work *a, const struct kw__work *b)
 {
     return a->flop == b->flop && a->main_bytes == b->main_bytes && a->memory_bytes == b->memory_bytes &&
-           a->host_bytes == b->host_bytes && a->launches == b->launches && strcmp(a->key, b->key) == 0;
+           a->host_bytes == b->host_bytes && a->launches == b->launches && a->size == b->size &&
+           strcmp(a->key, b->key) == 0;
 }
 
 /* Adds an operator to the phase's items, which begin at `first`. */
@@ -87,7 +92,7 @@ static void add_item(struct kw__workload *w, size_t first, struct kw__item item,
 {
     for (size_t i = first; i < w->num_items; i++) {
         struct kw__item *known = &w->items[i];
-        if (known->component != item.component || known->class != item.class) continue;
+        if (known->component != item.component || known->code != item.code) continue;
         if (!same_work(&known->work, &item.work)) continue;
         known->count += item.count;
         return;
@@ -98,6 +103,39 @@ static void add_item(struct kw__workload *w, size_t first, struct kw__item item,
     w->items = items;
     item.op = label(w, g, op);
     if (!item.op) return;
+    items[w->num_items++] = item;
+}
+
+/* States that begin in a phase are filled with their initial value, which a CPU's time shows. */
+static bool began_before(const struct kw__program *program, int stage, int phase, const char *name)
+{
+    for (int s = 0; s <= stage; s++)
+        for (int p = 0; p < program->stages[s].num_phases && (s < stage || p < phase); p++) {
+            const struct kw__graph *g = program->stages[s].phases[p].graph;
+            for (size_t v = 1; v < g->num_values && program->stages[s].phases[p].calls > 0; v++)
+                if (g->values[v].kind == KW__STATE && strcmp(g->values[v].name, name) == 0) return true;
+        }
+    return false;
+}
+
+static void add_fill(struct kw__workload *w, const struct kw__program *program, int stage, int phase)
+{
+    const struct kw__graph *g = program->stages[stage].phases[phase].graph;
+    struct kw__item item = {
+        .stage = stage, .phase = w->num_phases, .op = "initial states", .class = KW__CLASS_COPY, .count = 1};
+    if (!g->num_ops || program->stages[stage].phases[phase].calls < 1) return;
+    for (size_t v = 1; v < g->num_values; v++)
+        if (g->values[v].kind == KW__STATE && !began_before(program, stage, phase, g->values[v].name))
+            item.work.memory_bytes += kw__value_bytes(&g->values[v]);
+    if (!(item.work.memory_bytes > 0)) return;
+    item.component = component_index(w, g->ops[0].component);
+    item.work.size = item.work.memory_bytes;
+    item.work.launches = 1;
+    snprintf(item.work.key, sizeof item.work.key, "%s", KW__FILL_KEY);
+    struct kw__item *items =
+        kw__arena_grow(&w->arena, w->items, w->num_items, &w->item_capacity, sizeof *items);
+    if (!items) return;
+    w->items = items;
     items[w->num_items++] = item;
 }
 
@@ -114,10 +152,12 @@ static void add_executed(struct kw__workload *w, const struct kw__program *progr
                                         .phase = w->num_phases,
                                         .component = component_index(w, op->component),
                                         .class = kw__op_info(op->code)->class,
+                                        .code = op->code,
                                         .count = (double)phase->calls};
                 kw__op_work(phase->graph, op, stack, &item.work);
                 add_item(w, first, item, phase->graph, op);
             }
+            if (stack->on_cpu) add_fill(w, program, s, p);
         }
 }
 
@@ -128,6 +168,17 @@ static kw_status rewrite(struct kw__program *program, const struct kw__stack *st
         if (status) return status;
     }
     return program->arena.failed ? kw__fail_memory(err) : KW_OK;
+}
+
+/* On a CPU the memory is what the engine plans; the library's code for each convolution comes on top. */
+static kw_status plan_memory(struct kw__workload *w, struct kw__program *program,
+                             const struct kw__stack *stack, kw_error *err)
+{
+    struct kw__foreseen_memory m;
+    kw_status status = kw__foresee_memory(program, &m, err);
+    w->peak_bytes = m.weights + m.states + m.workspace + stack->resident_extra_bytes +
+                    m.convolutions * stack->conv_extra_bytes;
+    return status;
 }
 
 kw_status kw__workload_new(const kw_model *model, const kw_effective *request, const struct kw__stack *stack,
@@ -148,6 +199,7 @@ kw_status kw__workload_new(const kw_model *model, const kw_effective *request, c
     if (!status) {
         add_executed(w, program, stack);
         w->peak_bytes = kw__peak_bytes(program, stack);
+        if (stack->on_cpu) status = plan_memory(w, program, stack, err);
         if (w->arena.failed || program->arena.failed) status = kw__fail_memory(err);
     }
     kw__program_free(program);

@@ -8,11 +8,12 @@
 #include "graph/stack.h"
 #include "model/family.h"
 
-enum { KW__MAX_COMPONENTS = 16 };
+enum { KW__MAX_COMPONENTS = 24 };
 
 struct kw__item {
     int stage, phase, component; /* indices below; a phase's index counts over all stages */
-    const char *op;              /* "linear 1536x8960" */
+    enum kw__opcode code;
+    const char *op; /* "linear 1536x8960" */
     enum kw__class class;
     double count;         /* operators times calls */
     struct kw__work work; /* of one */

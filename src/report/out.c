@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/number.h"
 #include "base/pending.h"
 
 #define EN_DASH "\xE2\x80\x93"
@@ -75,7 +76,7 @@ void kw__out_printf(struct kw__out *out, const char *format, ...)
         return;
     }
     va_start(args, format);
-    int need = vsnprintf(out->data + out->len, out->cap - out->len, format, args);
+    int need = kw__number_vformat(out->data + out->len, out->cap - out->len, format, args);
     va_end(args);
     if (need < 0) {
         out->data[out->len] = '\0';
@@ -88,7 +89,7 @@ void kw__out_printf(struct kw__out *out, const char *format, ...)
             return;
         }
         va_start(args, format);
-        (void)vsnprintf(out->data + out->len, out->cap - out->len, format, args);
+        (void)kw__number_vformat(out->data + out->len, out->cap - out->len, format, args);
         va_end(args);
     }
     out->len += (size_t)need;
@@ -189,38 +190,22 @@ size_t kw__utf8_decode(const char *text, size_t n, uint32_t *code)
 
 /* ---- writing out ---- */
 
-static int report(const kw_error *err, char *message, size_t n)
+kw_status kw__out_write_fd(const struct kw__out *out, int fd, kw_error *err)
 {
-    (void)snprintf(message, n, "%s", err->message);
-    return -1;
-}
-
-int kw__out_write_fd(const struct kw__out *out, int fd, char *message, size_t n)
-{
-    kw_error err;
     int error = out->failed ? ENOMEM : kw__write_all(fd, out->data, out->len);
-    if (error == 0) {
-        return 0;
-    }
-    (void)kw__fail_write(&err, "the output", error);
-    return report(&err, message, n);
+    return error ? kw__fail_write(err, "the output", error) : KW_OK;
 }
 
-int kw__out_write_file(const struct kw__out *out, const char *path, char *message, size_t n)
+kw_status kw__out_write_file(const struct kw__out *out, const char *path, kw_error *err)
 {
-    kw_error err;
     struct kw__pending file;
-    kw_status status = out->failed ? kw__fail_write(&err, path, ENOMEM) : kw__pending_open(path, &file, &err);
-    if (status != KW_OK) {
-        return report(&err, message, n);
-    }
-    status = kw__pending_write(&file, out->data, out->len, &err);
-    if (status == KW_OK) {
-        status = kw__pending_commit(&file, &err);
-    } else {
-        kw__pending_discard(&file);
-    }
-    return status == KW_OK ? 0 : report(&err, message, n);
+    if (out->failed) return kw__fail_write(err, path, ENOMEM);
+    kw_status status = kw__pending_open(path, &file, err);
+    if (status) return status;
+    status = kw__pending_write(&file, out->data, out->len, err);
+    if (!status) return kw__pending_commit(&file, err);
+    kw__pending_discard(&file);
+    return status;
 }
 
 /* ---- numbers for people ---- */
@@ -269,11 +254,11 @@ static const char *format_si(char *buffer, double value, const char *unit, int h
     }
     int digits = decimals(magnitude, hundreds);
     if (magnitude >= 1e6 || magnitude < 0.005) {
-        (void)snprintf(buffer, KW__FORMAT_SIZE, "%.2e %s%s", copysign(magnitude, value), prefix[power + 3],
-                       unit);
+        (void)kw__number_format(buffer, KW__FORMAT_SIZE, "%.2e %s%s", copysign(magnitude, value),
+                                prefix[power + 3], unit);
     } else {
-        (void)snprintf(buffer, KW__FORMAT_SIZE, "%.*f %s%s", digits, copysign(magnitude, value),
-                       prefix[power + 3], unit);
+        (void)kw__number_format(buffer, KW__FORMAT_SIZE, "%.*f %s%s", digits, copysign(magnitude, value),
+                                prefix[power + 3], unit);
     }
     return buffer;
 }
@@ -312,7 +297,7 @@ const char *kw__format_flop(char *buffer, double flop)
 const char *kw__format_bytes(char *buffer, double bytes)
 {
     if (fabs(bytes) < 999.5 && bytes == rint(bytes)) {
-        (void)snprintf(buffer, KW__FORMAT_SIZE, "%.0f B", bytes);
+        (void)kw__number_format(buffer, KW__FORMAT_SIZE, "%.0f B", bytes);
         return buffer;
     }
     return format_si(buffer, bytes, "B", 0, 0, 8);
@@ -331,9 +316,9 @@ const char *kw__format_percent(char *buffer, double fraction)
     }
     double magnitude = fabs(percent);
     if (magnitude >= 1e6 || magnitude < 0.005) {
-        (void)snprintf(buffer, KW__FORMAT_SIZE, "%.2e %%", percent);
+        (void)kw__number_format(buffer, KW__FORMAT_SIZE, "%.2e %%", percent);
     } else {
-        (void)snprintf(buffer, KW__FORMAT_SIZE, "%.*f %%", decimals(magnitude, 0), percent);
+        (void)kw__number_format(buffer, KW__FORMAT_SIZE, "%.*f %%", decimals(magnitude, 0), percent);
     }
     return buffer;
 }
@@ -345,8 +330,8 @@ const char *kw__format_exact(char *buffer, double value)
         return buffer;
     }
     for (int digits = 15; digits <= 17; digits++) {
-        (void)snprintf(buffer, KW__FORMAT_SIZE, "%.*g", digits, value);
-        if (strtod(buffer, NULL) == value) {
+        (void)kw__number_format(buffer, KW__FORMAT_SIZE, "%.*g", digits, value);
+        if (kw__number_read(buffer, NULL) == value) {
             break;
         }
     }

@@ -7,8 +7,7 @@
  *   text is never written in part. Append freely; look at the result of the write (or of
  *   kw__out_steal) once.
  * - `data` is NULL before the first append, and NUL-terminated afterwards.
- * - Numbers are printed in the C locale: neither the library nor the command calls setlocale. A
- *   host program that sets LC_NUMERIC to a decimal comma breaks CSV, SVG and JSON alike.
+ * - Numbers are printed with a decimal point whatever locale the host program has set (base/number.h).
  * - Absence is never 0: NaN reads as an en dash for people and as nothing at all in CSV.
  */
 #ifndef KW__REPORT_OUT_H
@@ -17,6 +16,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "kinowatt.h"
 
 struct kw__out {
     char *data;
@@ -43,14 +44,13 @@ void kw__out_xml(struct kw__out *out, const char *text, size_t n);
 /* The text, owned by the caller (free()), and an empty buffer; NULL after a failure. */
 char *kw__out_steal(struct kw__out *out);
 
-/* Writes the text to `path` whole or not at all, as base/pending.h says. Returns 0, or -1 with one line
- * in `message` (what failed, why, what to do). */
-int kw__out_write_file(const struct kw__out *out, const char *path, char *message, size_t n);
+/* Writes the text to `path` whole or not at all, as base/pending.h says. KW_ERROR_MEMORY of a buffer that
+ * failed. */
+kw_status kw__out_write_file(const struct kw__out *out, const char *path, kw_error *err);
 
-/* Writes the text to an open descriptor, however many write() calls it takes. Returns 0, or -1
- * with `message`. A full disk or a closed pipe is a failure; for the latter the command must have
- * ignored SIGPIPE, which a library may not do for it. */
-int kw__out_write_fd(const struct kw__out *out, int fd, char *message, size_t n);
+/* Writes the text to an open descriptor, however many write() calls it takes. A full disk or a closed pipe
+ * is a failure; for the latter the command must have ignored SIGPIPE, which a library may not do for it. */
+kw_status kw__out_write_fd(const struct kw__out *out, int fd, kw_error *err);
 
 /* Decodes one character at `text` (not the terminating NUL). Returns its length in bytes;
  * malformed, overlong or surrogate input is U+FFFD of length 1. */

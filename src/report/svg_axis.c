@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/number.h"
+
 #define MINUS "\xE2\x88\x92"
 
 /* ---- text ---- */
@@ -198,7 +200,7 @@ struct kw__svg_label kw__svg_tick_label(const struct kw__svg_ticks *ticks, doubl
     if (decimals < 0) { /* plain labels of a log axis: as many as the value has */
         decimals = value < 1 ? (int)ceil(-log10(value) - 1e-9) : 0;
     }
-    (void)snprintf(digits, sizeof digits, "%.*f", decimals, scaled);
+    (void)kw__number_format(digits, sizeof digits, "%.*f", decimals, scaled);
     size_t whole = strcspn(digits, ".");
     size_t used = (size_t)snprintf(label.text, sizeof label.text, "%s", value < 0 ? MINUS : "");
     for (size_t i = 0; digits[i] != '\0' && used + 2 < sizeof label.text; i++) {

@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/number.h"
+
 #define ABSENT "\xE2\x80\x93" /* en dash */
 #define THIN "\xE2\x94\x80"   /* box drawings light horizontal */
 #define GAP 2
@@ -138,7 +140,7 @@ void kw__table_number(struct kw__table *table, int decimals, double value)
 {
     /* The longest double takes 309 digits before its point. */
     char shown[400];
-    (void)snprintf(shown, sizeof shown, "%.*f", decimals < 40 ? decimals : 40, value);
+    (void)kw__number_format(shown, sizeof shown, "%.*f", decimals < 40 ? decimals : 40, value);
     kw__table_value(table, shown, value);
 }
 

@@ -95,16 +95,16 @@ static bool solve(struct work *w, double damping)
     return LAPACKE_dposv(LAPACK_COL_MAJOR, 'L', n, 1, w->solved, n, w->step, n) == 0;
 }
 
-/* Takes the step when it does not raise the cost. */
-static kw_status try_step(struct work *w, double *cost, bool *taken, kw_error *err)
+/* Takes the step when it does not raise the cost. `tried`: the cost there. */
+static kw_status try_step(struct work *w, double *cost, double *tried, bool *taken, kw_error *err)
 {
     double *x = w->step; /* becomes the new point */
     for (size_t j = 0; j < w->n; j++) x[j] += w->x[j];
     kw_status status = w->problem->residuals(w->problem->context, x, w->beside, err);
-    double c = status ? NAN : cost_of(w, x, w->beside);
-    *taken = c <= *cost;
+    *tried = status ? NAN : cost_of(w, x, w->beside);
+    *taken = *tried <= *cost;
     if (!*taken) return status;
-    *cost = c;
+    *cost = *tried;
     memcpy(w->x, x, w->n * sizeof *x);
     memcpy(w->z, w->beside, w->m * sizeof *w->z);
     return KW_OK;
@@ -114,17 +114,23 @@ static kw_status minimise(struct work *w, struct kw__fit *out, kw_error *err)
 {
     double damping = 1e-3;
     for (; !out->converged && out->iterations < MAX_ITERATIONS; out->iterations++) {
-        double before = out->cost;
+        double before = out->cost, tried = NAN;
         bool taken = false;
         kw_status status = differentiate(w, err);
         if (status) return status;
         form_normal(w);
         for (; !taken && damping < most_damping; damping = taken ? damping : damping * 10) {
+            tried = NAN;
             if (!solve(w, damping)) continue;
-            status = try_step(w, &out->cost, &taken, err);
+            status = try_step(w, &out->cost, &tried, &taken, err);
             if (status) return status;
         }
-        /* no step helps: the gradient is zero to rounding */
+        /* When not even the shortest step helps, x is the minimum, to rounding or where the model has a kink
+         * (a maximum of two bounds). Not so when no damping makes the matrix positive, or the model is not
+         * finite beside x. */
+        if (!taken && !isfinite(tried))
+            return kw__fail(err, KW_ERROR_FORMAT,
+                            "the fit finds no way down: the model or its derivatives are not finite");
         out->converged = !taken || before - out->cost <= tolerance * (1 + before);
         damping = fmax(damping / 10, least_damping);
     }

@@ -35,7 +35,8 @@ struct kw__fit {
 };
 
 /* Starts at `start` (NULL: the prior means). Results live in the arena. KW_ERROR_FORMAT when the rows leave
- * a direction undetermined that no prior holds, or the model is not finite at the start. */
+ * a direction undetermined that no prior holds, the model is not finite at the start, or no step from some
+ * point can be judged. Out of iterations is no failure: look at `converged`. */
 kw_status kw__fit_map(const struct kw__fit_problem *problem, const double *start, struct kw__arena *arena,
                       struct kw__fit *out, kw_error *err);
 

@@ -21,11 +21,13 @@ expect_rc 0
 expect_err_lines 0
 expect_out "^$model +WanPipeline"
 expect_out '^wan2.1-t2v-14b .* 14\.29 B '
+expect_out '^wan2.1-t2v-nano: ours, .* never trained'
 ok "models"
 
 run "$KINOWATT" models --json
 expect_rc 0
 expect_json 'd["schema"] == "kinowatt.models/1"'
+expect_json '[m["name"] for m in d["models"] if m["note"]] == ["wan2.1-t2v-nano"]'
 expect_json '{m["name"]: m["parameters"]["denoiser"] for m in d["models"]}["wan2.1-t2v-1.3b"] == 1418996800'
 expect_json '{m["name"]: m["parameters"]["text_encoder"] for m in d["models"]}["wan2.1-t2v-14b"] == 5680910336'
 ok "models --json has the checkpoints' counts of parameters"
@@ -97,8 +99,10 @@ run "$KINOWATT" doctor
 expect_rc 0
 expect_err_lines 0
 for what in version data models hardware stacks; do expect_out "^ok +$what "; done
-expect_out '^(ok|missing) +nvml '
-expect_out '^(ok|missing) +rapl '
+expect_out '^(ok|missing) +mp4 '
+expect_out '^(ok|missing) +nvml gpu '
+expect_out '^(ok|missing) +rapl cpu '
+expect_out '^(ok|missing) +rapl ram '
 run "$KINOWATT" doctor --json
 expect_rc 0
 expect_json 'd["schema"] == "kinowatt.doctor/1" and all(c["state"] != "broken" for c in d["checks"])'

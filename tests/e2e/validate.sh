@@ -29,6 +29,13 @@ expect grep -q '^split,sweep,method,rows,rows_with_energy,latency_error_mean,' s
 expect test "$(grep -c '^axis-out,' scores.csv)" = 16
 ok "scores as CSV"
 
+run "$KINOWATT" validate --dataset delavande2025 --simulate 2 --json
+expect_out '"simulations": '
+expect_out '"drawn": "as the fit assumes"'
+expect_out '"split": "shape-out"'
+expect_out '"power_log_sd": 0\.'
+ok "simulated data sets"
+
 run "$KINOWATT" validate --hardware h200 --json
 expect_rc 0
 expect_out '"schema": "kinowatt.validation/1"'
@@ -62,10 +69,38 @@ run "$KINOWATT" predict wan2.1-t2v-1.3b --calibration ./made.json
 expect_rc 0
 ok "a calibration is made, and predicts"
 
+# a copy of the data with a row of no sweep, and without one sweep
+cp -r "$root/data" broken
+sed -i '3s/^resolution,/,/' broken/published/delavande2025_wan_sweeps.csv
+run "$KINOWATT" validate --dataset delavande2025 --data broken
+expect_rc 1
+expect_err 'delavande2025_wan_sweeps.csv:3: sweep is empty'
+expect_err_lines 1
+cp "$root/data/published/delavande2025_wan_sweeps.csv" broken/published/
+sed -i '/^steps,/d' broken/published/delavande2025_wan_sweeps.csv
+run "$KINOWATT" validate --dataset delavande2025 --data broken
+expect_rc 4
+expect_out 'paper, steps: latency .*missed: a figure is missing'
+ok "a row without a sweep is refused, a sweep that is not there is a missed target"
+
+# without energies a calibration has no power of the flops method and no host, and can be used all the same
+cp "$root/data/published/delavande2025_wan_sweeps.csv" broken/published/
+sed -i -E '2,$s/^(([^,]*,){8}).*/\1,,/' broken/published/delavande2025_wan_sweeps.csv
+run "$KINOWATT" calibrate --from delavande2025 --data broken -o no_energy.json
+expect_rc 0
+expect grep -q '"flops": null' no_energy.json
+expect grep -q '"host_energy": null' no_energy.json
+run "$KINOWATT" predict wan2.1-t2v-1.3b --calibration ./no_energy.json
+expect_rc 0
+ok "what rows do not determine is null in the calibration"
+
 run "$KINOWATT" calibrate
 expect_rc 2
 run "$KINOWATT" calibrate --from nothing
 expect_rc 2
+run "$KINOWATT" calibrate --from delavande2025 --date $'2026-11-2\xff'
+expect_rc 2
+expect_err 'is no date'
 echo '{"schema": "kinowatt.calibration/1"' >broken.json
 run "$KINOWATT" calibrate --from delavande2025 --priors broken.json -o half.json
 expect_rc 1

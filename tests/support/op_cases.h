@@ -33,7 +33,8 @@ struct kw__program *op_program(const struct op_case *c, enum kw__dtype dtype);
 double op_error(const struct op_case *c, const struct kw__backend *backend, enum kw__dtype dtype,
                 char reason[256]);
 
-/* What one run costs: the median of `seconds` worth of runs, and FLOPs and bytes of the operands. */
+/* What one run costs: the first decile of `seconds` worth of runs, as others use the cores too, and
+ * FLOPs and bytes of the operands. */
 struct op_speed {
     double seconds, flop, bytes;
 };

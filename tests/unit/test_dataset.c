@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "predict/dataset.h"
+#include "support/folder.h"
 
 static kw_catalog *catalog;
 
@@ -165,13 +166,50 @@ static void test_refusals(void **state)
     assert_non_null(strstr(err.message, "did you mean \"delavande2025_models\""));
 }
 
+static kw_status find_published(const kw_catalog *from, size_t *rows, kw_error *err)
+{
+    kw_request request = KW_REQUEST_INIT;
+    kw_effective effective;
+    kw_model *model;
+    kw_published_list *list = NULL;
+    kw_status status = kw_model_open(from, "wan2.1-t2v-1.3b", &model, err);
+    assert_int_equal(status, KW_OK);
+    assert_int_equal(kw_request_resolve(model, &request, &effective, err), KW_OK);
+    status = kw_published_find(from, model, &effective, &list, err);
+    if (!status) *rows = list->num_rows;
+    kw_published_free(list);
+    kw_model_close(model);
+    return status;
+}
+
+/* A data set that is not there has no rows; another file that is not there is an error. */
+static void test_what_is_absent(void **state)
+{
+    (void)state;
+    char folder[FOLDER_BYTES], path[FOLDER_BYTES + 64];
+    kw_catalog *copy;
+    kw_error err = {KW_OK, ""};
+    size_t all = 0, fewer = 0;
+    folder_copy("data", folder);
+    assert_int_equal(kw_catalog_open(folder, &copy, &err), KW_OK);
+    if (find_published(copy, &all, &err)) fail_msg("%s", err.message);
+    snprintf(path, sizeof path, "%s/published/delavande2025_wan_sweeps.csv", folder);
+    assert_int_equal(unlink(path), 0);
+    if (find_published(copy, &fewer, &err)) fail_msg("%s", err.message);
+    assert_true(fewer > 0 && fewer < all);
+    snprintf(path, sizeof path, "%s/models/wan2.1-t2v-14b/model_index.json", folder);
+    assert_int_equal(unlink(path), 0); /* names on the Hub are looked up in every model */
+    assert_true(find_published(copy, &fewer, &err) != KW_OK);
+    assert_non_null(strstr(err.message, "wan2.1-t2v-14b"));
+    kw_catalog_close(copy);
+    folder_remove(folder);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sweeps),
-        cmocka_unit_test(test_other_sets),
-        cmocka_unit_test(test_csv),
-        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_sweeps),   cmocka_unit_test(test_other_sets),     cmocka_unit_test(test_csv),
+        cmocka_unit_test(test_refusals), cmocka_unit_test(test_what_is_absent),
     };
     return cmocka_run_group_tests(tests, open_catalog, close_catalog);
 }

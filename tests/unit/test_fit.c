@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include <math.h>
+#include <string.h>
 
 #include "stats/fit.h"
 
@@ -172,6 +173,51 @@ static kw_status broken_residuals(void *context, const double *x, double *z, kw_
     return KW_OK;
 }
 
+/* Finite where the fit starts, and nowhere else. */
+static kw_status cliff_residuals(void *context, const double *x, double *z, kw_error *err)
+{
+    (void)context;
+    (void)err;
+    z[0] = x[0] == 0 ? 1 : NAN;
+    return KW_OK;
+}
+
+static kw_status slope_jacobian(void *context, const double *x, double *j, kw_error *err)
+{
+    (void)context;
+    (void)x;
+    (void)err;
+    j[0] = 1;
+    return KW_OK;
+}
+
+static kw_status nan_jacobian(void *context, const double *x, double *j, kw_error *err)
+{
+    (void)context;
+    (void)x;
+    (void)err;
+    j[0] = NAN;
+    return KW_OK;
+}
+
+/* A fit that cannot move has not converged. */
+static void test_no_way_down(void **state)
+{
+    (void)state;
+    const double mean[] = {0}, sd[] = {1};
+    struct kw__fit_problem p = {1, 1, mean, sd, INFINITY, cliff_residuals, slope_jacobian, NULL};
+    struct kw__arena arena;
+    struct kw__fit fit;
+    kw_error err = {KW_OK, ""};
+    kw__arena_init(&arena);
+    assert_int_equal(kw__fit_map(&p, NULL, &arena, &fit, &err), KW_ERROR_FORMAT); /* every trial is NaN */
+    assert_non_null(strstr(err.message, "no way down"));
+    p.jacobian = nan_jacobian;
+    assert_int_equal(kw__fit_map(&p, NULL, &arena, &fit, &err), KW_ERROR_FORMAT); /* no damping solves */
+    assert_non_null(strstr(err.message, "no way down"));
+    kw__arena_free(&arena);
+}
+
 static void test_refusals(void **state)
 {
     (void)state;
@@ -193,6 +239,7 @@ int main(void)
         cmocka_unit_test(test_mean_and_prior),  cmocka_unit_test(test_no_rows_leave_the_prior),
         cmocka_unit_test(test_huber),           cmocka_unit_test(test_nonlinear),
         cmocka_unit_test(test_fixed_parameter), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_no_way_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,47 +12,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/random.h"
 #include "engine/unipc.h"
 #include "graph/rewrite.h"
-#include "model/family.h"
+#include "support/golden.h"
 #include "support/interp.h"
 
 /* The files are float64 sums in another order, or rounded to float32 once. */
 static const double tolerance_f64 = 1e-12, tolerance_f32 = 1e-7;
 
-enum { CHANNELS = 4 };
-static uint64_t seed = 1;
+enum { CHANNELS = GOLDEN_CHANNELS };
+static uint64_t seed = GOLDEN_SEED;
 
 /* ---- Files and inputs ------------------------------------------------------------------------ */
-
-/* The whole file tests/golden/<name> as doubles; the caller frees it. */
-static double *read_golden(const char *name, size_t count)
-{
-    char path[256];
-    snprintf(path, sizeof path, "tests/golden/%s", name);
-    bool single = strstr(name, ".f32") != NULL;
-    FILE *file = fopen(path, "rb");
-    if (!file) fail_msg("%s cannot be opened; tests run in the repository's root", path);
-    double *out = calloc(count, sizeof *out);
-    assert_non_null(out);
-    size_t got = 0;
-    float element;
-    if (single)
-        for (; got < count && fread(&element, sizeof element, 1, file) == 1; got++) out[got] = element;
-    else
-        got = fread(out, sizeof *out, count, file);
-    assert_int_equal(got, count);
-    assert_int_equal(fgetc(file), EOF);
-    fclose(file);
-    return out;
-}
 
 /* `how` the graph was made, for the message. */
 static void compare(const char *name, const char *how, const double *got, size_t count)
 {
     assert_non_null(got);
-    double *wanted = read_golden(name, count);
+    double *wanted = golden_read(name, count);
     double error = interp_relative_error(got, wanted, count);
     double tolerance = strstr(name, ".f32") ? tolerance_f32 : tolerance_f64;
     free(wanted);
@@ -62,12 +39,11 @@ static void compare(const char *name, const char *how, const double *got, size_t
 
 static void fill_noise(const char *name, size_t count, double *out)
 {
-    struct kw__random stream = kw__random_stream("noise", name, seed);
-    for (size_t i = 0; i < count; i++) {
-        float element;
-        kw__random_fill(&stream, 0.0f, KW__RANDOM_UNIT, i, 1, &element);
-        out[i] = element;
-    }
+    float *noise = malloc(count * sizeof *noise);
+    assert_non_null(noise);
+    golden_noise(name, count, noise);
+    for (size_t i = 0; i < count; i++) out[i] = noise[i];
+    free(noise);
 }
 
 static void set_noise(struct interp *it, const char *input, const char *name, size_t count)
@@ -82,70 +58,17 @@ static void set_noise(struct interp *it, const char *input, const char *name, si
 /* ---- Lowering -------------------------------------------------------------------------------- */
 
 struct lowered {
-    kw_catalog *catalog;
-    kw_model *model;
-    struct kw__program *program;
+    struct golden_case golden;
+    struct kw__program *program; /* the case's */
+    const char *how;             /* the rewrite */
     struct interp *it;
-    const char *how; /* the rewrite */
 };
 
-struct size {
-    int64_t frames, height, width; /* of the latents */
-    int64_t batch, text_tokens, steps;
-    double guidance;
-    int64_t prompt_tokens[2];
-    const char *rewrite; /* its name, "all", "all twice", "all backwards", or NULL */
-};
-
-static void apply(struct kw__program *program, const char *name)
+static struct lowered lower(const char *name, struct golden_size size)
 {
-    kw_error err;
-    if (kw__rewrite_apply(program, name, &err)) fail_msg("%s", err.message);
-}
-
-static void rewrite(struct kw__program *program, const char *name)
-{
-    size_t count = kw__rewrite_count();
-    int rounds = strcmp(name, "all twice") == 0 ? 2 : strncmp(name, "all", 3) == 0 ? 1 : 0;
-    bool backwards = strcmp(name, "all backwards") == 0;
-    for (int round = 0; round < rounds; round++)
-        for (size_t i = 0; i < count; i++) apply(program, kw__rewrite_name(backwards ? count - 1 - i : i));
-    if (rounds) return;
-    if (strcmp(name, "fold_upsample") == 0) apply(program, "fuse_upsample"); /* which it goes on from */
-    apply(program, name);
-}
-
-static struct lowered lower(const char *name, struct size size)
-{
-    struct lowered l = {0};
-    kw_error err;
-    char folder[256];
-    snprintf(folder, sizeof folder, "tests/golden/%s", name);
-    if (kw_catalog_open("data", &l.catalog, &err)) fail_msg("%s", err.message);
-    if (kw_model_open(l.catalog, folder, &l.model, &err)) fail_msg("%s", err.message);
-    kw_request request = KW_REQUEST_INIT;
-    kw_effective r;
-    request.width = request.height = 64;
-    if (kw_request_resolve(l.model, &request, &r, &err)) fail_msg("%s", err.message);
-    /* smaller than the pipeline allows: VAE and transformer do not mind */
-    r.latent_frames = size.frames;
-    r.latent_height = size.height;
-    r.latent_width = size.width;
-    r.num_frames = 1 + 4 * (size.frames - 1);
-    r.height = 8 * size.height;
-    r.width = 8 * size.width;
-    r.tokens = size.frames * (size.height / 2) * (size.width / 2);
-    r.batch_size = size.batch ? size.batch : 1;
-    r.text_tokens = size.text_tokens;
-    r.prompt_tokens = size.prompt_tokens[0];
-    r.negative_tokens = size.prompt_tokens[1];
-    r.num_inference_steps = size.steps ? size.steps : 1;
-    r.guidance_scale = size.guidance;
-    r.guidance_passes = size.guidance > 1 ? 2 : 1;
-    const struct kw__dtypes dtypes = {KW__F32, KW__F32, KW__F32, KW__F32};
-    if (kw__lower(l.model, &r, &dtypes, &l.program, &err)) fail_msg("%s", err.message);
-    if (size.rewrite) rewrite(l.program, size.rewrite);
-    l.how = size.rewrite ? size.rewrite : "the reference graph";
+    struct lowered l = {.golden = golden_lower(name, size)};
+    l.program = l.golden.program;
+    l.how = l.golden.how;
     l.it = interp_new(l.program, interp_random_weights, &seed);
     return l;
 }
@@ -153,9 +76,7 @@ static struct lowered lower(const char *name, struct size size)
 static void release(struct lowered *l)
 {
     interp_free(l->it);
-    kw__program_free(l->program);
-    kw_model_close(l->model);
-    kw_catalog_close(l->catalog);
+    golden_release(&l->golden);
 }
 
 static void run(struct lowered *l, const char *stage)
@@ -165,29 +86,19 @@ static void run(struct lowered *l, const char *stage)
 
 static struct kw__phase *find_phase(struct lowered *l, const char *stage, const char *phase)
 {
-    for (int s = 0; s < l->program->num_stages; s++) {
-        struct kw__stage *in = &l->program->stages[s];
-        for (int p = 0; strcmp(in->name, stage) == 0 && p < in->num_phases; p++)
-            if (strcmp(in->phases[p].name, phase) == 0) return &in->phases[p];
-    }
-    fail_msg("%s: no phase %s of %s", l->how, phase, stage);
-    return NULL;
+    struct kw__phase *found = golden_phase(&l->golden, stage, phase);
+    if (!found) fail_msg("%s: no phase %s of %s", l->how, phase, stage);
+    return found;
 }
 
-/* Token i is (first + stride * i) mod vocabulary, 0 from `length` on as far as the graph reads. */
 static void set_tokens(struct lowered *l, const char *phase, int length, int first, int stride,
                        int vocabulary)
 {
     char ids_name[64], length_name[64];
-    double ids[256] = {0};
-    size_t width = 0;
-    const struct kw__graph *g = find_phase(l, "text_encode", phase)->graph;
-    for (size_t v = 1; v < g->num_values; v++)
-        if (strcmp(g->values[v].name, "ids") == 0) width = (size_t)g->values[v].dim[1];
-    assert_in_range(width, length, 256);
+    double ids[256];
+    size_t width = golden_tokens(&l->golden, phase, length, first, stride, vocabulary, ids);
     snprintf(ids_name, sizeof ids_name, "%s/ids", phase);
     snprintf(length_name, sizeof length_name, "%s/length", phase);
-    for (int i = 0; i < length; i++) ids[i] = (first + stride * i) % vocabulary;
     interp_set(l->it, ids_name, ids, width);
     interp_set_scalar(l->it, length_name, length);
 }
@@ -197,7 +108,7 @@ static void set_tokens(struct lowered *l, const char *phase, int length, int fir
 static void check_text(const char *golden, const char *model, int length, int width, int first, int stride,
                        int vocabulary)
 {
-    struct lowered l = lower(model, (struct size){1, 2, 2, .text_tokens = width, .guidance = 1});
+    struct lowered l = lower(model, (struct golden_size){1, 2, 2, .text_tokens = width, .guidance = 1});
     set_tokens(&l, "prompt", length, first, stride, vocabulary);
     run(&l, "text_encode");
     struct interp_array text = interp_get(l.it, "text.0");
@@ -228,8 +139,8 @@ static void test_text_encoder_without_padding(void **state)
 /* ---- Transformer ----------------------------------------------------------------------------- */
 
 /* One pass: the value that UNPATCHIFY gives in the one step of a schedule with our timestep. */
-static void check_transformer(const char *golden, const char *model, struct size size, int64_t text_dim,
-                              double timestep)
+static void check_transformer(const char *golden, const char *model, struct golden_size size,
+                              int64_t text_dim, double timestep)
 {
     struct lowered l = lower(model, size);
     size_t batch = (size_t)l.program->request.batch_size;
@@ -257,13 +168,13 @@ static void test_transformer_one_frame(void **state)
 {
     (void)state;
     check_transformer("transformer_a.f64", "wan-tiny",
-                      (struct size){1, 2, 4, .text_tokens = 12, .guidance = 1}, 24, 999);
+                      (struct golden_size){1, 2, 4, .text_tokens = 12, .guidance = 1}, 24, 999);
 }
 
 static void test_transformer_batch_of_two(void **state)
 {
     (void)state;
-    struct size size = {3, 4, 6, .batch = 2, .text_tokens = 12, .guidance = 1};
+    struct golden_size size = {3, 4, 6, .batch = 2, .text_tokens = 12, .guidance = 1};
     check_transformer("transformer_b.f64", "wan-tiny", size, 24, 421);
 }
 
@@ -271,12 +182,12 @@ static void test_transformer_head_dim_128(void **state)
 {
     (void)state;
     check_transformer("transformer_128.f64", "wan-tiny-128",
-                      (struct size){2, 6, 4, .text_tokens = 5, .guidance = 1}, 8, 37);
+                      (struct golden_size){2, 6, 4, .text_tokens = 5, .guidance = 1}, 8, 37);
 }
 
 /* ---- VAE decoder ----------------------------------------------------------------------------- */
 
-static void check_decode(const char *golden, const char *model, struct size size)
+static void check_decode(const char *golden, const char *model, struct golden_size size)
 {
     size.text_tokens = 1;
     struct lowered l = lower(model, size);
@@ -292,25 +203,34 @@ static void check_decode(const char *golden, const char *model, struct size size
 static void test_decode_one_latent_frame(void **state)
 {
     (void)state;
-    check_decode("decode_1.f32", "wan-tiny", (struct size){.frames = 1, .height = 2, .width = 3});
+    check_decode("decode_1.f32", "wan-tiny", (struct golden_size){.frames = 1, .height = 2, .width = 3});
 }
 
 static void test_decode_two_latent_frames(void **state)
 {
     (void)state;
-    check_decode("decode_2.f32", "wan-tiny", (struct size){.frames = 2, .height = 1, .width = 2});
+    check_decode("decode_2.f32", "wan-tiny", (struct golden_size){.frames = 2, .height = 1, .width = 2});
 }
 
 static void test_decode_three_latent_frames(void **state)
 {
     (void)state;
-    check_decode("decode_3.f32", "wan-tiny", (struct size){.frames = 3, .height = 2, .width = 2});
+    check_decode("decode_3.f32", "wan-tiny", (struct golden_size){.frames = 3, .height = 2, .width = 2});
+}
+
+static void test_decode_six_latent_frames(void **state)
+{
+    (void)state;
+    struct golden_size size = {.frames = 6, .height = 1, .width = 2};
+    check_decode("decode_6.f32", "wan-tiny", size);
+    check_decode("decode_6_uncached.f32", "wan-tiny", size); /* the class's layers on all frames at once */
 }
 
 static void test_decode_other_layout(void **state)
 {
     (void)state;
-    check_decode("decode_128.f32", "wan-tiny-128", (struct size){.frames = 3, .height = 1, .width = 2});
+    check_decode("decode_128.f32", "wan-tiny-128",
+                 (struct golden_size){.frames = 3, .height = 1, .width = 2});
 }
 
 /* ---- Solver ---------------------------------------------------------------------------------- */
@@ -319,7 +239,7 @@ static void test_decode_other_layout(void **state)
 static void check_solver(const char *golden, int64_t steps, double shift)
 {
     enum { N = 8 };
-    double rows[16 * KW__UNIPC_COLUMNS], samples[16 * N], x[N], m0[N] = {0}, m1[N] = {0}, last[N] = {0};
+    double rows[50 * KW__UNIPC_COLUMNS], samples[50 * N], x[N], m0[N] = {0}, m1[N] = {0}, last[N] = {0};
     kw__unipc_table(steps, shift, 1000, KW__UNIPC_COLUMNS, rows);
     fill_noise("latents", N, x);
     for (int64_t i = 0; i < steps; i++) {
@@ -340,9 +260,14 @@ static void check_solver(const char *golden, int64_t steps, double shift)
 static void test_solver(void **state)
 {
     (void)state;
-    check_solver("solver_1.f64", 1, 3);
-    check_solver("solver_3.f64", 3, 3);
-    check_solver("solver_10.f64", 10, 5);
+    static const int steps[] = {1, 2, 3, 10, 50};
+    for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "solver_%d.f64", steps[i]);
+        check_solver(name, steps[i], 3);
+        snprintf(name, sizeof name, "solver_%d_shift_5.f64", steps[i]);
+        check_solver(name, steps[i], 5);
+    }
 }
 
 /* sigma x 1000 is a whole number up to its last bit here; these are UniPCMultistepScheduler's. */
@@ -375,7 +300,7 @@ static void keep_latents(void *user, struct interp *it, const struct kw__phase *
     t->count += x.count;
 }
 
-static void check_denoise(const char *golden, const char *model, struct size size, int vocabulary)
+static void check_denoise(const char *golden, const char *model, struct golden_size size, int vocabulary)
 {
     static const char *const phases[2] = {"prompt", "negative_prompt"};
     struct lowered l = lower(model, size);
@@ -390,15 +315,22 @@ static void check_denoise(const char *golden, const char *model, struct size siz
     release(&l);
 }
 
-static const struct size guided = {
+static const struct golden_size guided = {
     2, 4, 4, .text_tokens = 12, .steps = 4, .guidance = 5, .prompt_tokens = {7, 1}};
-static const struct size one_pass = {
+static const struct golden_size one_pass = {
     1, 4, 4, .text_tokens = 6, .steps = 2, .guidance = 1, .prompt_tokens = {4, 1}};
 
 static void test_denoise_with_guidance(void **state)
 {
     (void)state;
     check_denoise("denoise.f64", "wan-tiny", guided, 100);
+}
+
+static void test_denoise_head_dim_128(void **state)
+{
+    (void)state;
+    struct golden_size size = {2, 4, 4, .text_tokens = 8, .steps = 4, .guidance = 5, .prompt_tokens = {8, 3}};
+    check_denoise("denoise_128.f64", "wan-tiny-128", size, 60);
 }
 
 static void test_denoise_one_pass(void **state)
@@ -435,7 +367,7 @@ static void test_rewrites_change_the_graph(void **state)
     (void)state;
     struct lowered reference = lower("wan-tiny", guided);
     for (size_t i = 0; i < kw__rewrite_count(); i++) {
-        struct size size = guided;
+        struct golden_size size = guided;
         size.rewrite = kw__rewrite_name(i);
         struct lowered l = lower("wan-tiny", size);
         if (fingerprint(l.program) == fingerprint(reference.program))
@@ -448,16 +380,16 @@ static void test_rewrites_change_the_graph(void **state)
 /* The text encoder's part shows in the latents. */
 static void check_rewrite(const char *name)
 {
-    struct size size = guided;
+    struct golden_size size = guided;
     size.rewrite = name;
     check_denoise("denoise.f64", "wan-tiny", size, 100);
     size = one_pass;
     size.rewrite = name;
     check_denoise("denoise_one_pass.f64", "wan-tiny-128", size, 60);
     check_decode("decode_3.f32", "wan-tiny",
-                 (struct size){.frames = 3, .height = 2, .width = 2, .rewrite = name});
+                 (struct golden_size){.frames = 3, .height = 2, .width = 2, .rewrite = name});
     check_decode("decode_128.f32", "wan-tiny-128",
-                 (struct size){.frames = 3, .height = 1, .width = 2, .rewrite = name});
+                 (struct golden_size){.frames = 3, .height = 1, .width = 2, .rewrite = name});
 }
 
 static void test_each_rewrite(void **state)
@@ -486,10 +418,12 @@ int main(void)
         cmocka_unit_test(test_decode_one_latent_frame),
         cmocka_unit_test(test_decode_two_latent_frames),
         cmocka_unit_test(test_decode_three_latent_frames),
+        cmocka_unit_test(test_decode_six_latent_frames),
         cmocka_unit_test(test_decode_other_layout),
         cmocka_unit_test(test_solver),
         cmocka_unit_test(test_timesteps_where_the_last_bit_counts),
         cmocka_unit_test(test_denoise_with_guidance),
+        cmocka_unit_test(test_denoise_head_dim_128),
         cmocka_unit_test(test_denoise_one_pass),
         cmocka_unit_test(test_rewrites_change_the_graph),
         cmocka_unit_test(test_each_rewrite),

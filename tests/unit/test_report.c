@@ -70,7 +70,7 @@ static void test_out_failure_is_sticky(void **state)
 {
     (void)state;
     struct kw__out out;
-    char message[200];
+    kw_error err = {KW_OK, ""};
     kw__out_init(&out);
     kw__out_puts(&out, "half");
     kw__out_write(&out, "", SIZE_MAX - 8); /* no memory for that */
@@ -79,8 +79,8 @@ static void test_out_failure_is_sticky(void **state)
     kw__out_printf(&out, "%d", 1);
     assert_int_equal(out.len, 4);
     assert_null(kw__out_steal(&out));
-    assert_int_equal(kw__out_write_fd(&out, STDOUT_FILENO, message, sizeof message), -1);
-    assert_int_equal(kw__out_write_file(&out, "/tmp/kw-never", message, sizeof message), -1);
+    assert_int_equal(kw__out_write_fd(&out, STDOUT_FILENO, &err), KW_ERROR_MEMORY);
+    assert_int_equal(kw__out_write_file(&out, "/tmp/kw-never", &err), KW_ERROR_MEMORY);
     assert_int_equal(access("/tmp/kw-never", F_OK), -1);
     kw__out_free(&out);
 }
@@ -274,18 +274,19 @@ static void assert_file(const char *path, const char *expected)
 static void test_write_file(void **state)
 {
     const struct folder *folder = *state;
-    char path[128], link[128], message[300];
+    char path[128], link[128];
+    kw_error err = {KW_OK, ""};
     struct kw__out out;
     struct stat info;
     kw__out_init(&out);
     kw__out_puts(&out, "one\n");
     (void)in(folder, "a.csv", path, sizeof path);
-    assert_int_equal(kw__out_write_file(&out, path, message, sizeof message), 0);
+    assert_int_equal(kw__out_write_file(&out, path, &err), 0);
     assert_file(path, "one\n");
     assert_int_equal(chmod(path, 0640), 0);
     kw__out_puts(&out, "two\n");
     assert_int_equal(symlink("a.csv", in(folder, "link", link, sizeof link)), 0);
-    assert_int_equal(kw__out_write_file(&out, link, message, sizeof message), 0);
+    assert_int_equal(kw__out_write_file(&out, link, &err), 0);
     assert_file(path, "one\ntwo\n");
     assert_int_equal(stat(path, &info), 0);
     assert_int_equal(info.st_mode & 0777, 0640);
@@ -298,24 +299,23 @@ static void test_write_file(void **state)
 static void test_write_file_fails_clean(void **state)
 {
     const struct folder *folder = *state;
-    char path[128], message[300];
+    char path[128];
+    kw_error err = {KW_OK, ""};
     struct kw__out out;
     kw__out_init(&out);
     kw__out_puts(&out, "text");
     (void)in(folder, "none/a.csv", path, sizeof path);
-    assert_int_equal(kw__out_write_file(&out, path, message, sizeof message), -1);
-    assert_non_null(strstr(message, path));
-    assert_non_null(strstr(message, "No such file or directory"));
-    assert_non_null(strstr(message, "create the folder"));
-    assert_null(strchr(message, '\n'));
+    assert_int_equal(kw__out_write_file(&out, path, &err), KW_ERROR_IO);
+    assert_non_null(strstr(err.message, path));
+    assert_non_null(strstr(err.message, "No such file or directory"));
+    assert_non_null(strstr(err.message, "create the folder"));
+    assert_null(strchr(err.message, '\n'));
     assert_int_equal(files(folder, false), 0);
-    assert_int_equal(kw__out_write_file(&out, folder->path, message, sizeof message), -1);
-    assert_non_null(strstr(message, "name a file"));
-    assert_int_equal(kw__out_write_file(&out, "/nowhere/a\n\x1B[2Jb", message, sizeof message), -1);
-    assert_non_null(strstr(message, "/nowhere/a??[2Jb"));
-    assert_int_equal(kw__out_write_file(&out, "/nowhere/a", message, 10), -1);
-    assert_int_equal(strlen(message), 9);
-    assert_int_equal(kw__out_write_file(&out, "", message, sizeof message), -1);
+    assert_int_equal(kw__out_write_file(&out, folder->path, &err), KW_ERROR_IO);
+    assert_non_null(strstr(err.message, "name a file"));
+    assert_int_equal(kw__out_write_file(&out, "/nowhere/a\n\x1B[2Jb", &err), KW_ERROR_IO);
+    assert_non_null(strstr(err.message, "/nowhere/a??[2Jb"));
+    assert_int_equal(kw__out_write_file(&out, "", &err), KW_ERROR_IO);
     kw__out_free(&out);
 }
 
@@ -323,7 +323,8 @@ static void test_write_file_cut_short(void **state)
 {
     /* A limit on file sizes stands in for a full disk: the first byte fits, the rest does not. */
     const struct folder *folder = *state;
-    char path[128], message[300];
+    char path[128];
+    kw_error err = {KW_OK, ""};
     struct kw__out out;
     struct rlimit before;
     struct sigaction ignore = {.sa_handler = SIG_IGN};
@@ -331,17 +332,17 @@ static void test_write_file_cut_short(void **state)
     kw__out_init(&out);
     kw__out_puts(&out, "old");
     (void)in(folder, "a.csv", path, sizeof path);
-    assert_int_equal(kw__out_write_file(&out, path, message, sizeof message), 0);
+    assert_int_equal(kw__out_write_file(&out, path, &err), 0);
     kw__out_puts(&out, " and new");
     assert_int_equal(sigaction(SIGXFSZ, &ignore, &old), 0);
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
     struct rlimit tight = {.rlim_cur = 1, .rlim_max = before.rlim_max};
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
-    int status = kw__out_write_file(&out, path, message, sizeof message);
+    int status = kw__out_write_file(&out, path, &err);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
     assert_int_equal(sigaction(SIGXFSZ, &old, NULL), 0);
-    assert_int_equal(status, -1);
-    assert_non_null(strstr(message, "free some space"));
+    assert_int_equal(status, KW_ERROR_IO);
+    assert_non_null(strstr(err.message, "free some space"));
     assert_file(path, "old");
     assert_int_equal(files(folder, false), 1);
     kw__out_free(&out);
@@ -350,41 +351,41 @@ static void test_write_file_cut_short(void **state)
 static void test_write_file_to_a_device(void **state)
 {
     (void)state;
-    char message[300];
+    kw_error err = {KW_OK, ""};
     struct kw__out out;
     struct stat info;
     kw__out_init(&out);
     kw__out_puts(&out, "text");
-    assert_int_equal(kw__out_write_file(&out, "/dev/null", message, sizeof message), 0);
+    assert_int_equal(kw__out_write_file(&out, "/dev/null", &err), 0);
     assert_int_equal(stat("/dev/null", &info), 0);
     assert_true(S_ISCHR(info.st_mode));
-    assert_int_equal(kw__out_write_file(&out, "/dev/full", message, sizeof message), -1);
-    assert_non_null(strstr(message, "/dev/full"));
-    assert_non_null(strstr(message, "No space left on device"));
+    assert_int_equal(kw__out_write_file(&out, "/dev/full", &err), KW_ERROR_IO);
+    assert_non_null(strstr(err.message, "/dev/full"));
+    assert_non_null(strstr(err.message, "No space left on device"));
     kw__out_free(&out);
 }
 
 static void test_write_fd_fails(void **state)
 {
     (void)state;
-    char message[300];
+    kw_error err = {KW_OK, ""};
     struct kw__out out;
     int ends[2];
     kw__out_init(&out);
     kw__out_puts(&out, "text");
     int fd = open("/dev/full", O_WRONLY);
     assert_true(fd >= 0);
-    assert_int_equal(kw__out_write_fd(&out, fd, message, sizeof message), -1);
-    assert_non_null(strstr(message, "No space left on device"));
+    assert_int_equal(kw__out_write_fd(&out, fd, &err), KW_ERROR_IO);
+    assert_non_null(strstr(err.message, "No space left on device"));
     assert_int_equal(close(fd), 0);
     struct sigaction ignore = {.sa_handler = SIG_IGN};
     struct sigaction before;
     assert_int_equal(sigaction(SIGPIPE, &ignore, &before), 0);
     assert_int_equal(pipe(ends), 0);
-    assert_int_equal(kw__out_write_fd(&out, ends[1], message, sizeof message), 0);
+    assert_int_equal(kw__out_write_fd(&out, ends[1], &err), 0);
     assert_int_equal(close(ends[0]), 0);
-    assert_int_equal(kw__out_write_fd(&out, ends[1], message, sizeof message), -1);
-    assert_non_null(strstr(message, "Broken pipe"));
+    assert_int_equal(kw__out_write_fd(&out, ends[1], &err), KW_ERROR_IO);
+    assert_non_null(strstr(err.message, "Broken pipe"));
     assert_int_equal(close(ends[1]), 0);
     assert_int_equal(sigaction(SIGPIPE, &before, NULL), 0);
     kw__out_free(&out);

@@ -16,6 +16,7 @@
 
 #include "base/json.h"
 #include "predict/validate.h"
+#include "support/folder.h"
 
 static kw_catalog *catalog;
 static struct kw__validation *validation;
@@ -89,7 +90,7 @@ static void check_fold(enum kw__split split, bool (*is_out)(const struct kw__row
         assert_int_equal(kw__kernel_estimate(s, &fit, &s->list[i], &e, &err), KW_OK);
         assert_float_equal(e.latency_s / stored->latency_s, 1, 1e-9);
         assert_float_equal(e.energy_j / stored->energy_j, 1, 1e-9);
-        assert_float_equal(e.time_sd / stored->time_sd, 1, 1e-9);
+        assert_float_equal(e.sd[KW__LATENCY] / stored->sd[KW__LATENCY], 1, 1e-9);
         checked++;
     }
     assert_true(checked > 0);
@@ -107,6 +108,11 @@ static bool is_steps(const struct kw__row *row)
 static bool is_main_request(const struct kw__row *row)
 {
     return row->width == 1280 && row->steps == 50 && row->frames >= 80 && row->frames <= 83;
+}
+
+static bool is_main_shape(const struct kw__row *row)
+{
+    return row->width == 1280 && row->frames >= 80 && row->frames <= 83;
 }
 
 static bool is_long(const struct kw__row *row)
@@ -206,8 +212,9 @@ static void test_simulated_coverage(void **state)
     (void)state;
     struct kw__simulation m;
     kw_error err;
-    assert_int_equal(kw__validate_simulated(validation->samples, 60, 1, &m, &err), KW_OK);
-    for (int q = 0; q < 2; q++) assert_in_range((int)(100 * m.coverage[q]), 80, 95);
+    if (kw__validate_simulated(validation->samples, &validation->fit, KW__AS_ASSUMED, 60, 1, &m, &err))
+        fail_msg("%s", err.message);
+    for (int q = 0; q < KW__NUM_QUANTITIES; q++) assert_in_range((int)(100 * m.coverage[q]), 80, 95);
 }
 
 /* The shipped calibration is the one that this code makes of the shipped priors and rows, and kw_predict
@@ -226,6 +233,7 @@ static void test_shipped(void **state)
             assert_float_equal(c->covariance[i][j], fit->covariance[i][j], 1e-4 * fit->covariance[i][i]);
     }
     assert_float_equal(c->model_time_sd, fit->model_time_sd, 1e-5);
+    assert_float_equal(c->model_power_sd, fit->model_power_sd, 1e-5);
     assert_float_equal(c->session_time_sd, fit->session_time_sd, 1e-5);
     assert_true(c->tokens_low == 3600 && c->tokens_high == 148176 && c->steps_low == 3 &&
                 c->steps_high == 200);
@@ -244,9 +252,233 @@ static void test_shipped(void **state)
     const struct kw__estimate *e = &held->estimates[KW__KERNEL];
     assert_float_equal(p->total.latency_s.value / e->latency_s, 1, 1e-4);
     assert_float_equal(p->total.energy_j[KW_GPU].value / e->energy_j, 1, 1e-4);
-    assert_float_equal(p->total.latency_s.high / (e->latency_s * exp(1.645 * e->time_sd)), 1, 1e-3);
+    assert_float_equal(p->total.latency_s.high / (e->latency_s * exp(1.645 * e->sd[KW__LATENCY])), 1, 1e-3);
+    /* the upper end of power is the limit */
+    assert_float_equal(p->total.power_w.low / (e->energy_j / e->latency_s * exp(-1.645 * e->sd[KW__POWER])),
+                       1, 1e-3);
     kw_prediction_free(p);
     kw_model_close(model);
+}
+
+/* ---- Broken data and broken figures --------------------------------------------------------------- */
+
+/* Replaces the n-th line of a CSV of data/published in a copy of data. */
+static kw_catalog *with_line(char *folder, const char *file, int number, const char *text)
+{
+    char path[FOLDER_BYTES + 64], line[1024];
+    static char all[1 << 16];
+    kw_catalog *copy;
+    kw_error err;
+    size_t used = 0;
+    folder_copy("data", folder);
+    snprintf(path, sizeof path, "%s/published/%s", folder, file);
+    FILE *in = fopen(path, "r");
+    assert_non_null(in);
+    for (int i = 1; fgets(line, sizeof line, in); i++) {
+        used += (size_t)snprintf(all + used, sizeof all - used, "%s", i == number ? text : line);
+        assert_true(used < sizeof all);
+    }
+    fclose(in);
+    snprintf(path, sizeof path, "published/%s", file);
+    folder_write(folder, path, all);
+    if (kw_catalog_open(folder, &copy, &err)) fail_msg("%s", err.message);
+    return copy;
+}
+
+/* A row of no sweep is of no session: its place is said. */
+static void test_row_without_sweep(void **state)
+{
+    (void)state;
+    char folder[FOLDER_BYTES];
+    struct kw__validation *v;
+    kw_error err;
+    kw_catalog *copy = with_line(folder, "delavande2025_wan_sweeps.csv", 5,
+                                 ",wan2.1-t2v-1.3b,H100-SXM-80GB,832,480,81,50,100,20,2,1\n");
+    assert_int_equal(kw__validate(copy, NULL, KW__VALIDATE_SWEEPS, &v, &err), KW_ERROR_FORMAT);
+    if (!strstr(err.message, "delavande2025_wan_sweeps.csv:5: sweep is empty")) fail_msg("%s", err.message);
+    kw_catalog_close(copy);
+    folder_remove(folder);
+    copy = with_line(folder, "h200_diffusers040.csv", 2,
+                     "wan2.1-t2v-1.3b,H200-141GB,,832,480,81,1,5,0.6,400,,\n");
+    assert_int_equal(kw__validate(copy, NULL, KW__VALIDATE_H200, &v, &err), KW_ERROR_FORMAT);
+    if (!strstr(err.message, "h200_diffusers040.csv:2: what is empty")) fail_msg("%s", err.message);
+    kw_catalog_close(copy);
+    folder_remove(folder);
+}
+
+static struct kw__target *target(const char *what)
+{
+    for (int i = 0; i < KW__NUM_TARGETS; i++)
+        if (strcmp(validation->targets[i].what, what) == 0) return &validation->targets[i];
+    fail_msg("no target %s", what);
+    return NULL;
+}
+
+/* What is missing, or worse in any row, is not met. */
+static void test_targets_need_their_figures(void **state)
+{
+    (void)state;
+    const unsigned all = KW__VALIDATE_SWEEPS | KW__VALIDATE_H200;
+    const char *unseen = "kernel, WAN2.1-14B unseen: latency and energy";
+    /* two rows of the 14B, the first of them bad */
+    struct kw__held_out *kept = validation->held_out, both[2];
+    size_t count = validation->num_held_out;
+    both[0] = both[1] = kept[count - 1];
+    both[0].estimates[KW__KERNEL].latency_s *= 2;
+    validation->held_out = both;
+    validation->num_held_out = 2;
+    kw__validation_judge(validation, all);
+    assert_false(target(unseen)->met);
+    assert_true(target(unseen)->value > 0.9);
+    both[0].estimates[KW__KERNEL].latency_s = NAN;
+    kw__validation_judge(validation, all);
+    assert_true(target(unseen)->asked && !target(unseen)->met && isnan(target(unseen)->value));
+    validation->num_held_out = 0;
+    kw__validation_judge(validation, all);
+    assert_true(target(unseen)->asked && !target(unseen)->met);
+    validation->held_out = kept;
+    validation->num_held_out = count;
+    /* a sweep without a score */
+    const char *each = "kernel, group-out, each sweep: latency";
+    for (size_t i = 0; i < validation->num_scores; i++) {
+        struct kw__score *s = &validation->scores[i];
+        if (s->split != KW__GROUP_OUT || s->rung != KW__KERNEL || !s->sweep) continue;
+        s->split = KW__NUM_SPLITS;
+        kw__validation_judge(validation, all);
+        assert_true(isnan(target(each)->value) && !target(each)->met);
+        s->split = KW__GROUP_OUT;
+        break;
+    }
+    kw__validation_judge(validation, KW__VALIDATE_H200);
+    assert_false(target(each)->asked);
+    kw__validation_judge(validation, all);
+    assert_true(target(each)->met && target(unseen)->met);
+    /* a prediction that is missing is no row to pass over */
+    struct kw__errors errors = kw__errors_begin();
+    kw__errors_add(&errors, 1, NAN);
+    kw__errors_add(&errors, NAN, 1);
+    kw__errors_add(&errors, 1.5, 1);
+    kw__errors_end(&errors);
+    assert_true(errors.count == 2 && isnan(errors.mean) && isnan(errors.largest));
+}
+
+/* A document of the validation's rows, written and opened as a calibration. */
+static struct kw__calibration *written(json_t **document)
+{
+    char path[] = "/tmp/kinowatt-calibration-XXXXXX";
+    struct kw__kernel_fit fit;
+    struct kw__calibration *c;
+    json_t *priors;
+    kw_error err;
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    if (kw__kernel_fit(validation->samples, NULL, &fit, &err) ||
+        kw__json_load(validation->priors_path, &priors, &err) ||
+        kw__calibration_json(validation->samples, &fit, priors, "2026-11-24", NULL, document, &err))
+        fail_msg("%s", err.message);
+    assert_int_equal(json_dump_file(*document, path, 0), 0);
+    if (kw__calibration_open(catalog, path, &c, &err)) fail_msg("%s", err.message);
+    unlink(path);
+    json_decref(priors);
+    return c;
+}
+
+/* What rows do not determine is null, and the file can be opened. */
+static void test_undetermined_sections(void **state)
+{
+    (void)state;
+    struct kw__samples *s = validation->samples;
+    struct kw__sample *kept = malloc(s->count * sizeof *kept);
+    struct kw__dataset *sweeps = validation->sweeps;
+    struct kw__row *rows = malloc(sweeps->num_rows * sizeof *rows);
+    json_t *document;
+    memcpy(kept, s->list, s->count * sizeof *kept);
+    memcpy(rows, sweeps->rows, sweeps->num_rows * sizeof *rows);
+    for (size_t i = 0; i < s->count; i++) s->list[i].energy_j = NAN; /* no GPU energy: no power of flops */
+    struct kw__calibration *c = written(&document);
+    assert_true(json_is_null(json_object_get(document, "flops")) && isnan(c->flops_efficiency));
+    kw__calibration_close(c);
+    json_decref(document);
+    memcpy(s->list, kept, s->count * sizeof *kept);
+    /* the shorter the run the more energy: RAM's power would be negative */
+    for (size_t i = 0; i < sweeps->num_rows; i++)
+        if (!isnan(rows[i].energy_wh[KW_RAM]))
+            sweeps->rows[i].energy_wh[KW_RAM] = 5 - rows[i].latency_s / 500;
+    c = written(&document);
+    assert_true(json_is_null(json_object_get(document, "host_energy")) && isnan(c->ram_w) && isnan(c->cpu_w));
+    kw__calibration_close(c);
+    json_decref(document);
+    /* one latency alone: no power and constant can be told apart */
+    for (size_t i = 0; i < sweeps->num_rows; i++) {
+        sweeps->rows[i].latency_s = 100;
+        if (!isnan(rows[i].energy_wh[KW_RAM])) sweeps->rows[i].energy_wh[KW_RAM] = 1;
+    }
+    c = written(&document);
+    assert_true(json_is_null(json_object_get(document, "host_energy")));
+    kw__calibration_close(c);
+    json_decref(document);
+    memcpy(sweeps->rows, rows, sweeps->num_rows * sizeof *rows);
+    free(kept);
+    free(rows);
+}
+
+/* A value beyond what the reader takes is refused where the file is made. */
+static void test_no_file_that_predict_refuses(void **state)
+{
+    (void)state;
+    struct kw__kernel_fit fit = validation->fit;
+    json_t *priors, *document = NULL;
+    kw_error err = {KW_OK, ""};
+    fit.x[0] = 11; /* log_value: -10 to 10 */
+    assert_int_equal(kw__json_load(validation->priors_path, &priors, &err), KW_OK);
+    assert_int_equal(
+        kw__calibration_json(validation->samples, &fit, priors, "2026-11-24", NULL, &document, &err),
+        KW_ERROR_FORMAT);
+    assert_null(document);
+    assert_non_null(strstr(err.message, "the fitted calibration"));
+    assert_non_null(strstr(err.message, "log_value"));
+    json_decref(priors);
+}
+
+/* Batches of two sizes are two requests. */
+static void test_batch_is_of_the_group(void **state)
+{
+    (void)state;
+    struct kw__row one = validation->sweeps->rows[0], two = one;
+    kw_model *model;
+    kw_effective a, b;
+    kw_error err;
+    two.batch_size = 2;
+    two.frames = one.frames + 2; /* 81 and 83 run the same */
+    assert_int_equal(kw_model_open(catalog, one.model, &model, &err), KW_OK);
+    kw_request first = kw__row_request(&one), second = kw__row_request(&two);
+    assert_int_equal(kw_request_resolve(model, &first, &a, &err), KW_OK);
+    assert_int_equal(kw_request_resolve(model, &second, &b, &err), KW_OK);
+    assert_false(kw__same_run(&a, &b));
+    b.batch_size = 1;
+    assert_true(kw__same_run(&a, &b));
+    kw_model_close(model);
+    struct kw__row rows[] = {one, two};
+    struct kw__dataset set = {.path = "rows", .rows = rows, .num_rows = 2};
+    struct kw__samples *samples;
+    assert_int_equal(kw__samples_new(catalog, &set, validation->stack, validation->priors,
+                                     validation->hardware, &samples, &err),
+                     KW_OK);
+    assert_int_equal(samples->num_groups, 2);
+    assert_int_equal(samples->num_shapes, 2);
+    kw__samples_free(samples);
+}
+
+static void test_shape_out(void **state)
+{
+    (void)state;
+    check_fold(KW__SHAPE_OUT, is_main_shape);
+    const struct kw__score *group = kw__score_of(validation, KW__GROUP_OUT, KW__KERNEL, "steps"),
+                           *shape = kw__score_of(validation, KW__SHAPE_OUT, KW__KERNEL, "steps");
+    /* the steps sweep is one shape: without it no row of its session is left */
+    assert_true(shape->errors[KW__LATENCY].mean > 4 * group->errors[KW__LATENCY].mean);
+    assert_true(shape->half_width[KW__POWER] > group->half_width[KW__POWER]);
 }
 
 int main(void)
@@ -260,6 +492,12 @@ int main(void)
         cmocka_unit_test(test_repeats),
         cmocka_unit_test(test_simulated_coverage),
         cmocka_unit_test(test_shipped),
+        cmocka_unit_test(test_row_without_sweep),
+        cmocka_unit_test(test_targets_need_their_figures),
+        cmocka_unit_test(test_undetermined_sections),
+        cmocka_unit_test(test_no_file_that_predict_refuses),
+        cmocka_unit_test(test_batch_is_of_the_group),
+        cmocka_unit_test(test_shape_out),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -106,18 +106,42 @@ def transformer_case(model, latent, width, timestep, batch=1):
     return run
 
 
-def decode(model, latents, dtype):
+def upsample_all(self, x, feat_cache=None, feat_idx=None):
+    """WanResample.forward for all frames at once: the first frame skips time_conv, the others follow a
+    history of zeros."""
+    if self.mode == "upsample3d":
+        first, rest = x[:, :, :1], self.time_conv(x[:, :, 1:])
+        b, _, t, h, w = rest.shape
+        rest = rest.reshape(b, 2, -1, t, h, w)
+        rest = torch.stack((rest[:, 0], rest[:, 1]), 3).reshape(b, -1, 2 * t, h, w)
+        x = torch.cat([first, rest], dim=2)
+    frames = [self.resample(x[:, :, i]) for i in range(x.shape[2])]
+    return torch.stack(frames, dim=2)
+
+
+def decode_uncached(vae, z):
+    """vae.decode without its caches: every causal convolution sees all frames in one call."""
+    cached = vae_module.WanResample.forward
+    vae_module.WanResample.forward = upsample_all
+    try:
+        return vae.decoder(vae.post_quant_conv(z)).clamp(-1, 1)
+    finally:
+        vae_module.WanResample.forward = cached
+
+
+def decode(model, latents, dtype, uncached=False):
     """As WanPipeline: scaled latents, clamped, frames last to the host as [B,F,H,W,C] in 0..1."""
     vae = rw.fill(AutoencoderKLWan.from_config(config(model, "vae")), "vae", SEED).to(dtype).eval()
     shape = (1, vae.config.z_dim, 1, 1, 1)
     mean = torch.tensor(vae.config.latents_mean, dtype=dtype).view(shape)
     std = 1.0 / torch.tensor(vae.config.latents_std, dtype=dtype).view(shape)
-    video = vae.decode(latents.to(dtype) / std + mean, return_dict=False)[0]
+    z = latents.to(dtype) / std + mean
+    video = decode_uncached(vae, z) if uncached else vae.decode(z, return_dict=False)[0]
     return (video / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 4, 1)
 
 
-def decode_case(model, latent):
-    return lambda dtype: decode(model, noise("latents", 1, 4, *latent), dtype)
+def decode_case(model, latent, uncached=False):
+    return lambda dtype: decode(model, noise("latents", 1, 4, *latent), dtype, uncached)
 
 
 def solver_case(model, steps):
@@ -164,11 +188,22 @@ CASES = {
     "decode_1.f32": decode_case("wan-tiny", (1, 2, 3)),
     "decode_2.f32": decode_case("wan-tiny", (2, 1, 2)),
     "decode_3.f32": decode_case("wan-tiny", (3, 2, 2)),
+    "decode_6.f32": decode_case("wan-tiny", (6, 1, 2)),
+    "decode_6_uncached.f32": decode_case("wan-tiny", (6, 1, 2), uncached=True),
     "decode_128.f32": decode_case("wan-tiny-128", (3, 1, 2)),
+    # wan-tiny has flow_shift 3, wan-tiny-128 has 5
     "solver_1.f64": solver_case("wan-tiny", 1),
+    "solver_2.f64": solver_case("wan-tiny", 2),
     "solver_3.f64": solver_case("wan-tiny", 3),
-    "solver_10.f64": solver_case("wan-tiny-128", 10),
+    "solver_10.f64": solver_case("wan-tiny", 10),
+    "solver_50.f64": solver_case("wan-tiny", 50),
+    "solver_1_shift_5.f64": solver_case("wan-tiny-128", 1),
+    "solver_2_shift_5.f64": solver_case("wan-tiny-128", 2),
+    "solver_3_shift_5.f64": solver_case("wan-tiny-128", 3),
+    "solver_10_shift_5.f64": solver_case("wan-tiny-128", 10),
+    "solver_50_shift_5.f64": solver_case("wan-tiny-128", 50),
     "denoise.f64": pipeline_case("wan-tiny", 4, 5.0, (2, 4, 4), 12, (7, 1)),
+    "denoise_128.f64": pipeline_case("wan-tiny-128", 4, 5.0, (2, 4, 4), 8, (8, 3)),  # one prompt fills its rows
     "denoise_one_pass.f64": pipeline_case("wan-tiny-128", 2, 1.0, (1, 4, 4), 6, (4,)),
 }
 

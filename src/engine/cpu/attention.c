@@ -220,6 +220,21 @@ static struct kw__cpu_operand operand(const struct kw__cpu_step *s, int i, bool 
     return (struct kw__cpu_operand){s->in_type[i], NULL, width, joint && s->a->parts > 1 ? part * d : 0};
 }
 
+/* From bf16 to bf16 where the device has it, in f32 otherwise. */
+static const struct kw__cpu_attention_kernel *choose(const struct kw__cpu_plan *plan, const struct kw__op *op)
+{
+#if defined(__x86_64__)
+    const struct kw__graph *g = plan->graph;
+    bool bf16 = plan->device->has_bf16 && g->values[op->output[0]].dtype == KW__BF16;
+    for (int k = 0; k < 3; k++) bf16 &= g->values[op->input[k]].dtype == KW__BF16;
+    if (bf16) return plan->device->has_amx ? &kw__cpu_attention_amx : &kw__cpu_attention_bf16;
+#else
+    (void)plan;
+    (void)op;
+#endif
+    return &kw__cpu_attention_f32;
+}
+
 kw_status kw__cpu_compile_attention(struct kw__cpu_plan *plan, struct kw__cpu_step *step, kw_error *err)
 {
     struct kw__cpu_attention *a = kw__arena_alloc(&plan->arena, 1, sizeof *a);
@@ -227,7 +242,7 @@ kw_status kw__cpu_compile_attention(struct kw__cpu_plan *plan, struct kw__cpu_st
     const struct kw__attr *attr = step->a;
     int64_t d = kw__last_dim(step->out[0]);
     *a = (struct kw__cpu_attention){
-        .kernel = &kw__cpu_attention_f32,
+        .kernel = choose(plan, step->op),
         .step = step,
         .batch = step->in[0]->dim[0],
         .heads = attr->heads,

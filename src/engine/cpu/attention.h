@@ -46,4 +46,9 @@ int64_t kw__cpu_attention_keys(const struct kw__cpu_attention *a, int64_t b);
 /* In f32, from f32 or bf16 operands; on every CPU. */
 extern const struct kw__cpu_attention_kernel kw__cpu_attention_f32;
 
+#if defined(__x86_64__)
+/* From bf16 operands to bf16, on CPUs with AVX512_BF16; with AMX beside it. */
+extern const struct kw__cpu_attention_kernel kw__cpu_attention_bf16, kw__cpu_attention_amx;
+#endif
+
 #endif

@@ -1,7 +1,9 @@
+#define _DEFAULT_SOURCE /* madvise */
 #include "engine/cpu/cpu.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -14,9 +16,15 @@
 
 void *kw__cpu_allocate(size_t bytes)
 {
-    size_t whole = (bytes + KW__ALIGNMENT - 1) / KW__ALIGNMENT * KW__ALIGNMENT;
-    if (whole < bytes) return NULL;
-    return aligned_alloc(KW__ALIGNMENT, whole ? whole : KW__ALIGNMENT);
+    enum { HUGE = 2 << 20 };
+    bool large = bytes >= 2 * (size_t)HUGE;
+    void *memory = NULL;
+    if (posix_memalign(&memory, large ? HUGE : KW__ALIGNMENT, bytes ? bytes : KW__ALIGNMENT)) return NULL;
+#ifdef MADV_HUGEPAGE
+    /* a forward reads each weight once: with small pages a tenth of it is spent looking them up */
+    if (large) (void)madvise(memory, bytes, MADV_HUGEPAGE);
+#endif
+    return memory;
 }
 
 void *kw__cpu_at(const void *array, enum kw__dtype dtype, int64_t element)
@@ -37,14 +45,19 @@ void kw__cpu_parallel(const struct kw__device *device, int64_t count, int64_t gr
                       void *argument)
 {
 #ifdef _OPENMP
-    int64_t most = (count + grain - 1) / grain;
-    int threads = most < device->threads ? (int)most : device->threads;
-    if (threads > 1) {
-#pragma omp parallel num_threads(threads)
-        {
-            int64_t here = omp_get_thread_num(), all = omp_get_num_threads();
-            int64_t from = count * here / all, to = count * (here + 1) / all;
-            if (to > from) body(argument, from, to);
+    int64_t piece = count / (8 * device->threads), next = 0;
+    if (piece < grain) piece = grain;
+    if (count > piece && device->threads > 1) { /* whoever is free takes the next piece */
+#pragma omp parallel num_threads(device->threads)
+        for (;;) {
+            int64_t from;
+#pragma omp atomic capture
+            {
+                from = next;
+                next += piece;
+            }
+            if (from >= count) break;
+            body(argument, from, count - from < piece ? count : from + piece);
         }
         return;
     }
@@ -71,6 +84,29 @@ bool kw__cpu_channels_last(const struct kw__graph *g, int v)
 int64_t kw__cpu_row(const struct kw__graph *g, int v)
 {
     return kw__cpu_channels_last(g, v) ? g->values[v].dim[1] : kw__last_dim(&g->values[v]);
+}
+
+/* oneDNN uses as many threads as OpenMP gives the calling thread: those of the device, for as long as
+ * it works for it. */
+static int enter(const struct kw__device *device)
+{
+#ifdef _OPENMP
+    int before = omp_get_max_threads();
+    if (before != device->threads) omp_set_num_threads(device->threads);
+    return before;
+#else
+    return device->threads;
+#endif
+}
+
+static void leave(const struct kw__device *device, int before)
+{
+#ifdef _OPENMP
+    if (before != device->threads) omp_set_num_threads(before);
+#else
+    (void)device;
+    (void)before;
+#endif
 }
 
 /* ---- The device -------------------------------------------------------------------------------------- */
@@ -252,7 +288,9 @@ static kw_status compile(struct kw__device *device, const struct kw__phase *phas
     plan->found = kw__arena_alloc(&plan->arena, (size_t)device->threads, sizeof *plan->found);
     kw_status status = plan->arena.failed ? kw__fail_memory(err) : KW_OK;
     if (!status) measure_values(plan);
+    int threads = enter(device);
     for (size_t i = 0; i < g->num_ops && !status; i++) status = compile_step(plan, i, err);
+    leave(device, threads);
     plan->plan.rules =
         (struct kw__memory_rules){plan->bytes, plan->lead, plan->view_of, plan->overwrite, plan->scratch};
     if (!status) status = kw__memory_plan(g, &plan->plan.rules, &plan->arena, &plan->plan.memory, err);
@@ -269,7 +307,11 @@ static kw_status compile(struct kw__device *device, const struct kw__phase *phas
 
 static kw_status load_weights(struct kw__plan *base, const struct kw__weights *weights, kw_error *err)
 {
-    return kw__cpu_load_weights((struct kw__cpu_plan *)base, weights, err);
+    struct kw__cpu_plan *plan = (struct kw__cpu_plan *)base;
+    int threads = enter(plan->device);
+    kw_status status = kw__cpu_load_weights(plan, weights, err);
+    leave(plan->device, threads);
+    return status;
 }
 
 static kw_status bind(struct kw__plan *base, void *workspace, void *const *states, kw_error *err)
@@ -321,36 +363,46 @@ static void set_inputs(struct kw__cpu_plan *plan)
     }
 }
 
+static kw_status run_ops(struct kw__cpu_plan *plan, kw__after_op *after, void *user, kw_error *err)
+{
+    const struct kw__graph *g = plan->graph;
+    for (size_t i = 0; i < g->num_ops; i++) {
+        struct kw__cpu_step *step = &plan->steps[i];
+        if (step->run) step->run(plan, step);
+        if (plan->failed) return kw__cpu_fail(plan->failed, g->values[step->op->output[0]].name, err);
+        if (after && !after(user, &plan->plan, i))
+            return kw__fail(err, KW_ERROR_CANCELLED, "stopped in %s", plan->plan.phase->name);
+    }
+    return KW_OK;
+}
+
 static kw_status run(struct kw__plan *base, int64_t iteration, kw__after_op *after, void *user, kw_error *err)
 {
     struct kw__cpu_plan *plan = (struct kw__cpu_plan *)base;
     const struct kw__graph *g = plan->graph;
     plan->iteration = iteration;
     plan->failed = dnnl_success;
+    int threads = enter(plan->device);
     set_inputs(plan);
-    for (size_t i = 0; i < g->num_ops; i++) {
-        struct kw__cpu_step *step = &plan->steps[i];
-        if (step->run) step->run(plan, step);
-        if (plan->failed) return kw__cpu_fail(plan->failed, g->values[step->op->output[0]].name, err);
-        if (after && !after(user, base, i))
-            return kw__fail(err, KW_ERROR_CANCELLED, "stopped in %s", base->phase->name);
-    }
-    for (size_t c = 0; c < base->memory.num_copies; c++) {
+    kw_status status = run_ops(plan, after, user, err);
+    for (size_t c = 0; c < base->memory.num_copies && !status; c++) {
         struct kw__state_copy copy = base->memory.copies[c];
         kw__cpu_copy(plan->device, g->values[copy.value].dtype, plan->place[copy.value],
                      g->values[copy.state].dtype, plan->place[copy.state],
                      kw__elements(&g->values[copy.state]));
     }
-    return KW_OK;
+    leave(plan->device, threads);
+    return status;
 }
 
 /* ---- Reading and writing
  * ----------------------------------------------------------------------------------- */
 
 /* Where element i of the graph's order lies. */
-static int64_t position(const struct kw__value *value, bool channels_last, int64_t i)
+static int64_t position(const struct kw__cpu_plan *plan, int v, int64_t i)
 {
-    if (!channels_last) return i;
+    const struct kw__value *value = &plan->graph->values[v];
+    if (!kw__cpu_channels_last(plan->graph, v)) return i;
     int64_t pixels = value->dim[2] * value->dim[3] * value->dim[4], c = value->dim[1];
     return (i / (c * pixels) * pixels + i % pixels) * c + i / pixels % c;
 }
@@ -359,10 +411,8 @@ static void write_value(struct kw__plan *base, int v, const float *data, size_t 
 {
     struct kw__cpu_plan *plan = (struct kw__cpu_plan *)base;
     const struct kw__value *value = &plan->graph->values[v];
-    bool channels_last = kw__cpu_channels_last(plan->graph, v);
     for (int64_t i = 0; i < (int64_t)count; i++)
-        fill_elements(value->dtype,
-                      kw__cpu_at(plan->place[v], value->dtype, position(value, channels_last, i)), 1,
+        fill_elements(value->dtype, kw__cpu_at(plan->place[v], value->dtype, position(plan, v, i)), 1,
                       data[i]);
 }
 
@@ -380,10 +430,9 @@ static void read_value(struct kw__plan *base, int v, float *data, size_t count)
 {
     struct kw__cpu_plan *plan = (struct kw__cpu_plan *)base;
     const struct kw__value *value = &plan->graph->values[v];
-    bool channels_last = kw__cpu_channels_last(plan->graph, v);
     for (int64_t i = 0; i < (int64_t)count; i++) {
         float buffer;
-        data[i] = *kw__load(value->dtype, plan->place[v], position(value, channels_last, i), 1, &buffer);
+        data[i] = *kw__load(value->dtype, plan->place[v], position(plan, v, i), 1, &buffer);
     }
 }
 
@@ -409,7 +458,7 @@ static void look_for_infinite(void *argument, int64_t from, int64_t to)
     s->found[kw__cpu_thread()] |= found != 0;
 }
 
-static bool finite(struct kw__plan *base, int v)
+static bool is_finite(struct kw__plan *base, int v)
 {
     struct kw__cpu_plan *plan = (struct kw__cpu_plan *)base;
     struct search s = {plan, v, plan->found};
@@ -436,5 +485,5 @@ const struct kw__backend kw__backend_cpu = {
     .fill = fill_value,
     .write = write_value,
     .read = read_value,
-    .finite = finite,
+    .finite = is_finite,
 };

@@ -20,12 +20,13 @@ enum kw__cpu_form {
     KW__CPU_PLAIN,  /* its elements in its dtype, in the checkpoint's order */
     KW__CPU_WIDE,   /* the same, rounded to its dtype but kept in f32 */
     KW__CPU_PACKED, /* as `packed` says: a matrix product's or a convolution's */
+    KW__CPU_TILES,  /* as tiles.h says */
 };
 
 struct kw__cpu_weight {
     struct kw__value value; /* its recipe, dtype and shape */
     enum kw__cpu_form form;
-    int slice;                 /* PACKED: which kernel of several along the first axis, or all (-1) */
+    int slice;                 /* PACKED: which of several parts, or the whole (-1) */
     dnnl_memory_desc_t source; /* PACKED: the checkpoint's elements as the primitive's weights */
     dnnl_memory_desc_t packed;
     size_t first_byte; /* of the slice, in the checkpoint's elements */
@@ -122,6 +123,9 @@ kw_status kw__cpu_fail(dnnl_status_t status, const char *what, kw_error *err);
 /* The weight of a value in a plain or wide form, entered in the device; NULL without memory. */
 struct kw__cpu_weight *kw__cpu_weight(struct kw__cpu_plan *plan, const struct kw__value *value,
                                       enum kw__cpu_form form);
+
+/* In the layout of tiles.h. */
+struct kw__cpu_weight *kw__cpu_weight_tiles(struct kw__cpu_plan *plan, const struct kw__value *value);
 
 /* The packed layout that the weight (or the slice) has already, or NULL. */
 const dnnl_memory_desc_t *kw__cpu_packed(const struct kw__cpu_plan *plan, const struct kw__value *value,

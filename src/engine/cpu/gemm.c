@@ -1,17 +1,19 @@
-/* Matrix products: oneDNN's matmul on packed weights. Bias, activation, gate and residual are its
- * post-operations: y holds the residual before, and becomes y + gate * act(x w' + b). */
+/* Matrix products, y = residual + gate * act(x w' + b): ours on AMX (tiles.c), else oneDNN's matmul on
+ * packed weights, where bias, activation and gate are its post-operations and y holds the residual
+ * before. In bf16 GELU is a pass of ours, cheaper than oneDNN's. */
 #include <stdlib.h>
 
 #include "base/error.h"
 #include "engine/cpu/cpu.h"
 #include "engine/cpu/onednn.h"
+#include "engine/cpu/rows_bf16.h"
+#include "engine/cpu/tiles.h"
 
 struct linear {
     struct kw__cpu_primitive p;
     dnnl_memory_t x, w, b, y, gate;
     int64_t batches, rows, n, k; /* `batches` executions of x[rows,k] -> y[rows,n] */
-    int gate_arg;                /* 0: ungated */
-    bool residual;
+    bool gated, residual, gelu_pass;
 };
 
 static void free_linear(void *kernel)
@@ -25,7 +27,39 @@ static void free_linear(void *kernel)
     kw__cpu_primitive_free(&l->p);
 }
 
-static void run_linear(struct kw__cpu_plan *plan, struct kw__cpu_step *step)
+/* ---- Running ------------------------------------------------------------------------------------------- */
+
+/* The gate's row for a video. */
+static void *gate_of(const struct kw__cpu_step *step, const struct linear *l, int64_t batch)
+{
+    int64_t row = batch * step->in[3]->dim[1] + step->a->row;
+    return kw__cpu_at(step->x[3], step->in_type[3], row * l->n);
+}
+
+static void run_tiles(struct kw__cpu_plan *plan, struct kw__cpu_step *step)
+{
+    const struct linear *l = step->kernel;
+    for (int64_t b = 0; b < l->batches; b++) {
+        int64_t at = b * l->rows * l->n;
+        struct kw__cpu_product product = {
+            .x = kw__cpu_at(step->x[0], KW__BF16, b * l->rows * l->k),
+            .w = step->weight[1]->data,
+            .rows = l->rows,
+            .n = l->n,
+            .k = l->k,
+            .bias = step->x[2],
+            .gate = l->gated ? gate_of(step, l, b) : NULL,
+            .activation = step->a->activation,
+            .residual = l->residual ? kw__cpu_at(step->x[4], step->in_type[4], at) : NULL,
+            .residual_type = step->in_type[4],
+            .type = step->out_type[0],
+            .y = kw__cpu_at(step->y[0], step->out_type[0], at),
+        };
+        kw__cpu_multiply_tiles(plan->device, &product, step->scratch);
+    }
+}
+
+static void run_onednn(struct kw__cpu_plan *plan, struct kw__cpu_step *step)
 {
     struct linear *l = step->kernel;
     int64_t part = l->rows * l->n;
@@ -40,45 +74,53 @@ static void run_linear(struct kw__cpu_plan *plan, struct kw__cpu_step *step)
         dnnl_exec_arg_t args[6] = {{DNNL_ARG_SRC, l->x}, {DNNL_ARG_WEIGHTS, l->w}, {DNNL_ARG_DST, l->y}};
         int count = 3;
         if (l->b) args[count++] = (dnnl_exec_arg_t){DNNL_ARG_BIAS, l->b};
-        if (l->gate_arg) {
-            int64_t row = b * step->in[3]->dim[1] + step->a->row;
-            dnnl_memory_set_data_handle(l->gate, kw__cpu_at(step->x[3], step->in_type[3], row * l->n));
-            args[count++] = (dnnl_exec_arg_t){l->gate_arg, l->gate};
+        if (l->gated) {
+            int at = step->a->activation != KW__NO_ACTIVATION; /* its place among the post-operations */
+            dnnl_memory_set_data_handle(l->gate, gate_of(step, l, b));
+            args[count++] = (dnnl_exec_arg_t){DNNL_ARG_ATTR_MULTIPLE_POST_OP(at) | DNNL_ARG_SRC_1, l->gate};
         }
         kw__cpu_execute(plan, step, &l->p, count, args);
     }
+    if (l->gelu_pass) kw__cpu_gelu_in_place(plan->device, step->y[0], part);
+}
+
+/* ---- Compiling ----------------------------------------------------------------------------------------- */
+
+static dnnl_status_t post_operations(const struct kw__cpu_step *step, const struct linear *l,
+                                     dnnl_post_ops_t post)
+{
+    dnnl_status_t s = dnnl_success;
+    dnnl_memory_desc_t gate;
+    if (step->a->activation == KW__ACT_GELU && !l->gelu_pass)
+        s = dnnl_post_ops_append_eltwise(post, 1.0f, dnnl_eltwise_gelu_tanh, 0.0f, 0.0f);
+    if (step->a->activation == KW__ACT_SILU)
+        s = dnnl_post_ops_append_eltwise(post, 1.0f, dnnl_eltwise_swish, 1.0f, 0.0f);
+    if (!s && l->gated) {
+        s = kw__cpu_plain(&gate, 2, (dnnl_dims_t){1, l->n}, kw__cpu_type(step->in_type[3]));
+        if (!s) s = dnnl_post_ops_append_binary(post, dnnl_binary_mul, &gate);
+    }
+    if (!s && l->residual) s = dnnl_post_ops_append_sum(post, 1.0f);
+    return s;
 }
 
 /* The primitive with this layout of the weights; NULL: the one that suits it best. */
 static dnnl_status_t create(struct kw__cpu_plan *plan, struct kw__cpu_step *step, struct linear *l,
                             const dnnl_memory_desc_t *packed)
 {
-    dnnl_data_type_t xt = kw__cpu_type(step->in_type[0]), wt = kw__cpu_type(step->in[1]->dtype);
-    dnnl_data_type_t yt = kw__cpu_type(step->out_type[0]);
-    dnnl_memory_desc_t x, w, b, y, gate;
+    dnnl_memory_desc_t x, w, b, y;
+    dnnl_matmul_desc_t desc;
+    dnnl_post_ops_t post = NULL;
     dnnl_status_t s;
-    (void)((s = kw__cpu_plain(&x, 2, (dnnl_dims_t){l->rows, l->k}, xt)) ||
-           (s = packed ? dnnl_success
-                       : dnnl_memory_desc_init_by_tag(&w, 2, (dnnl_dims_t){l->k, l->n}, wt,
-                                                      dnnl_format_tag_any)) ||
+    (void)((s = kw__cpu_plain(&x, 2, (dnnl_dims_t){l->rows, l->k}, kw__cpu_type(step->in_type[0]))) ||
+           (s = dnnl_memory_desc_init_by_tag(&w, 2, (dnnl_dims_t){l->k, l->n},
+                                             kw__cpu_type(step->in[1]->dtype), dnnl_format_tag_any)) ||
            (s = kw__cpu_plain(&b, 2, (dnnl_dims_t){1, l->n}, dnnl_f32)) ||
-           (s = kw__cpu_plain(&y, 2, (dnnl_dims_t){l->rows, l->n}, yt)) ||
-           (s = kw__cpu_plain(&gate, 2, (dnnl_dims_t){1, l->n}, kw__cpu_type(step->in_type[3]))));
+           (s = kw__cpu_plain(&y, 2, (dnnl_dims_t){l->rows, l->n}, kw__cpu_type(step->out_type[0]))));
     if (s) return s;
     if (packed) w = *packed;
-    dnnl_matmul_desc_t desc;
     s = dnnl_matmul_desc_init(&desc, &x, &w, kw__operand(step->op, 2) ? &b : NULL, &y);
-    dnnl_post_ops_t post = NULL;
     if (!s) s = dnnl_post_ops_create(&post);
-    if (!s && step->a->activation == KW__ACT_GELU)
-        s = dnnl_post_ops_append_eltwise(post, 1.0f, dnnl_eltwise_gelu_tanh, 0.0f, 0.0f);
-    if (!s && step->a->activation == KW__ACT_SILU)
-        s = dnnl_post_ops_append_eltwise(post, 1.0f, dnnl_eltwise_swish, 1.0f, 0.0f);
-    if (!s && kw__operand(step->op, 3) && step->a->row >= 0) {
-        l->gate_arg = DNNL_ARG_ATTR_MULTIPLE_POST_OP(dnnl_post_ops_len(post)) | DNNL_ARG_SRC_1;
-        s = dnnl_post_ops_append_binary(post, dnnl_binary_mul, &gate);
-    }
-    if (!s && l->residual) s = dnnl_post_ops_append_sum(post, 1.0f);
+    if (!s) s = post_operations(step, l, post);
     if (!s) s = kw__cpu_primitive(plan->device, &desc, post, &l->p);
     dnnl_post_ops_destroy(post);
     return s;
@@ -87,18 +129,36 @@ static dnnl_status_t create(struct kw__cpu_plan *plan, struct kw__cpu_step *step
 static dnnl_status_t create_memories(struct kw__cpu_plan *plan, struct kw__cpu_step *step, struct linear *l)
 {
     dnnl_engine_t engine = plan->device->engine;
-    dnnl_memory_desc_t gate;
-    dnnl_status_t s = kw__cpu_plain(&gate, 2, (dnnl_dims_t){1, l->n}, kw__cpu_type(step->in_type[3]));
-    (void)(s || (s = kw__cpu_memory(&l->p, dnnl_query_src_md, engine, &l->x)) ||
+    dnnl_memory_desc_t gate, bias;
+    dnnl_status_t s;
+    (void)((s = kw__cpu_plain(&bias, 2, (dnnl_dims_t){1, l->n}, dnnl_f32)) ||
+           (s = kw__cpu_plain(&gate, 2, (dnnl_dims_t){1, l->n}, kw__cpu_type(step->in_type[3]))) ||
+           (s = kw__cpu_memory(&l->p, dnnl_query_src_md, engine, &l->x)) ||
            (s = kw__cpu_memory(&l->p, dnnl_query_weights_md, engine, &l->w)) ||
-           (s = kw__cpu_memory(&l->p, dnnl_query_dst_md, engine, &l->y)) ||
-           (s = l->gate_arg ? dnnl_memory_create(&l->gate, &gate, engine, DNNL_MEMORY_NONE) : dnnl_success));
-    if (!s && kw__operand(step->op, 2)) {
-        dnnl_memory_desc_t b;
-        s = kw__cpu_plain(&b, 2, (dnnl_dims_t){1, l->n}, dnnl_f32);
-        if (!s) s = dnnl_memory_create(&l->b, &b, engine, DNNL_MEMORY_NONE);
-    }
+           (s = kw__cpu_memory(&l->p, dnnl_query_dst_md, engine, &l->y)));
+    if (!s && l->gated) s = dnnl_memory_create(&l->gate, &gate, engine, DNNL_MEMORY_NONE);
+    if (!s && kw__operand(step->op, 2)) s = dnnl_memory_create(&l->b, &bias, engine, DNNL_MEMORY_NONE);
     return s;
+}
+
+static kw_status compile_onednn(struct kw__cpu_plan *plan, struct kw__cpu_step *step, struct linear *l,
+                                kw_error *err)
+{
+    const struct kw__value *w = step->in[1];
+    const dnnl_memory_desc_t *packed = kw__cpu_packed(plan, w, -1);
+    dnnl_memory_desc_t source;
+    dnnl_status_t s = packed ? create(plan, step, l, packed) : dnnl_unimplemented;
+    if (s) s = create(plan, step, l, NULL);
+    if (!s) s = create_memories(plan, step, l);
+    if (!s)
+        s = dnnl_memory_desc_init_by_tag(&source, 2, (dnnl_dims_t){l->k, l->n}, kw__cpu_type(w->dtype),
+                                         dnnl_ba);
+    if (s) return kw__cpu_fail(s, "a matrix product", err);
+    step->weight[1] = kw__cpu_weight_packed(
+        plan, w, -1, 0, &source, dnnl_primitive_desc_query_md(l->p.desc, dnnl_query_weights_md, 0));
+    step->scratch_bytes = l->p.scratch_bytes;
+    step->run = run_onednn;
+    return step->weight[1] ? KW_OK : kw__fail_memory(err);
 }
 
 kw_status kw__cpu_compile_linear(struct kw__cpu_plan *plan, struct kw__cpu_step *step, kw_error *err)
@@ -107,29 +167,20 @@ kw_status kw__cpu_compile_linear(struct kw__cpu_plan *plan, struct kw__cpu_step 
     if (!l) return kw__fail_memory(err);
     step->kernel = l;
     step->free_kernel = free_linear;
-    step->run = run_linear;
     const struct kw__value *w = step->in[1];
     l->n = w->dim[0];
     l->k = kw__elements(w) / l->n;
     l->residual = kw__operand(step->op, 4) != 0;
-    bool gated = kw__operand(step->op, 3) && step->a->row >= 0;
-    int64_t rows = kw__elements(step->in[0]) / l->k;
-    l->batches = gated ? step->in[0]->dim[0] : 1;
-    l->rows = rows / l->batches;
-
-    const dnnl_memory_desc_t *packed = kw__cpu_packed(plan, w, -1);
-    dnnl_status_t s = packed ? create(plan, step, l, packed) : dnnl_unimplemented;
-    if (s) s = create(plan, step, l, NULL);
-    if (!s) s = create_memories(plan, step, l);
-    if (s) return kw__cpu_fail(s, "a matrix product", err);
-
-    dnnl_memory_desc_t source;
-    s = dnnl_memory_desc_init_by_tag(&source, 2, (dnnl_dims_t){l->k, l->n}, kw__cpu_type(w->dtype), dnnl_ba);
-    if (s) return kw__cpu_fail(s, "a matrix product", err);
-    step->weight[1] = kw__cpu_weight_packed(
-        plan, w, -1, 0, &source, dnnl_primitive_desc_query_md(l->p.desc, dnnl_query_weights_md, 0));
-    if (!step->weight[1]) return kw__fail_memory(err);
-    step->scratch_bytes = l->p.scratch_bytes;
+    l->gated = kw__operand(step->op, 3) && step->a->row >= 0;
+    l->gelu_pass =
+        step->a->activation == KW__ACT_GELU && step->out_type[0] == KW__BF16 && !l->gated && !l->residual;
+    l->batches = l->gated ? step->in[0]->dim[0] : 1;
+    l->rows = kw__elements(step->in[0]) / l->k / l->batches;
     if (l->residual && step->in_type[4] == step->out_type[0]) plan->overwrite[step->op->output[0]] = 1u << 4;
-    return KW_OK;
+    if (step->in_type[0] != KW__BF16 || !kw__cpu_tiles_can(plan->device, l->k))
+        return compile_onednn(plan, step, l, err);
+    step->run = run_tiles;
+    step->scratch_bytes = kw__cpu_tiles_scratch(plan->device, l->k);
+    step->weight[1] = kw__cpu_weight_tiles(plan, w);
+    return step->weight[1] ? KW_OK : kw__fail_memory(err);
 }

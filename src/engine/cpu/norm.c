@@ -1,6 +1,7 @@
 /* Norms, and what rewrites fuse with them: rows of D channels, one at a time. */
 #include "base/error.h"
 #include "engine/cpu/cpu.h"
+#include "engine/cpu/rows_bf16.h"
 #include "engine/cpu/vec.h"
 
 struct norm {
@@ -199,6 +200,14 @@ KW__CLONES static void channel_rmsnorm_rows(void *argument, int64_t from, int64_
     }
 }
 
+/* The same from bf16 to bf16, on a device that has it. */
+static void channel_rmsnorm_bf16_rows(void *argument, int64_t from, int64_t to)
+{
+    const struct norm *j = argument;
+    const struct kw__cpu_step *s = j->step;
+    kw__cpu_channel_rmsnorm_bf16(s->x[0], s->x[1], s->y[0], j->d, s->a->activation, from, to);
+}
+
 /* ---- Compiling ------------------------------------------------------------------------------------------
  */
 
@@ -210,8 +219,11 @@ static void run_norm(struct kw__cpu_plan *plan, struct kw__cpu_step *step)
         [KW__RMSNORM] = rmsnorm_rows,     [KW__RMSNORM_ROPE] = rmsnorm_rope_rows,
         [KW__ROPE] = rope_rows,           [KW__CHANNEL_RMSNORM] = channel_rmsnorm_rows,
     };
-    kw__cpu_parallel(plan->device, kw__elements(step->out[0]) / j->d, 1 + 16384 / j->d,
-                     bodies[step->op->code], j);
+    kw__cpu_body *body = bodies[step->op->code];
+    if (step->op->code == KW__CHANNEL_RMSNORM && step->in_type[0] == KW__BF16 &&
+        step->out_type[0] == KW__BF16)
+        body = channel_rmsnorm_bf16_rows;
+    kw__cpu_parallel(plan->device, kw__elements(step->out[0]) / j->d, 1 + 16384 / j->d, body, j);
 }
 
 kw_status kw__cpu_compile_norm(struct kw__cpu_plan *plan, struct kw__cpu_step *step, kw_error *err)

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "engine/cpu/cpu.h"
+#include "engine/cpu/tiles.h"
 #include "engine/cpu/vec.h"
 
 static bool same_recipe(const struct kw__value *a, const struct kw__value *b)
@@ -53,6 +54,17 @@ struct kw__cpu_weight *kw__cpu_weight(struct kw__cpu_plan *plan, const struct kw
                                        .form = form,
                                        .slice = -1,
                                        .bytes = (size_t)kw__elements(value) * (size_t)kw__dtype_bytes(kept)});
+}
+
+struct kw__cpu_weight *kw__cpu_weight_tiles(struct kw__cpu_plan *plan, const struct kw__value *value)
+{
+    struct kw__cpu_weight *w = find(plan->device, value, KW__CPU_TILES, -1, NULL);
+    if (w) return w;
+    int64_t n = value->dim[0];
+    return add(plan, &(struct kw__cpu_weight){.value = *value,
+                                              .form = KW__CPU_TILES,
+                                              .slice = -1,
+                                              .bytes = kw__cpu_tiles_bytes(n, kw__elements(value) / n)});
 }
 
 const dnnl_memory_desc_t *kw__cpu_packed(const struct kw__cpu_plan *plan, const struct kw__value *value,
@@ -169,7 +181,10 @@ static kw_status keep(struct kw__device *device, struct kw__cpu_weight *w, char 
     w->data = kw__cpu_allocate(w->bytes);
     if (!w->data) return kw__fail_memory(err);
     if (w->form == KW__CPU_PACKED) return pack(device, w, elements, err);
-    if (w->form == KW__CPU_PLAIN)
+    int64_t n = w->value.dim[0];
+    if (w->form == KW__CPU_TILES)
+        kw__cpu_pack_tiles(device, (const uint16_t *)elements, n, kw__elements(&w->value) / n, w->data);
+    else if (w->form == KW__CPU_PLAIN)
         memcpy(w->data, elements, w->bytes);
     else
         kw__load(w->value.dtype, elements, 0, kw__elements(&w->value), w->data);

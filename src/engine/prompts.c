@@ -1,0 +1,128 @@
+/* Prompts to token ids: which tokenizer, and how many tokens. */
+#include "engine/prompts.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "model/catalog.h"
+
+static bool is_random(const char *weights)
+{
+    return strncmp(weights, "random", 6) == 0 && (weights[6] == '\0' || weights[6] == ':');
+}
+
+/* Rows of the text encoder's embedding, 0 when it has none. */
+static int64_t find_vocabulary(const struct kw__program *program)
+{
+    for (int s = 0; s < program->num_stages; s++)
+        for (int p = 0; p < program->stages[s].num_phases; p++) {
+            const struct kw__graph *g = program->stages[s].phases[p].graph;
+            for (size_t i = 0; i < g->num_ops; i++)
+                if (g->ops[i].code == KW__EMBEDDING) return g->values[g->ops[i].input[1]].dim[0];
+        }
+    return 0;
+}
+
+static kw_status vocabulary_of(const kw_model *model, const kw_effective *request, int64_t *out,
+                               kw_error *err)
+{
+    const struct kw__dtypes dtypes = {KW__F32, KW__F32, KW__F32, KW__F32};
+    struct kw__program *program;
+    kw_status status = kw__lower(model, request, &dtypes, &program, err);
+    if (status) return status;
+    *out = find_vocabulary(program);
+    kw__program_free(program);
+    if (*out >= 4) return KW_OK;
+    return kw__fail(err, KW_ERROR_FORMAT, "%s: the text encoder's vocabulary has %d entries", model->folder,
+                    (int)*out);
+}
+
+/* FOLDER/tokenizer/spiece.model when it is there, NULL else. A file that is there but cannot be read is
+ * the tokenizer's to report. */
+static kw_status find_tokenizer(const char *folder, char **path, kw_error *err)
+{
+    *path = kw__text("%s/tokenizer/spiece.model", folder);
+    if (!*path) return kw__fail_memory(err);
+    if (access(*path, F_OK) == 0 || (errno != ENOENT && errno != ENOTDIR)) return KW_OK;
+    free(*path);
+    *path = NULL;
+    return KW_OK;
+}
+
+static kw_status open_tokenizer(const kw_model *model, const char *weights, int64_t vocabulary,
+                                struct kw__prompts *out, kw_error *err)
+{
+    char *path = NULL;
+    kw_status status = is_random(weights) ? KW_OK : find_tokenizer(weights, &path, err);
+    if (!status && !path) status = find_tokenizer(model->folder, &path, err);
+    if (status) return status;
+    if (path) {
+        status = kw__tokenizer_open(path, vocabulary, &out->tokenizer, err);
+        free(path);
+        return status;
+    }
+    struct stat info;
+    if (!is_random(weights) && (stat(weights, &info) != 0 || !S_ISDIR(info.st_mode)))
+        return kw__fail(err, KW_ERROR_NOT_FOUND,
+                        "there is no folder %s with weights; with \"random\" none is needed", weights);
+    if (!is_random(weights))
+        return kw__fail(
+            err, KW_ERROR_NOT_FOUND,
+            "neither %s nor %s has tokenizer/spiece.model; copy the checkpoint's folder tokenizer", weights,
+            model->folder);
+    snprintf(out->warning, sizeof out->warning,
+             "no tokenizer/spiece.model: each byte of a prompt is a token, about five times as many as "
+             "the model's own tokenizer would make");
+    return kw__tokenizer_open_bytes(vocabulary, &out->tokenizer, err);
+}
+
+/* The number without the limit is the warning's; it is asked for again only when there is one. */
+static kw_status encode(struct kw__prompts *p, const char *what, const char *text, size_t width,
+                        struct kw__encoded_prompt *out, kw_error *err)
+{
+    out->ids = calloc(width, sizeof *out->ids);
+    if (!out->ids) return kw__fail_memory(err);
+    kw_status status = kw__prompt_encode(p->tokenizer, what, text ? text : "", width, out->ids, &out->count,
+                                         out->warning, sizeof out->warning, err);
+    out->whole = out->count;
+    if (status || !*out->warning) return status;
+    char *clean;
+    int32_t *ids = calloc(width, sizeof *ids);
+    if (!ids) return kw__fail_memory(err);
+    size_t count;
+    status = kw__prompt_clean(what, text, &clean, err);
+    if (!status) {
+        status = kw__tokenizer_encode(p->tokenizer, clean, width, ids, &count, &out->whole, err);
+        free(clean);
+    }
+    free(ids);
+    return status;
+}
+
+kw_status kw__prompts_open(const kw_model *model, const kw_effective *request, const char *weights,
+                           const char *prompt, const char *negative_prompt, struct kw__prompts *out,
+                           kw_error *err)
+{
+    int64_t vocabulary = 0;
+    *out = (struct kw__prompts){.count = (int)request->guidance_passes};
+    kw_status status = vocabulary_of(model, request, &vocabulary, err);
+    if (!status) status = open_tokenizer(model, weights, vocabulary, out, err);
+    size_t width = (size_t)request->text_tokens;
+    if (!status) status = encode(out, "the prompt", prompt, width, &out->prompts[0], err);
+    if (!status && out->count > 1)
+        status = encode(out, "the negative prompt", negative_prompt, width, &out->prompts[1], err);
+    if (status) kw__prompts_close(out);
+    return status;
+}
+
+void kw__prompts_close(struct kw__prompts *p)
+{
+    kw__tokenizer_close(p->tokenizer);
+    for (int i = 0; i < 2; i++) free(p->prompts[i].ids);
+    *p = (struct kw__prompts){0};
+}

@@ -1,0 +1,54 @@
+/* Micro-runs: what the operators of a stack take on the cpu backend of this machine.
+ *
+ * What is timed is what runs: a model is lowered for a small request and rewritten as the stack says; of
+ * each phase those operators stay that differ in shape, and of equal ones so many that the caches see
+ * what they see in a whole run. The thinned graphs are compiled by the backend and run in turn, each
+ * operator between two looks at the monotonic clock. Weights and inputs are constants, on which no
+ * kernel's time depends. */
+#ifndef KW_PREDICT_MICRO_H
+#define KW_PREDICT_MICRO_H
+
+#include "engine/backend.h"
+#include "graph/count.h"
+#include "model/family.h"
+
+/* One operator of one phase. */
+struct kw__micro_sample {
+    struct kw__work work;
+    double seconds; /* the median of the undisturbed runs */
+    double log_sd;  /* of those */
+};
+
+struct kw__micro_samples {
+    struct kw__micro_sample *list;
+    size_t count, capacity;
+    int threads;
+    double disturbed; /* share of the runs that took over 1.3 times what undisturbed ones take */
+    double drift;     /* log sd of a whole round */
+};
+void kw__micro_free(struct kw__micro_samples *samples);
+
+/* A model at a size, and which of its stages (bits by index) are run. */
+struct kw__micro_scene {
+    const char *model;
+    int64_t width, height, num_frames, prompt_tokens;
+    unsigned stages;
+};
+extern const struct kw__micro_scene kw__micro_scenes[];
+extern const size_t kw__num_micro_scenes;
+
+struct kw__micro_options {
+    double seconds; /* for timing; preparing comes on top, about half of it */
+    void *user;
+    bool (*progress)(void *user, double done); /* NULL, or: false stops with KW_ERROR_CANCELLED */
+};
+
+/* Appends samples of all scenes whose model the catalog has. */
+kw_status kw__micro_run(const kw_catalog *catalog, const struct kw__stack *stack,
+                        const struct kw__micro_options *options, struct kw__micro_samples *out,
+                        kw_error *err);
+
+/* The median of the times that are within 1.3 times the 5th percentile, and their log sd; sorts them. */
+double kw__undisturbed(double *times, size_t count, double *log_sd, size_t *kept);
+
+#endif

@@ -1,0 +1,124 @@
+#!/bin/bash
+# generate: a clip and its figures, the same bytes again, prompts of all kinds.
+. "$(dirname "$0")/../e2e/lib.sh"
+
+# Expects stdout to be JSON in which the Python expression over `d` is true.
+expect_json() # EXPRESSION
+{
+    checked=1
+    command -v python3 >/dev/null || return 0
+    python3 - "$out" "$1" >"$base/json" 2>&1 <<'PYTHON' || problem "JSON: $1: $(tail -n 1 "$base/json")"
+import json, sys
+def refuse(name): raise ValueError(name + " is not JSON")
+d = json.load(open(sys.argv[1]), parse_constant=refuse)
+assert eval(sys.argv[2]), "false"
+PYTHON
+}
+
+model=wan2.1-t2v-nano
+small=(-W 64 -H 64 -f 5 -s 2)
+generate() # ARGUMENT...
+{
+    run "$KINOWATT" generate "$model" "${small[@]}" "$@"
+}
+
+# Nothing of a clip, finished or not, is in the folder.
+expect_nothing()
+{
+    expect test -z "$(ls -A)"
+}
+
+# Says it in one line, with the exit code, and leaves nothing.
+refused() # RC REGEX ARGUMENT...
+{
+    local code=$1 words=$2
+    shift 2
+    generate "$@"
+    expect_rc "$code"
+    expect_err "^kinowatt: $words"
+    expect_err_lines 1
+    expect test ! -s "$out"
+}
+
+# ---- What comes out ----
+
+generate -p 'a cat' -o one.y4m
+expect_rc 0
+expect_out '^Model +wan2.1-t2v-nano, weights random:0:normal, seed 0$'
+expect_out '^Request +64 x 64, 5 frames at 16 fps'
+expect_out '^Engine +cpu, stack kinowatt-cpu.*, tokenizer bytes$'
+for stage in text_encode denoise decode total; do expect_out "^$stage +[0-9.]+ (ms|s)"; done
+expect_out '^Energy +GPU  '
+expect_out '^Memory +[0-9.]+ MB of its own at the peak; planned [0-9.]+ MB'
+expect_out '^Predicted '
+expect_out '^Written +one.y4m$'
+expect_err_lines 1 # each byte is a token
+expect test "$(head -c 9 one.y4m)" = YUV4MPEG2
+expect test "$(wc -c <one.y4m)" -gt $((5 * 64 * 64 * 3 / 2))
+ok "a clip, and its figures"
+
+generate -p 'a cat' -o two.y4m --json --latents latents.npy
+expect_rc 0
+expect cmp one.y4m two.y4m
+expect_json 'd["schema"] == "kinowatt.generation/1" and [s["name"] for s in d["stages"]] == ["text_encode", "denoise", "decode"]'
+expect_json 'd["total"]["latency_s"] >= sum(s["latency_s"] for s in d["stages"]) > 0'
+expect_json 'all((v is None) == (k in s.get("absent", {})) for s in d["stages"] + [d["total"]] for k, v in s["energy_j"].items())'
+expect_json 'd["prompt"] == {"text": "a cat", "tokens": 6, "whole_tokens": 6} and d["request"]["prompt_tokens"] == 6'
+expect_json 'd["memory"]["peak_anonymous_bytes"] > d["memory"]["weights_bytes"] > 1e7'
+expect test "$(head -c 6 latents.npy | tail -c 5)" = NUMPY
+generate -p 'a cat' -o three.y4m --seed 18446744073709551615
+expect_rc 0
+expect test "$(cmp -s one.y4m three.y4m; echo $?)" = 1
+generate -p 'a dog' -n 'rain' -o four.y4m --weights random:3:uniform
+expect_rc 0
+expect_out 'weights random:3:uniform'
+expect test "$(cmp -s one.y4m four.y4m; echo $?)" = 1
+ok "one seed gives one clip; --json, --latents"
+rm -f ./*
+
+run "$KINOWATT" doctor
+if grep -q '^ok  *mp4 ' "$out"; then
+    generate -p 'a cat' -o one.mp4
+    expect_rc 0
+    generate -p 'a cat' -o two.mp4
+    expect_rc 0
+    expect cmp one.mp4 two.mp4
+    expect grep -aq '"seed":0,"weights":"random:0:normal"' one.mp4
+    if command -v ffprobe >/dev/null; then
+        expect test "$(ffprobe -v error -count_frames -show_entries stream=codec_name,width,height,nb_read_frames \
+            -of csv=p=0 one.mp4)" = h264,64,64,5
+    fi
+    ok "an .mp4 with its settings, the same bytes again"
+else
+    refused 2 '.*\.y4m' -p 'a cat' -o one.mp4
+    skip "an .mp4 with its settings, the same bytes again" "FFmpeg's libraries are not there"
+fi
+rm -f ./*
+
+for dtype in f32 bf16; do
+    generate -p 'a cat' -o $dtype.y4m --dtype $dtype
+    if [[ $dtype == bf16 && $rc == 2 ]]; then
+        expect_err 'bf16'
+    else
+        expect_rc 0
+        expect_out "^Engine .* $dtype"
+    fi
+done
+ok "--dtype"
+rm -f ./*
+
+# ---- Prompts ----
+
+generate -p '' -o clip.y4m
+expect_rc 0
+expect_out '; prompt 1, negative prompt 1,'
+printf 'x%.0s' {1..100000} >large
+generate -p "$(cat large)" -o clip.y4m -g 1 -s 1
+expect_rc 0
+expect_out '; prompt 512, padded'
+expect_err 'warning: .*512'
+expect_err_lines 2
+rm -f ./*
+refused 2 'the prompt.*UTF-8' -p $'a\xffb' -o clip.y4m
+expect_nothing
+ok "prompts: empty, very long, not UTF-8"

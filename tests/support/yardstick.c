@@ -1,0 +1,62 @@
+#include "support/yardstick.h"
+
+#include <dnnl.h>
+#include <string.h>
+
+#include "base/time.h"
+
+struct product {
+    dnnl_engine_t engine;
+    dnnl_stream_t stream;
+    dnnl_primitive_desc_t desc;
+    dnnl_primitive_t primitive;
+    dnnl_memory_t x, w, y;
+};
+
+static bool zeroed(dnnl_memory_t *memory, const dnnl_memory_desc_t *desc, dnnl_engine_t engine)
+{
+    void *data;
+    if (dnnl_memory_create(memory, desc, engine, DNNL_MEMORY_ALLOCATE) ||
+        dnnl_memory_get_data_handle(*memory, &data))
+        return false;
+    memset(data, 0, dnnl_memory_desc_get_size(desc));
+    return true;
+}
+
+static bool create(struct product *p, dnnl_data_type_t type, int64_t m, int64_t n, int64_t k)
+{
+    dnnl_memory_desc_t x, w, y;
+    dnnl_matmul_desc_t desc;
+    if (dnnl_engine_create(&p->engine, dnnl_cpu, 0) || dnnl_stream_create(&p->stream, p->engine, 0) ||
+        dnnl_memory_desc_init_by_tag(&x, 2, (dnnl_dims_t){m, k}, type, dnnl_ab) ||
+        dnnl_memory_desc_init_by_tag(&w, 2, (dnnl_dims_t){k, n}, type, dnnl_format_tag_any) ||
+        dnnl_memory_desc_init_by_tag(&y, 2, (dnnl_dims_t){m, n}, type, dnnl_ab) ||
+        dnnl_matmul_desc_init(&desc, &x, &w, NULL, &y) ||
+        dnnl_primitive_desc_create(&p->desc, &desc, NULL, p->engine, NULL) ||
+        dnnl_primitive_create(&p->primitive, p->desc))
+        return false;
+    return zeroed(&p->x, &x, p->engine) && zeroed(&p->y, &y, p->engine) &&
+           zeroed(&p->w, dnnl_primitive_desc_query_md(p->desc, dnnl_query_weights_md, 0), p->engine);
+}
+
+double yardstick(enum kw__dtype dtype, int64_t m, int64_t n, int64_t k)
+{
+    struct product p = {0};
+    double best = 1e9;
+    bool good = create(&p, dtype == KW__BF16 ? dnnl_bf16 : dnnl_f32, m, n, k);
+    dnnl_exec_arg_t args[] = {{DNNL_ARG_SRC, p.x}, {DNNL_ARG_WEIGHTS, p.w}, {DNNL_ARG_DST, p.y}};
+    for (int i = 0; good && i < 30; i++) {
+        double t = kw__monotonic_s();
+        good = !dnnl_primitive_execute(p.primitive, p.stream, 3, args) && !dnnl_stream_wait(p.stream);
+        t = kw__monotonic_s() - t;
+        if (t < best) best = t;
+    }
+    dnnl_memory_destroy(p.x);
+    dnnl_memory_destroy(p.w);
+    dnnl_memory_destroy(p.y);
+    dnnl_primitive_destroy(p.primitive);
+    dnnl_primitive_desc_destroy(p.desc);
+    dnnl_stream_destroy(p.stream);
+    dnnl_engine_destroy(p.engine);
+    return good ? 2e-9 * (double)m * (double)n * (double)k / best : 0;
+}
