@@ -119,7 +119,7 @@ $(BUILD)/%.o: %.cc $(BUILD)/flags
 $(BUILD)/src/video/%.o: EXTRA = $(LIBAV_CFLAGS)
 # Kernels: vector code, sums in any order. No assumption about NaN or infinity.
 $(BUILD)/src/engine/cpu/%.o: EXTRA = -O3 -fno-math-errno -fno-trapping-math -fno-signed-zeros \
-    -fassociative-math $(OPENMP)
+    -fassociative-math -ffp-contract=fast $(OPENMP)
 
 -include $(patsubst %.o,%.d,$(call objects,$(LIB_SRC) $(CMD_SRC) $(UNIT_SRC) $(SUPPORT_SRC) $(FUZZ_SRC) \
     $(BENCH_SRC) tests/fuzz/replay.c))

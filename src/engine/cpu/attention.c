@@ -40,35 +40,30 @@ static size_t thread_bytes(int64_t e)
     return (size_t)(BQ * (padded(e) * 2 + BK + 2 * COLUMNS)) * sizeof(float);
 }
 
-/* Keys as [e, BK], values as [BK, padded e], zeros beyond the last key. */
+/* In panels of 16 columns, which a tile reads line after line: keys as [BK / 16, e, 16 keys], values as
+ * [padded e / 16, BK, 16 channels]; zeros beyond the last key and channel. */
 static void pack(const struct kw__cpu_attention *a, int64_t b, int64_t h, int64_t block, void *keys,
                  void *values)
 {
-    float *kp = keys, *vp = values, buffer[KW__PIECE];
-    int64_t e = a->e, ep = padded(e);
-    for (int64_t row = 0; row < BK; row++) {
-        int64_t key = block * BK + row;
-        for (int64_t i = 0; i < ep; i += KW__PIECE) {
-            int64_t n = e - i < KW__PIECE ? e - i : KW__PIECE;
-            if (key >= a->lk || n <= 0) {
-                for (int64_t k = 0; k < n; k++) kp[(i + k) * BK + row] = 0;
-                memset(vp + row * ep + i, 0, (size_t)(ep - i < KW__PIECE ? ep - i : KW__PIECE) * sizeof *vp);
-                continue;
-            }
-            int64_t k_at = (b * a->lk + key) * a->k.width + a->k.start + h * e + i;
-            int64_t v_at = (b * a->lk + key) * a->v.width + a->v.start + h * e + i;
-            const float *x = kw__load(a->k.type, a->k.data, k_at, n, buffer);
-            for (int64_t k = 0; k < n; k++) kp[(i + k) * BK + row] = x[k];
-            x = kw__load(a->v.type, a->v.data, v_at, n, buffer);
-            memcpy(vp + row * ep + i, x, (size_t)n * sizeof *x);
-            if (i + n == e) memset(vp + row * ep + e, 0, (size_t)(ep - e) * sizeof *vp);
-        }
+    float *kp = keys, *vp = values, buffer;
+    int64_t e = a->e, first = block * BK, n = a->lk - first < BK ? a->lk - first : BK;
+    memset(kp, 0, key_bytes(e));
+    memset(vp, 0, value_bytes(e));
+    for (int64_t row = 0; row < n; row++) {
+        int64_t k_at = (b * a->lk + first + row) * a->k.width + a->k.start + h * e;
+        int64_t v_at = (b * a->lk + first + row) * a->v.width + a->v.start + h * e;
+        float *k = kp + row / COLUMNS * e * COLUMNS + row % COLUMNS;
+        for (int64_t i = 0; i < e; i++)
+            k[i * COLUMNS] = *kw__load(a->k.type, a->k.data, k_at + i, 1, &buffer);
+        for (int64_t i = 0; i < e; i++)
+            vp[(i / COLUMNS * BK + row) * COLUMNS + i % COLUMNS] =
+                *kw__load(a->v.type, a->v.data, v_at + i, 1, &buffer);
     }
 }
 
 /* c[8,16] (+)= x[8,k] y[k,16] */
-KW__INLINE void tile(const float *x, int64_t x_stride, const float *y, int64_t y_stride, int64_t k, float *c,
-                     int64_t c_stride, bool add)
+KW__INLINE void tile(const float *x, int64_t x_stride, const float *y, int64_t k, float *c, int64_t c_stride,
+                     bool add)
 {
     vector sum[ROWS];
     for (int r = 0; r < ROWS; r++) {
@@ -76,7 +71,7 @@ KW__INLINE void tile(const float *x, int64_t x_stride, const float *y, int64_t y
         if (add) sum[r] = *(const vector_anywhere *)(c + r * c_stride);
     }
     for (int64_t i = 0; i < k; i++) {
-        vector row = *(const vector_anywhere *)(y + i * y_stride);
+        vector row = *(const vector_anywhere *)(y + i * COLUMNS);
         for (int r = 0; r < ROWS; r++) sum[r] += x[r * x_stride + i] * row;
     }
     for (int r = 0; r < ROWS; r++) *(vector_anywhere *)(c + r * c_stride) = sum[r];
@@ -138,11 +133,11 @@ KW__CLONES static void attend(const struct kw__cpu_attention *a, int64_t b, int6
         const float *k = (const float *)keys + first / BK * BK * e, *v = (const float *)values + first * ep;
         for (int64_t r = 0; r < z.rows; r += ROWS)
             for (int64_t c = 0; c < n; c += COLUMNS)
-                tile(z.q + r * e, e, k + c, BK, e, z.s + r * BK + c, BK, false);
+                tile(z.q + r * e, e, k + c * e, e, z.s + r * BK + c, BK, false);
         soften(a, &z, first, n, first + n == all, ep);
         for (int64_t r = 0; r < z.rows; r += ROWS)
             for (int64_t c = 0; c < ep; c += COLUMNS)
-                tile(z.s + r * BK, BK, v + c, ep, n, z.o + r * ep + c, ep, true);
+                tile(z.s + r * BK, BK, v + c * BK, n, z.o + r * ep + c, ep, true);
     }
     int64_t d = a->heads * e;
     for (int64_t r = 0; r < z.rows; r++)

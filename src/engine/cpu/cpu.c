@@ -148,7 +148,9 @@ static kw_status allocate(struct kw__device *device, size_t bytes, void **out, k
 {
     (void)device;
     *out = kw__cpu_allocate(bytes);
-    return *out ? KW_OK : kw__fail_memory(err);
+    if (!*out) return kw__fail_memory(err);
+    memset(*out, 0, bytes); /* no page is touched for the first time while a stage is timed */
+    return KW_OK;
 }
 
 static void release(struct kw__device *device, void *memory)
