@@ -158,7 +158,7 @@ static kw_status add_published(struct comparison *c, size_t set, const struct kw
                           .note = row->note,
                           .width = row->width,
                           .height = row->height,
-                          .num_frames = row->frames,
+                          .num_frames = row->frames_out ? row->frames_out : row->frames,
                           .num_inference_steps = row->steps,
                           .batch_size = row->batch_size,
                           .fps = NAN,

@@ -62,7 +62,7 @@ static const struct format formats[] = {
       {"width", COUNT, AT(width), 0},
       {"height", COUNT, AT(height), 0},
       {"frames_requested", COUNT, AT(frames), 0},
-      {"frames_out", SKIPPED, 0, 0},
+      {"frames_out", COUNT, AT(frames_out), 0},
       {"steps", COUNT, AT(steps), 0},
       {"guidance_scale", GUIDANCE, AT(guidance_scale), 1},
       {"n_prompts", SKIPPED, 0, 0},
