@@ -219,8 +219,7 @@ static bool after_op(void *user, struct kw__plan *plan, size_t i)
     return true;
 }
 
-/* ---- Loading ---------------------------------------------------------------------------------------------
- */
+/* ---- Loading --------------------------------------------------------------------------------------- */
 
 static kw_status get_weight(void *self, const struct kw__tensor *tensor, enum kw__dtype wanted, void *out,
                             kw_error *err)
@@ -251,8 +250,7 @@ kw_status kw__pipeline_load(struct kw__pipeline *p, kw_error *err)
     return status;
 }
 
-/* ---- Running ---------------------------------------------------------------------------------------------
- */
+/* ---- Running --------------------------------------------------------------------------------------- */
 
 /* The ids of a prompt as its phase reads them: as many as the graph has, the same for the whole batch. */
 static kw_status write_prompt(struct kw__pipeline *p, const struct kw__phase *phase,

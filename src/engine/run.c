@@ -209,8 +209,7 @@ struct kw__plan *kw__run_plan(const struct kw__run *run, int stage, int phase)
     return run->plans[stage][phase];
 }
 
-/* ---- Weights --------------------------------------------------------------------------------------------
- */
+/* ---- Weights --------------------------------------------------------------------------------------- */
 
 static kw_status find_stage(const struct kw__run *run, const char *name, int *out, kw_error *err)
 {
@@ -264,8 +263,7 @@ kw_status kw__run_prepare(struct kw__run *run, const char *stage, const struct k
     return status;
 }
 
-/* ---- Inputs and states
- * -------------------------------------------------------------------------------------- */
+/* ---- Inputs and states ----------------------------------------------------------------------------- */
 
 static struct entry *find_input(const struct kw__run *run, const char *name)
 {
@@ -355,8 +353,7 @@ void kw__run_restart(struct kw__run *run)
     }
 }
 
-/* ---- A phase begins
- * ------------------------------------------------------------------------------------------ */
+/* ---- A phase begins -------------------------------------------------------------------------------- */
 
 /* Whether the phase reads a state before it replaces it. A fresh convolution does not read its cache. */
 static bool is_read(const struct kw__graph *g, int v)
@@ -441,8 +438,7 @@ static kw_status start_phase(struct kw__run *run, struct kw__plan *plan, kw_erro
     return status;
 }
 
-/* ---- Running
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- Running --------------------------------------------------------------------------------------- */
 
 static bool stop(struct kw__run *run, kw_status status)
 {

@@ -128,8 +128,7 @@ static kw_status compile(struct kw__device *device, const struct kw__phase *phas
     return KW_OK;
 }
 
-/* ---- Memory ----------------------------------------------------------------------------------------------
- */
+/* ---- Memory ---------------------------------------------------------------------------------------- */
 
 static kw_status allocate(struct kw__device *device, size_t bytes, void **out, kw_error *err)
 {
@@ -166,8 +165,7 @@ static kw_status bind(struct kw__plan *base, void *workspace, void *const *state
     return KW_OK;
 }
 
-/* ---- Stamps
- * ------------------------------------------------------------------------------------------------ */
+/* ---- Stamps ---------------------------------------------------------------------------------------- */
 
 /* A stamp is the value's number in all of its bytes: 251 of them, so neighbours differ. */
 static unsigned char stamp_of(const struct trace_plan *plan, int v)

@@ -20,7 +20,7 @@ struct kw__row {
     const char *source; /* of the row, or of its file */
     const char *note;
     int64_t width, height, frames, steps, batch_size; /* as asked for; frames before any rounding */
-    int64_t frames_out; /* that came out; 0: not said */
+    int64_t frames_out;                               /* that came out; 0: not said */
     double guidance_scale;                            /* NaN: not said */
     double latency_s, latency_sd_s;
     double energy_wh[KW_NUM_DEVICES], energy_sd_wh[KW_NUM_DEVICES];

@@ -212,27 +212,24 @@ static kw_status differentiate(struct owned *o, const struct inputs *in, const s
     return KW_OK;
 }
 
-/* g' covariance g, of the difference a - b when b is given */
-static double quadratic(const struct kw__calibration *c, const double *a, const double *b)
+/* What the parameters' covariance makes of a gradient. */
+static double variance_of(const struct kw__calibration *c, const double *g)
 {
-    double sum = 0;
-    for (int i = 0; i < c->num_parameters; i++)
-        for (int j = 0; j < c->num_parameters; j++)
-            sum += (a[i] - (b ? b[i] : 0)) * c->covariance[i][j] * (a[j] - (b ? b[j] : 0));
-    return sum > 0 ? sum : 0; /* a covariance rounded to decimals may be indefinite by a little */
+    return kw__quadratic_form(c->covariance[0], KW__MAX_PARAMETERS, c->num_parameters, g);
 }
 
 static void fill_cost(const struct inputs *in, const struct kw__prices *prices, const struct part *part,
                       const double *grad_latency, const double *grad_energy, kw_cost *out)
 {
     const struct kw__calibration *c = in->calibration;
-    /* under a lower limit the truth lies between no stretch (voltage falls as the clock does) and all of it
+    /* under a lower limit the truth lies between no stretch, as voltage falls with the clock, and all of it
      */
     double limited = 0.5 * log(prices->stretch);
     double carried = carried_sd[in->distance] * carried_sd[in->distance] + limited * limited;
-    double session[KW__NUM_QUANTITIES];
+    double session[KW__NUM_QUANTITIES], grad_power[KW__MAX_PARAMETERS];
+    for (int k = 0; k < c->num_parameters; k++) grad_power[k] = grad_energy[k] - grad_latency[k];
     kw__session_variances(c->session_time_sd, c->session_power_sd, session);
-    double latency_sd = sqrt(quadratic(c, grad_latency, NULL) + session[KW__LATENCY] +
+    double latency_sd = sqrt(variance_of(c, grad_latency) + session[KW__LATENCY] +
                              c->model_time_sd * c->model_time_sd + carried);
     out->flop_executed = part->flop;
     out->bytes = part->bytes;
@@ -245,9 +242,9 @@ static void fill_cost(const struct inputs *in, const struct kw__prices *prices, 
         out->power_w = absent(reason);
         return;
     }
-    double energy_sd = sqrt(quadratic(c, grad_energy, NULL) + session[KW__ENERGY] +
+    double energy_sd = sqrt(variance_of(c, grad_energy) + session[KW__ENERGY] +
                             c->model_energy_sd * c->model_energy_sd + carried);
-    double power_sd = sqrt(quadratic(c, grad_energy, grad_latency) + session[KW__POWER] +
+    double power_sd = sqrt(variance_of(c, grad_power) + session[KW__POWER] +
                            carried_power_sd[in->distance] * carried_power_sd[in->distance] +
                            c->model_power_sd * c->model_power_sd);
     out->energy_j[KW_GPU] = modelled(part->energy, energy_sd);

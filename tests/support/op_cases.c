@@ -407,8 +407,7 @@ const struct op_case op_cases[] = {
 };
 const size_t num_op_cases = sizeof op_cases / sizeof op_cases[0];
 
-/* ---- The program
- * -------------------------------------------------------------------------------------------- */
+/* ---- The program ----------------------------------------------------------------------------------- */
 
 static int num_dims(const struct op_operand *operand)
 {
@@ -463,8 +462,7 @@ struct kw__program *op_program(const struct op_case *c, enum kw__dtype dtype)
     return program;
 }
 
-/* ---- Correctness
- * ----------------------------------------------------------------------------------------------- */
+/* ---- Correctness ----------------------------------------------------------------------------------- */
 
 static float to_bf16(float x)
 {
@@ -592,8 +590,7 @@ double op_error(const struct op_case *c, const struct kw__backend *backend, enum
     return worst;
 }
 
-/* ---- Speed
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- Speed ----------------------------------------------------------------------------------------- */
 
 static int ascending(const void *a, const void *b)
 {

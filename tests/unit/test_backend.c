@@ -186,8 +186,7 @@ static struct result interpret(const struct kw__program *program)
     return result;
 }
 
-/* ---- Through a backend ------------------------------------------------------------------------------------
- */
+/* ---- Through a backend ----------------------------------------------------------------------------- */
 
 static void write_inputs(struct kw__run *run, const struct kw__program *program)
 {
@@ -275,8 +274,7 @@ static bool has_bf16(void)
     return !status;
 }
 
-/* ---- cpu against the interpreter
- * ---------------------------------------------------------------------------- */
+/* ---- cpu against the interpreter ------------------------------------------------------------------- */
 
 static void check_close(const char *what, size_t shape, const double *got, const double *wanted, size_t count,
                         double allowed)
@@ -313,8 +311,7 @@ static void test_f32_rewritten(void **state)
     check_f32(true);
 }
 
-/* ---- bf16 against f32
- * ------------------------------------------------------------------------------------------ */
+/* ---- bf16 against f32 ------------------------------------------------------------------------------ */
 
 /* The output of the last pass's transformer in the first step. */
 struct forward {
@@ -364,8 +361,7 @@ static void test_bf16_forward(void **state)
     }
 }
 
-/* ---- Plans
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- Plans ----------------------------------------------------------------------------------------- */
 
 struct plan_bytes {
     double sum, worst; /* of all values; of those alive at once */
@@ -463,8 +459,7 @@ static void test_check_finds_an_overlap(void **state)
     kw__program_free(program);
 }
 
-/* ---- The runner
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- The runner ------------------------------------------------------------------------------------ */
 
 static void test_same_bytes_again(void **state)
 {

@@ -157,8 +157,7 @@ static void test_text_encoder(void **state)
     check_text("text_128.f64", "wan-tiny-128", 40, 40, 1, 13, 60, 8);
 }
 
-/* ---- Transformer ----------------------------------------------------------------------------------------
- */
+/* ---- Transformer ----------------------------------------------------------------------------------- */
 
 static void check_transformer(const char *golden, const char *model, struct golden_size size,
                               int64_t text_dim, double timestep)
@@ -187,8 +186,7 @@ static void test_transformer(void **state)
                       (struct golden_size){2, 6, 4, .text_tokens = 5, .guidance = 1}, 8, 37);
 }
 
-/* ---- VAE decoder
- * --------------------------------------------------------------------------------------------- */
+/* ---- VAE decoder ----------------------------------------------------------------------------------- */
 
 static void check_decode(const char *golden, const char *model, struct golden_size size)
 {
@@ -225,8 +223,7 @@ static void test_cached_decode_equals_uncached(void **state)
                  (struct golden_size){.frames = 6, .height = 1, .width = 2});
 }
 
-/* ---- Solver
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- Solver ---------------------------------------------------------------------------------------- */
 
 enum { N = 8, MOST_STEPS = 50 };
 
@@ -313,8 +310,7 @@ static void test_solver(void **state)
     }
 }
 
-/* ---- Text encoding and denoising together
- * ---------------------------------------------------------------------------- */
+/* ---- Text encoding and denoising together ---------------------------------------------------------- */
 
 static void check_denoise(const char *golden, const char *model, struct golden_size size, int vocabulary)
 {

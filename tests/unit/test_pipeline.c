@@ -87,8 +87,7 @@ static void expect_refused(const kw_model *of, const struct kw__pipeline_options
     if (!strstr(err.message, words)) fail_msg("'%s' lacks '%s'", err.message, words);
 }
 
-/* ---- What comes out -------------------------------------------------------------------------------------
- */
+/* ---- What comes out -------------------------------------------------------------------------------- */
 
 enum { LATENTS = 4 * 2 * 2 * 4, FRAMES = 5 * 16 * 32 * 3 };
 
@@ -203,8 +202,7 @@ static void test_a_seed_gives_one_clip(void **state)
     kw__pipeline_close(again);
 }
 
-/* ---- Prompts
- * ------------------------------------------------------------------------------------------------ */
+/* ---- Prompts --------------------------------------------------------------------------------------- */
 
 static struct kw__pipeline_info info_of(const char *prompt, double guidance)
 {
@@ -247,8 +245,7 @@ static void test_prompts(void **state)
     expect_refused(model, &worse, KW_ERROR_USAGE, "the negative prompt");
 }
 
-/* ---- Checkpoints
- * ----------------------------------------------------------------------------------------------- */
+/* ---- Checkpoints ----------------------------------------------------------------------------------- */
 
 static void copy_tokenizer(const char *folder)
 {
@@ -359,8 +356,7 @@ static void test_nan_is_traced_to_its_operator(void **state)
     check_poison("decoder.up_blocks.1.resnets.0.conv1.bias", "conv of vae_decoder");
 }
 
-/* ---- Memory, stopping
- * -------------------------------------------------------------------------------------------- */
+/* ---- Memory, stopping ------------------------------------------------------------------------------ */
 
 static void test_too_little_memory_is_said_with_both_figures(void **state)
 {
@@ -441,8 +437,7 @@ static void test_latents_that_cannot_be_kept(void **state)
     kw__pipeline_close(pipeline);
 }
 
-/* ---- Under a meter
- * ------------------------------------------------------------------------------------------------- */
+/* ---- Under a meter --------------------------------------------------------------------------------- */
 
 /* A trace of a CPU package at 40 W for `seconds`. */
 static kw_meter *replay(char *folder, double seconds)

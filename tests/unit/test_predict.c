@@ -548,8 +548,7 @@ static void a_stack_does_not_change_the_reference(void **state)
     kw_prediction_free(fused);
 }
 
-/* ---- What is refused ------------------------------------------------------------------------------------
- */
+/* ---- What is refused ------------------------------------------------------------------------------- */
 
 static void expect_refusal(const struct scene *s, kw_status status, const char *word)
 {

@@ -45,8 +45,7 @@ static struct own own_at(void *memory, int64_t e)
     return z;
 }
 
-/* ---- Packing --------------------------------------------------------------------------------------------
- */
+/* ---- Packing --------------------------------------------------------------------------------------- */
 
 /* 16 keys' pairs of channels: row i of `out`, BK pairs long, gets pair i of each. */
 KW__AVX512 static void pack_keys(const uint16_t *k, int64_t stride, int64_t keys, int64_t e, uint16_t *out)
@@ -90,8 +89,7 @@ static void pack(const struct kw__cpu_attention *a, int64_t b, int64_t h, int64_
     }
 }
 
-/* ---- The softmax
- * -------------------------------------------------------------------------------------------- */
+/* ---- The softmax ----------------------------------------------------------------------------------- */
 
 /* Scores in units of ln 2, with the bias and the last key's multiplicity: only where there are any. */
 KW__AVX512 static void add_bias(const struct kw__cpu_attention *a, const struct own *z, int64_t row,
@@ -174,8 +172,7 @@ KW__AVX512 static void write_row(const struct kw__cpu_attention *a, const struct
                        _mm512_mul_ps(_mm512_loadu_ps(o + i), over));
 }
 
-/* ---- Products: c[m,n] (+)= x[m,k] y[k/2,n,2]; m, n, k multiples of STEP -----------------------------------
- */
+/* ---- Products: c[m,n] (+)= x[m,k] y[k/2,n,2]; m, n, k multiples of STEP ---------------------------- */
 
 /* Rows of scores that are softened between the products of tiles: the two use different units. */
 struct meanwhile {
@@ -270,8 +267,7 @@ AMX static void product_amx(const uint16_t *x, int64_t x_stride, const uint16_t 
     while (meanwhile->next < meanwhile->end) soften_next(meanwhile);
 }
 
-/* ---- One block of queries
- * -------------------------------------------------------------------------------------- */
+/* ---- One block of queries -------------------------------------------------------------------------- */
 
 /* Scores of keys first_key .. of the block, for its rows from `row` on: what to do with them next. */
 static struct meanwhile softening(const struct kw__cpu_attention *a, const struct own *z, int64_t bias_at,

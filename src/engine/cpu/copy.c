@@ -210,8 +210,7 @@ KW__CLONES static void host_pieces(void *argument, int64_t from, int64_t to)
     }
 }
 
-/* ---- Compiling ------------------------------------------------------------------------------------------
- */
+/* ---- Compiling ------------------------------------------------------------------------------------- */
 
 static void run_copy(struct kw__cpu_plan *plan, struct kw__cpu_step *step)
 {

@@ -191,8 +191,7 @@ static const char *supports(struct kw__device *device, const struct kw__graph *g
     }
 }
 
-/* ---- Compiling -------------------------------------------------------------------------------------------
- */
+/* ---- Compiling ------------------------------------------------------------------------------------- */
 
 static kw_status compile_op(struct kw__cpu_plan *plan, struct kw__cpu_step *step, kw_error *err)
 {
@@ -304,8 +303,7 @@ static kw_status compile(struct kw__device *device, const struct kw__phase *phas
     return KW_OK;
 }
 
-/* ---- Binding ---------------------------------------------------------------------------------------------
- */
+/* ---- Binding --------------------------------------------------------------------------------------- */
 
 static kw_status load_weights(struct kw__plan *base, const struct kw__weights *weights, kw_error *err)
 {
@@ -339,8 +337,7 @@ static kw_status bind(struct kw__plan *base, void *workspace, void *const *state
     return KW_OK;
 }
 
-/* ---- Running ---------------------------------------------------------------------------------------------
- */
+/* ---- Running --------------------------------------------------------------------------------------- */
 
 static void fill_elements(enum kw__dtype dtype, void *array, int64_t count, float value)
 {
@@ -397,8 +394,7 @@ static kw_status run(struct kw__plan *base, int64_t iteration, kw__after_op *aft
     return status;
 }
 
-/* ---- Reading and writing
- * ----------------------------------------------------------------------------------- */
+/* ---- Reading and writing --------------------------------------------------------------------------- */
 
 /* Where element i of the graph's order lies. */
 static int64_t position(const struct kw__cpu_plan *plan, int v, int64_t i)

@@ -208,8 +208,7 @@ static void channel_rmsnorm_bf16_rows(void *argument, int64_t from, int64_t to)
     kw__cpu_channel_rmsnorm_bf16(s->x[0], s->x[1], s->y[0], j->d, s->a->activation, from, to);
 }
 
-/* ---- Compiling ------------------------------------------------------------------------------------------
- */
+/* ---- Compiling ------------------------------------------------------------------------------------- */
 
 static void run_norm(struct kw__cpu_plan *plan, struct kw__cpu_step *step)
 {

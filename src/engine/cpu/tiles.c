@@ -69,8 +69,7 @@ size_t kw__cpu_tiles_scratch(const struct kw__device *device, int64_t k)
     return (size_t)device->threads * own_bytes(k);
 }
 
-/* ---- Packing --------------------------------------------------------------------------------------------
- */
+/* ---- Packing --------------------------------------------------------------------------------------- */
 
 struct packing {
     const uint16_t *w;
@@ -101,8 +100,7 @@ void kw__cpu_pack_tiles(const struct kw__device *device, const uint16_t *w, int6
     kw__cpu_parallel(device, panels_of(n), 1, pack_panels, &p);
 }
 
-/* ---- What follows the products
- * ----------------------------------------------------------------------------- */
+/* ---- What follows the products --------------------------------------------------------------------- */
 
 /* A block of results that waits for its last treatment. */
 struct pending {
@@ -134,8 +132,7 @@ KW__AVX512_INLINE void finish_row(const struct kw__cpu_product *p, const struct 
     }
 }
 
-/* ---- The products
- * -------------------------------------------------------------------------------------------- */
+/* ---- The products ---------------------------------------------------------------------------------- */
 
 struct ahead { /* the panel that comes next, and its lines of each step that this block asks for */
     const char *panel;
