@@ -72,7 +72,7 @@ static kw_status open_tokenizer(const kw_model *model, const char *weights, int6
                         "there is no folder %s with weights; with \"random\" none is needed", weights);
     if (!is_random(weights))
         return kw__fail(
-            err, KW_ERROR_NOT_FOUND,
+            err, KW_ERROR_FORMAT,
             "neither %s nor %s has tokenizer/spiece.model; copy the checkpoint's folder tokenizer", weights,
             model->folder);
     snprintf(out->warning, sizeof out->warning,

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -27,10 +26,9 @@ enum { PREFIX = 8, LARGEST_HEADER = 100000000 };
 struct kw__safetensors {
     struct kw__arena arena;
     const char *path;
-    void *map; /* NULL: the bytes are the caller's */
-    size_t map_size;
-    const unsigned char *data;
-    uint64_t data_size;
+    int fd; /* -1: the bytes are the caller's, at `memory` */
+    const unsigned char *memory;
+    uint64_t size, data_at, data_size; /* of the file; where its data begin, and how much they are */
     struct kw__stored_tensor *tensors; /* by name */
     size_t num_tensors;
 };
@@ -181,58 +179,93 @@ static kw_status read_header(struct kw__safetensors *file, json_t *header, kw_er
     return check_places(file, err);
 }
 
-static kw_status parse(struct kw__safetensors *file, const unsigned char *bytes, size_t size, kw_error *err)
+/* Bytes of the file into `out`. Those that are no longer there are an error, never a signal. */
+static kw_status fetch(const struct kw__safetensors *file, uint64_t at, size_t count, void *out,
+                       kw_error *err)
 {
-    if (size < PREFIX)
-        return kw__fail(err, KW_ERROR_FORMAT, "%s is truncated: %zu bytes are no safetensors file",
-                        file->path, size);
+    if (file->fd < 0) {
+        if (count) memcpy(out, file->memory + at, count);
+        return KW_OK;
+    }
+    for (size_t done = 0; done < count;) {
+        ssize_t n = pread(file->fd, (char *)out + done, count - done, (off_t)(at + done));
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return kw__fail(err, KW_ERROR_IO, "cannot read %s: %s", file->path, strerror(errno));
+        if (n == 0)
+            return kw__fail(err, KW_ERROR_FORMAT,
+                            "%s became shorter while it was read; let nothing write to it, or get it again",
+                            file->path);
+        done += (size_t)n;
+    }
+    return KW_OK;
+}
+
+static kw_status load_header(struct kw__safetensors *file, size_t length, json_t **out, kw_error *err)
+{
+    char *text = malloc(length + 1);
+    if (!text) return kw__fail_memory(err);
+    kw_status status = fetch(file, PREFIX, length, text, err);
+    if (!status) {
+        json_error_t problem;
+        *out = json_loadb(text, length, JSON_REJECT_DUPLICATES, &problem);
+        if (!*out && json_error_code(&problem) == json_error_out_of_memory)
+            status = kw__fail_memory(err);
+        else if (!*out)
+            status = kw__fail(err, KW_ERROR_FORMAT, "%s: its header is not valid JSON: %s", file->path,
+                              problem.text);
+    }
+    free(text);
+    return status;
+}
+
+static kw_status parse(struct kw__safetensors *file, kw_error *err)
+{
+    if (file->size < PREFIX)
+        return kw__fail(err, KW_ERROR_FORMAT, "%s is truncated: %" PRIu64 " bytes are no safetensors file",
+                        file->path, file->size);
     uint64_t length;
-    memcpy(&length, bytes, sizeof length);
+    kw_status status = fetch(file, 0, sizeof length, &length, err);
+    if (status) return status;
     /* the first bytes of something else (a page of HTML, a pickle) make a huge length */
     if (length > LARGEST_HEADER)
         return kw__fail(err, KW_ERROR_FORMAT,
                         "%s: a header of %" PRIu64 " bytes is beyond the format's 100 MB; this is no "
                         "safetensors file",
                         file->path, length);
-    if (length > size - PREFIX)
+    if (length > file->size - PREFIX)
         return kw__fail(err, KW_ERROR_FORMAT,
-                        "%s is truncated: its header has %" PRIu64 " bytes, the file %zu; get the file again",
-                        file->path, length, size);
-    file->data = bytes + PREFIX + length;
-    file->data_size = size - PREFIX - length;
-    json_error_t problem;
-    json_t *header =
-        json_loadb((const char *)bytes + PREFIX, (size_t)length, JSON_REJECT_DUPLICATES, &problem);
-    if (!header && json_error_code(&problem) == json_error_out_of_memory) return kw__fail_memory(err);
-    if (!header)
-        return kw__fail(err, KW_ERROR_FORMAT, "%s: its header is not valid JSON: %s", file->path,
-                        problem.text);
-    kw_status status = json_is_object(header)
-                           ? read_header(file, header, err)
-                           : kw__fail(err, KW_ERROR_FORMAT, "%s: its header is no JSON object", file->path);
+                        "%s is truncated: its header has %" PRIu64 " bytes, the file %" PRIu64
+                        "; get the file again",
+                        file->path, length, file->size);
+    file->data_at = PREFIX + length;
+    file->data_size = file->size - file->data_at;
+    json_t *header = NULL;
+    status = load_header(file, (size_t)length, &header, err);
+    if (status) return status;
+    status = json_is_object(header)
+                 ? read_header(file, header, err)
+                 : kw__fail(err, KW_ERROR_FORMAT, "%s: its header is no JSON object", file->path);
     json_decref(header);
     return status;
 }
 
 /* ---- One file ------------------------------------------------------------------------------- */
 
-static struct kw__safetensors *new_file(const char *path)
+/* Takes the descriptor, also when it fails. */
+static kw_status open_bytes(const char *path, int fd, const void *memory, uint64_t size,
+                            struct kw__safetensors **out, kw_error *err)
 {
     struct kw__safetensors *file = calloc(1, sizeof *file);
-    if (!file) return NULL;
+    if (!file) {
+        if (fd >= 0) close(fd);
+        return kw__fail_memory(err);
+    }
     kw__arena_init(&file->arena);
+    file->fd = fd;
+    file->memory = memory;
+    file->size = size;
     file->path = kw__arena_strdup(&file->arena, path);
-    if (file->path) return file;
-    kw__safetensors_close(file);
-    return NULL;
-}
-
-kw_status kw__safetensors_parse(const char *path, const void *bytes, size_t size,
-                                struct kw__safetensors **out, kw_error *err)
-{
-    struct kw__safetensors *file = new_file(path);
-    if (!file) return kw__fail_memory(err);
-    kw_status status = parse(file, bytes, size, err);
+    kw_status status = file->path ? parse(file, err) : kw__fail_memory(err);
     if (status)
         kw__safetensors_close(file);
     else
@@ -240,9 +273,15 @@ kw_status kw__safetensors_parse(const char *path, const void *bytes, size_t size
     return status;
 }
 
-/* Maps a regular file. An empty one has nothing to map: *map stays NULL. */
-static kw_status map_file(const char *path, void **map, size_t *size, kw_error *err)
+kw_status kw__safetensors_parse(const char *path, const void *bytes, size_t size,
+                                struct kw__safetensors **out, kw_error *err)
 {
+    return open_bytes(path, -1, bytes, size, out, err);
+}
+
+kw_status kw__safetensors_open(const char *path, struct kw__safetensors **out, kw_error *err)
+{
+    /* O_NONBLOCK: a named pipe must not hang us */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return kw__fail(err, errno == ENOENT || errno == ENOTDIR ? KW_ERROR_NOT_FOUND : KW_ERROR_IO,
@@ -253,37 +292,15 @@ static kw_status map_file(const char *path, void **map, size_t *size, kw_error *
         status = kw__fail(err, KW_ERROR_IO, "cannot read %s: %s", path, strerror(errno));
     else if (!S_ISREG(info.st_mode))
         status = kw__fail(err, KW_ERROR_FORMAT, "%s is not a regular file", path);
-    *size = status ? 0 : (size_t)info.st_size;
-    if (*size) {
-        *map = mmap(NULL, *size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (*map == MAP_FAILED)
-            status = kw__fail(err, errno == ENOMEM ? KW_ERROR_MEMORY : KW_ERROR_IO, "cannot map %s: %s", path,
-                              strerror(errno));
-    }
+    if (!status) return open_bytes(path, fd, NULL, (uint64_t)info.st_size, out, err);
     close(fd);
-    return status;
-}
-
-kw_status kw__safetensors_open(const char *path, struct kw__safetensors **out, kw_error *err)
-{
-    void *map = NULL;
-    size_t size = 0;
-    kw_status status = map_file(path, &map, &size, err);
-    if (status) return status;
-    status = kw__safetensors_parse(path, map ? map : "", size, out, err);
-    if (!status) {
-        (*out)->map = map;
-        (*out)->map_size = size;
-    } else if (map) {
-        munmap(map, size);
-    }
     return status;
 }
 
 void kw__safetensors_close(struct kw__safetensors *file)
 {
     if (!file) return;
-    if (file->map) munmap(file->map, file->map_size);
+    if (file->fd >= 0) close(file->fd);
     kw__arena_free(&file->arena);
     free(file);
 }
@@ -313,8 +330,13 @@ const struct kw__stored_tensor *kw__safetensors_find(const struct kw__safetensor
 /* ---- Elements -------------------------------------------------------------------------------- */
 
 /* Elements go through f32, which holds F16 and BF16 exactly, in blocks: loops of a fixed length over
- * aligned buffers are what compilers turn into vector code. */
-enum { BLOCK = 1024 };
+ * aligned buffers are what compilers turn into vector code. CHUNK elements are read from the file at once. */
+enum { BLOCK = 1024, CHUNK = 32 * BLOCK };
+
+static void load_f32(const unsigned char *in, size_t count, uint32_t *restrict out)
+{
+    memcpy(out, in, count * sizeof *out);
+}
 
 static void load_f16(const unsigned char *in, size_t count, uint32_t *restrict out)
 {
@@ -347,28 +369,30 @@ static void store_bf16(const uint32_t *restrict in, uint16_t *restrict out)
     }
 }
 
-kw_status kw__safetensors_read(const struct kw__safetensors *file, const struct kw__stored_tensor *tensor,
-                               enum kw__dtype wanted, void *out, kw_error *err)
+static bool is_readable(const char *dtype)
 {
-    bool f32 = strcmp(tensor->dtype, "F32") == 0, f16 = strcmp(tensor->dtype, "F16") == 0;
-    bool bf16 = strcmp(tensor->dtype, "BF16") == 0;
-    if ((!f32 && !f16 && !bf16) || (wanted != KW__F32 && wanted != KW__BF16))
-        return kw__fail(err, KW_ERROR_UNSUPPORTED,
-                        "%s: tensor \"" NAME "\" has dtype %s; F32, F16 and BF16 are read, as f32 or bf16",
-                        file->path, tensor->name, tensor->dtype);
-    const unsigned char *in = file->data + tensor->begin;
-    size_t bytes = (size_t)(tensor->end - tensor->begin), size = f32 ? 4 : 2, count = bytes / size;
-    if ((f32 && wanted == KW__F32) || (bf16 && wanted == KW__BF16)) {
-        if (bytes) memcpy(out, in, bytes);
-        return KW_OK;
-    }
+    return strcmp(dtype, "F32") == 0 || strcmp(dtype, "F16") == 0 || strcmp(dtype, "BF16") == 0;
+}
+
+static kw_status bad_dtype(const struct kw__safetensors *file, const struct kw__stored_tensor *tensor,
+                           kw_error *err)
+{
+    return kw__fail(err, KW_ERROR_FORMAT,
+                    "%s: tensor \"" NAME "\" has dtype %s; weights of F32, F16 and BF16 are read", file->path,
+                    tensor->name, tensor->dtype);
+}
+
+static void cast(const unsigned char *in, const char *dtype, size_t count, enum kw__dtype wanted, void *out)
+{
     uint32_t wide[BLOCK] = {0};
     uint16_t narrow[BLOCK];
+    size_t size = dtype[0] == 'F' && dtype[1] == '3' ? 4 : 2;
+    void (*load)(const unsigned char *, size_t, uint32_t *restrict) = size == 4         ? load_f32
+                                                                      : dtype[0] == 'F' ? load_f16
+                                                                                        : load_bf16;
     for (size_t done = 0; done < count; done += BLOCK) {
         size_t n = count - done < BLOCK ? count - done : BLOCK;
-        if (f32) memcpy(wide, in + done * size, n * sizeof *wide);
-        if (f16) load_f16(in + done * size, n, wide);
-        if (bf16) load_bf16(in + done * size, n, wide);
+        load(in + done * size, n, wide);
         if (wanted == KW__F32) {
             memcpy((float *)out + done, wide, n * sizeof *wide);
         } else {
@@ -376,7 +400,25 @@ kw_status kw__safetensors_read(const struct kw__safetensors *file, const struct 
             memcpy((uint16_t *)out + done, narrow, n * sizeof *narrow);
         }
     }
-    return KW_OK;
+}
+
+kw_status kw__safetensors_read(const struct kw__safetensors *file, const struct kw__stored_tensor *tensor,
+                               enum kw__dtype wanted, void *out, kw_error *err)
+{
+    if (!is_readable(tensor->dtype)) return bad_dtype(file, tensor, err);
+    size_t bytes = (size_t)(tensor->end - tensor->begin), size = strcmp(tensor->dtype, "F32") == 0 ? 4 : 2,
+           kept = wanted == KW__F32 ? 4 : 2, count = bytes / size;
+    uint64_t at = file->data_at + tensor->begin;
+    if (strcmp(tensor->dtype, wanted == KW__F32 ? "F32" : "BF16") == 0)
+        return fetch(file, at, bytes, out, err);
+    unsigned char raw[CHUNK * sizeof(uint32_t)];
+    kw_status status = KW_OK;
+    for (size_t done = 0; done < count && !status; done += CHUNK) {
+        size_t n = count - done < CHUNK ? count - done : CHUNK;
+        status = fetch(file, at + done * size, n * size, raw, err);
+        if (!status) cast(raw, tensor->dtype, n, wanted, (char *)out + done * kept);
+    }
+    return status;
 }
 
 /* ---- Components ------------------------------------------------------------------------------- */
@@ -386,12 +428,13 @@ struct kw__checkpoint {
     const char *path; /* of the index, or of the one file */
     json_t *index;    /* NULL: one file */
     const json_t *weight_map;
+    json_t *shards; /* file's name: its place in `files`; thousands of tensors are looked up here */
     struct kw__safetensors **files;
     size_t num_files, file_capacity;
 };
 
-/* The file with this name in the folder, opened when it is not yet. */
-static kw_status add_file(struct kw__checkpoint *c, const char *path, kw_error *err)
+/* What a checkpoint lacks makes it incomplete: the folder itself is there. */
+static kw_status add_file(struct kw__checkpoint *c, const char *path, const char *missing, kw_error *err)
 {
     struct kw__safetensors **files =
         kw__arena_grow(&c->arena, c->files, c->num_files, &c->file_capacity, sizeof *files);
@@ -399,16 +442,18 @@ static kw_status add_file(struct kw__checkpoint *c, const char *path, kw_error *
     c->files = files;
     kw_status status = kw__safetensors_open(path, &files[c->num_files], err);
     if (!status) c->num_files++;
-    return status;
+    return status == KW_ERROR_NOT_FOUND ? kw__fail(err, KW_ERROR_FORMAT, "%s", missing) : status;
 }
 
-static struct kw__safetensors *find_file(const struct kw__checkpoint *c, const char *name)
+static kw_status add_shard(struct kw__checkpoint *c, const char *folder, const char *name, kw_error *err)
 {
-    for (size_t i = 0; i < c->num_files; i++) {
-        const char *path = c->files[i]->path, *slash = strrchr(path, '/');
-        if (strcmp(slash ? slash + 1 : path, name) == 0) return c->files[i];
-    }
-    return NULL;
+    const char *path = kw__arena_printf(&c->arena, "%s/%s", folder, name);
+    const char *missing = kw__arena_printf(
+        &c->arena, "%s names the file %.120s, which is not there; get it too", c->path, name);
+    if (!path || !missing ||
+        json_object_set_new(c->shards, name, json_integer((json_int_t)c->num_files)) != 0)
+        return kw__fail_memory(err);
+    return add_file(c, path, missing, err);
 }
 
 static kw_status open_shards(struct kw__checkpoint *c, const char *folder, kw_error *err)
@@ -417,6 +462,8 @@ static kw_status open_shards(struct kw__checkpoint *c, const char *folder, kw_er
     if (status) return status;
     status = kw__json_object((struct kw__json){c->path, c->index}, "weight_map", &c->weight_map, err);
     if (status) return status;
+    c->shards = json_object();
+    if (!c->shards) return kw__fail_memory(err);
     const char *tensor;
     json_t *value;
     json_object_foreach((json_t *)c->weight_map, tensor, value)
@@ -425,16 +472,20 @@ static kw_status open_shards(struct kw__checkpoint *c, const char *folder, kw_er
         if (!name || !*name || strchr(name, '/'))
             return kw__fail(err, KW_ERROR_FORMAT, "%s: tensor \"" NAME "\" must name a file of its folder",
                             c->path, tensor);
-        if (find_file(c, name)) continue;
-        const char *path = kw__arena_printf(&c->arena, "%s/%s", folder, name);
-        if (!path) return kw__fail_memory(err);
-        status = add_file(c, path, err);
-        if (status == KW_ERROR_NOT_FOUND)
-            return kw__fail(err, status, "%s names the file %.120s, which is not there; get it too", c->path,
-                            name);
+        if (json_object_get(c->shards, name)) continue;
+        status = add_shard(c, folder, name, err);
         if (status) return status;
     }
     return KW_OK;
+}
+
+static kw_status open_single(struct kw__checkpoint *c, const char *folder, const char *base, kw_error *err)
+{
+    c->path = kw__arena_printf(&c->arena, "%s/%s.safetensors", folder, base);
+    const char *missing = kw__arena_printf(
+        &c->arena, "the checkpoint has neither %s/%s.safetensors nor an index of several; get it again",
+        folder, base);
+    return c->path && missing ? add_file(c, c->path, missing, err) : kw__fail_memory(err);
 }
 
 kw_status kw__checkpoint_open(const char *folder, const char *base, struct kw__checkpoint **out,
@@ -446,12 +497,8 @@ kw_status kw__checkpoint_open(const char *folder, const char *base, struct kw__c
     struct stat info;
     c->path = kw__arena_printf(&c->arena, "%s/%s.safetensors.index.json", folder, base);
     kw_status status = c->path ? KW_OK : kw__fail_memory(err);
-    if (!status && stat(c->path, &info) == 0) {
-        status = open_shards(c, folder, err);
-    } else if (!status) {
-        c->path = kw__arena_printf(&c->arena, "%s/%s.safetensors", folder, base);
-        status = c->path ? add_file(c, c->path, err) : kw__fail_memory(err);
-    }
+    if (!status)
+        status = stat(c->path, &info) == 0 ? open_shards(c, folder, err) : open_single(c, folder, base, err);
     if (status)
         kw__checkpoint_close(c);
     else
@@ -464,6 +511,7 @@ void kw__checkpoint_close(struct kw__checkpoint *checkpoint)
     if (!checkpoint) return;
     for (size_t i = 0; i < checkpoint->num_files; i++) kw__safetensors_close(checkpoint->files[i]);
     json_decref(checkpoint->index);
+    json_decref(checkpoint->shards);
     kw__arena_free(&checkpoint->arena);
     free(checkpoint);
 }
@@ -482,20 +530,16 @@ kw_status kw__checkpoint_find(const struct kw__checkpoint *checkpoint, const str
                               const struct kw__safetensors **file, const struct kw__stored_tensor **tensor,
                               kw_error *err)
 {
-    const struct kw__safetensors *f = checkpoint->files ? checkpoint->files[0] : NULL;
+    const struct kw__safetensors *f = checkpoint->index ? NULL : checkpoint->files[0];
     if (checkpoint->index) {
         const char *name = json_string_value(json_object_get(checkpoint->weight_map, wanted->name));
-        f = name ? find_file(checkpoint, name) : NULL;
+        if (name) f = checkpoint->files[json_integer_value(json_object_get(checkpoint->shards, name))];
     }
     const struct kw__stored_tensor *t = f ? kw__safetensors_find(f, wanted->name) : NULL;
     if (!t)
-        return kw__fail(err, KW_ERROR_NOT_FOUND,
-                        "%s has no tensor \"" NAME "\"; is it this model's checkpoint?",
+        return kw__fail(err, KW_ERROR_FORMAT, "%s has no tensor \"" NAME "\"; is it this model's checkpoint?",
                         f ? f->path : checkpoint->path, wanted->name);
-    if (strcmp(t->dtype, "F32") != 0 && strcmp(t->dtype, "F16") != 0 && strcmp(t->dtype, "BF16") != 0)
-        return kw__fail(err, KW_ERROR_UNSUPPORTED,
-                        "%s: tensor \"" NAME "\" has dtype %s; F32, F16 and BF16 are read", f->path, t->name,
-                        t->dtype);
+    if (!is_readable(t->dtype)) return bad_dtype(f, t, err);
     if (t->ndim != wanted->ndim || memcmp(t->dim, wanted->dim, (size_t)t->ndim * sizeof *t->dim) != 0) {
         char has[80], needs[80];
         return kw__fail(err, KW_ERROR_FORMAT,

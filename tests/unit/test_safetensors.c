@@ -68,7 +68,7 @@ static void test_casts(void **state)
                      KW_OK);
     assert_null(kw__safetensors_find(file, "wide"));
     assert_int_equal(kw__safetensors_read(file, kw__safetensors_find(file, "int"), KW__F32, NULL, &err),
-                     KW_ERROR_UNSUPPORTED);
+                     KW_ERROR_FORMAT);
     assert_non_null(strstr(err.message, CASTS ": tensor \"int\" has dtype I64"));
     kw__safetensors_close(file);
 }
@@ -198,10 +198,49 @@ static void test_files(void **state)
     assert_null(file);
 }
 
+/* A file that becomes shorter after it was opened: an error for what is gone, the rest is as before. */
+static void test_shrinking(void **state)
+{
+    (void)state;
+    enum { COUNT = 100000 };
+    char path[] = "/tmp/kinowatt-safetensors-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    char header[200];
+    int length = snprintf(header, sizeof header,
+                          "{\"a\":{\"dtype\":\"BF16\",\"shape\":[%d],\"data_offsets\":[0,%d]},"
+                          "\"b\":{\"dtype\":\"BF16\",\"shape\":[%d],\"data_offsets\":[%d,%d]}}",
+                          COUNT, 2 * COUNT, COUNT, 2 * COUNT, 4 * COUNT);
+    uint64_t prefix = (uint64_t)length;
+    assert_int_equal(write(fd, &prefix, 8), 8);
+    assert_int_equal(write(fd, header, (size_t)length), length);
+    assert_int_equal(ftruncate(fd, 8 + length + 4 * COUNT), 0);
+    struct kw__safetensors *file = NULL;
+    kw_error err;
+    if (kw__safetensors_open(path, &file, &err)) fail_msg("%s", err.message);
+    const struct kw__stored_tensor *a = kw__safetensors_find(file, "a"), *b = kw__safetensors_find(file, "b");
+    float *out = malloc(COUNT * sizeof *out);
+    assert_int_equal(ftruncate(fd, 8 + length + 3 * COUNT), 0);
+    for (int w = 0; w < 2; w++) {
+        enum kw__dtype wanted = w ? KW__BF16 : KW__F32;
+        assert_int_equal(kw__safetensors_read(file, a, wanted, out, &err), KW_OK);
+        assert_int_equal(kw__safetensors_read(file, b, wanted, out, &err), KW_ERROR_FORMAT);
+        assert_non_null(strstr(err.message, path));
+        assert_non_null(strstr(err.message, "became shorter"));
+    }
+    assert_int_equal(ftruncate(fd, 0), 0);
+    assert_int_equal(kw__safetensors_read(file, a, KW__F32, out, &err), KW_ERROR_FORMAT);
+    kw__safetensors_close(file);
+    free(out);
+    close(fd);
+    unlink(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_casts),     cmocka_unit_test(test_nan),
                                        cmocka_unit_test(test_damage),    cmocka_unit_test(test_lengths),
-                                       cmocka_unit_test(test_truncated), cmocka_unit_test(test_files)};
+                                       cmocka_unit_test(test_truncated), cmocka_unit_test(test_files),
+                                       cmocka_unit_test(test_shrinking)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

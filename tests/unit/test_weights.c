@@ -254,18 +254,19 @@ static void test_checkpoint(void **state)
     assert_int_equal(w.get(w.self, &program->tensors[2], KW__F32, t, NULL), KW_OK);
     assert_true(t[0] == 0x1p-16f && t[1] == 770 * 0x1p-24f);
     const struct kw__tensor other = {"transformer", "c", 1, {2}}, vae = {"vae", "c", 1, {2}};
-    assert_int_equal(w.get(w.self, &other, KW__F32, t, NULL), KW_ERROR_NOT_FOUND);
+    assert_int_equal(w.get(w.self, &other, KW__F32, t, NULL), KW_ERROR_FORMAT);
     assert_int_equal(w.get(w.self, &vae, KW__F32, t, NULL), KW_ERROR_NOT_FOUND);
     kw__weights_close(&w);
     kw__program_free(program);
 }
 
-static void expect_refused(kw_status wanted, const char *words, const char *more)
+/* What is wrong inside the folder is one status, whatever it is. */
+static void expect_refused(const char *words, const char *more)
 {
     struct kw__program *program = small_program();
     struct kw__weights w = {0};
     kw_error err = {KW_OK, ""};
-    assert_int_equal(kw__weights_open(folder, program, &w, &err), wanted);
+    assert_int_equal(kw__weights_open(folder, program, &w, &err), KW_ERROR_FORMAT);
     assert_null(w.self);
     if (!strstr(err.message, words) || !strstr(err.message, more))
         fail_msg("\"%s\" lacks \"%s\" or \"%s\"", err.message, words, more);
@@ -277,38 +278,38 @@ static void test_checkpoint_faults(void **state)
 {
     (void)state;
     unlink(in_folder("transformer/s2.safetensors"));
-    expect_refused(KW_ERROR_NOT_FOUND, "index.json names the file s2.safetensors", "not there");
+    expect_refused("index.json names the file s2.safetensors", "not there");
     unlink(in_folder("text_encoder/model.safetensors"));
-    expect_refused(KW_ERROR_NOT_FOUND, "text_encoder/model.safetensors", "cannot read");
+    expect_refused("text_encoder/model.safetensors nor an index", "get it again");
     /* a tensor that the index has and its file has not, and the other way round */
     write_tensors("transformer/s2.safetensors",
                   "{\"x\":{\"dtype\":\"BF16\",\"shape\":[4],\"data_offsets\":[0,8]}}", 8);
-    expect_refused(KW_ERROR_NOT_FOUND, "s2.safetensors has no tensor \"b\"", "this model's");
+    expect_refused("s2.safetensors has no tensor \"b\"", "this model's");
     write_bytes(INDEX, "{\"weight_map\":{\"a\":\"s1.safetensors\"}}", 37);
-    expect_refused(KW_ERROR_NOT_FOUND, "index.json has no tensor \"b\"", "this model's");
+    expect_refused("index.json has no tensor \"b\"", "this model's");
     write_tensors("transformer/s2.safetensors",
                   "{\"b\":{\"dtype\":\"I16\",\"shape\":[4],\"data_offsets\":[0,8]}}", 8);
-    expect_refused(KW_ERROR_UNSUPPORTED, "s2.safetensors: tensor \"b\" has dtype I16", "F32, F16 and BF16");
+    expect_refused("s2.safetensors: tensor \"b\" has dtype I16", "F32, F16 and BF16 are read");
     write_tensors("transformer/s2.safetensors",
                   "{\"b\":{\"dtype\":\"BF16\",\"shape\":[2,2],\"data_offsets\":[0,8]}}", 8);
-    expect_refused(KW_ERROR_FORMAT, "s2.safetensors: tensor \"b\" has shape [2, 2]", "needs [4]");
+    expect_refused("s2.safetensors: tensor \"b\" has shape [2, 2]", "needs [4]");
     write_tensors("transformer/s1.safetensors", "{" A_F32 "}", 23);
-    expect_refused(KW_ERROR_FORMAT, "s1.safetensors is truncated: tensor \"a\"", "24 of 23");
+    expect_refused("s1.safetensors is truncated: tensor \"a\"", "24 of 23");
     /* the index may not lead out of the folder */
     write_bytes(INDEX, "{\"weight_map\":{\"a\":\"../s1.safetensors\"}}", 40);
-    expect_refused(KW_ERROR_FORMAT, "tensor \"a\" must name a file of its folder", "index.json");
+    expect_refused("tensor \"a\" must name a file of its folder", "index.json");
     write_bytes(INDEX, "{\"weight_map\":{\"a\":1}}", 22);
-    expect_refused(KW_ERROR_FORMAT, "tensor \"a\" must name a file", "index.json");
+    expect_refused("tensor \"a\" must name a file", "index.json");
     write_bytes(INDEX, "{}", 2);
-    expect_refused(KW_ERROR_FORMAT, "weight_map", "missing");
+    expect_refused("weight_map", "missing");
     write_bytes(INDEX, "{\"weight_map\":{\"a\":", 19);
-    expect_refused(KW_ERROR_FORMAT, "index.json is not valid JSON", "");
+    expect_refused("index.json is not valid JSON", "");
     /* without an index, one file must have all */
     unlink(in_folder(INDEX));
-    expect_refused(KW_ERROR_NOT_FOUND, SINGLE, "cannot read");
+    expect_refused("neither", SINGLE);
     unlink(in_folder(INDEX));
     write_tensors(SINGLE, "{" A_F32 "}", 24);
-    expect_refused(KW_ERROR_NOT_FOUND, SINGLE " has no tensor \"b\"", "this model's");
+    expect_refused(SINGLE " has no tensor \"b\"", "this model's");
     unlink(in_folder(SINGLE));
     struct kw__program *program = small_program();
     struct kw__weights w;
@@ -316,11 +317,50 @@ static void test_checkpoint_faults(void **state)
     kw__program_free(program);
 }
 
+/* One file for each tensor, as many as a large model has tensors; the index in no order. */
+static void test_many_shards(void **state)
+{
+    (void)state;
+    enum { SHARDS = 400 };
+    char *index = malloc(SHARDS * 40 + 64), name[64], header[128];
+    const kw_effective request = {.width = 16};
+    const struct kw__dtypes dtypes = {KW__F32, KW__F32, KW__F32, KW__F32};
+    struct kw__program *program = kw__program_new(&request, &dtypes);
+    struct kw__graph *g = kw__stage_phase(program, kw__program_stage(program, "decode"), "step", 1);
+    g->tensors = "vae";
+    mkdir(in_folder("vae"), 0700);
+    size_t n = (size_t)sprintf(index, "{\"weight_map\":{");
+    for (int i = 0; i < SHARDS; i++) {
+        int k = (i * 7 + 3) % SHARDS;
+        snprintf(name, sizeof name, "t%d", k);
+        assert_int_not_equal(kw__weight(g, name, KW__F32, KW__DIMS(1)), 0);
+        n += (size_t)sprintf(index + n, "%s\"t%d\":\"f%d.safetensors\"", i ? "," : "", k, SHARDS - k);
+        snprintf(header, sizeof header, "{\"t%d\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}",
+                 k);
+        snprintf(name, sizeof name, "vae/f%d.safetensors", SHARDS - k);
+        write_tensors(name, header, 4);
+    }
+    n += (size_t)sprintf(index + n, "}}");
+    write_bytes("vae/diffusion_pytorch_model.safetensors.index.json", index, n);
+    struct kw__weights w;
+    kw_error err;
+    if (kw__weights_open(folder, program, &w, &err)) fail_msg("%s", err.message);
+    for (size_t i = 0; i < program->num_tensors; i++) {
+        uint32_t bits = 0;
+        assert_int_equal(w.get(w.self, &program->tensors[i], KW__F32, &bits, NULL), KW_OK);
+        assert_int_equal(bits, 0x03020100);
+    }
+    kw__weights_close(&w);
+    kw__program_free(program);
+    free(index);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_specs),          cmocka_unit_test(test_random_normal),
         cmocka_unit_test(test_random_uniform), cmocka_unit_test(test_random_constant),
-        cmocka_unit_test(test_checkpoint),     cmocka_unit_test(test_checkpoint_faults)};
+        cmocka_unit_test(test_checkpoint),     cmocka_unit_test(test_checkpoint_faults),
+        cmocka_unit_test(test_many_shards)};
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
