@@ -64,8 +64,8 @@ KW_API const char *kw_version(void);
 typedef enum kw_status {
     KW_OK = 0,
     KW_ERROR_USAGE = 1,       /* an argument or request is not valid: the caller mends it */
-    KW_ERROR_NOT_FOUND = 2,   /* unknown model, hardware, stack, dataset or file */
-    KW_ERROR_FORMAT = 3,      /* a file is there but is truncated, not JSON, or contradicts itself */
+    KW_ERROR_NOT_FOUND = 2,   /* what the caller names is not there: a model, a stack, a file, a folder */
+    KW_ERROR_FORMAT = 3,      /* a file or folder is there but broken, incomplete or another model's */
     KW_ERROR_UNSUPPORTED = 4, /* valid, but this version cannot do it */
     KW_ERROR_IO = 5,          /* the system refused to read or write */
     KW_ERROR_MEMORY = 6,      /* out of memory */

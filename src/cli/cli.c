@@ -16,13 +16,18 @@
 
 /* ---- Failing and warning ---- */
 
+/* The rule of all commands. 2: mend the command line; it is not valid, names something that is not there, or
+ * asks for what this version cannot do. 1: mend a file, or the machine; a file or folder is there but is
+ * broken, incomplete or not what it is used as, or reading, writing or the run itself failed. So a
+ * folder of weights, a tokenizer, a trace and a profile all fail with 2 when their path leads nowhere, and
+ * with 1 for anything that is wrong inside. */
 static int exit_code(kw_status status)
 {
     switch (status) {
     case KW_OK: return KW__EXIT_OK;
     case KW_ERROR_USAGE:
     case KW_ERROR_NOT_FOUND:
-    case KW_ERROR_UNSUPPORTED: return KW__EXIT_USAGE; /* what was asked for */
+    case KW_ERROR_UNSUPPORTED: return KW__EXIT_USAGE;
     case KW_ERROR_DEVICE: return KW__EXIT_DEVICE;
     case KW_ERROR_FORMAT:
     case KW_ERROR_IO:

@@ -211,8 +211,8 @@ static kw_status open_replay(struct kw__source *source, kw_error *err)
     if (!path) return kw__fail(err, KW_ERROR_USAGE, "replay needs a trace to play");
     FILE *file = fopen(path, "re");
     if (!file)
-        return kw__fail(err, errno == ENOENT ? KW_ERROR_NOT_FOUND : KW_ERROR_IO, "%.200s: %s", path,
-                        strerror(errno));
+        return kw__fail(err, errno == ENOENT || errno == ENOTDIR ? KW_ERROR_NOT_FOUND : KW_ERROR_IO,
+                        "%.200s: %s", path, strerror(errno));
     kw_status status = KW_OK;
     struct line line = {.path = path};
     while (!status && fgets(text, sizeof text, file)) {

@@ -15,6 +15,14 @@ enum { NUM_FAMILIES = sizeof families / sizeof families[0] };
 
 /* ---- Opening ------------------------------------------------------------------------------------ */
 
+/* A file that the folder lacks: it is the folder that is broken, what the caller named is there. */
+static kw_status load_json(const char *path, json_t **root, kw_error *err)
+{
+    kw_status status = kw__json_load(path, root, err);
+    if (status != KW_ERROR_NOT_FOUND) return status;
+    return kw__fail(err, KW_ERROR_FORMAT, "cannot read %s: the model's folder lacks it", path);
+}
+
 static kw_status check_class(struct kw__json in, const char *wanted, kw_error *err)
 {
     const char *class = NULL;
@@ -30,7 +38,7 @@ kw_status kw__component_load(kw_model *model, const char *component, const char 
 {
     const char *path = kw__arena_printf(&model->arena, "%s/%s/%s", model->folder, component, file);
     if (!path) return kw__fail_memory(err);
-    kw_status status = kw__json_load(path, root, err);
+    kw_status status = load_json(path, root, err);
     if (status) return status;
     *in = (struct kw__json){path, *root};
     if (class_name) status = check_class(*in, class_name, err);
@@ -43,7 +51,7 @@ static kw_status find_family(kw_model *model, kw_error *err)
     const char *path = kw__arena_printf(&model->arena, "%s/model_index.json", model->folder);
     if (!path) return kw__fail_memory(err);
     json_t *root;
-    kw_status status = kw__json_load(path, &root, err);
+    kw_status status = load_json(path, &root, err);
     if (status) return status;
     const char *class = NULL;
     status = kw__json_string((struct kw__json){path, root}, "_class_name", &class, err);
@@ -68,7 +76,7 @@ static kw_status read_defaults(kw_model *model, bool *present, kw_error *err)
     if (lstat(path, &info) != 0 && errno == ENOENT) return KW_OK; /* a broken link is no absence */
     *present = true;
     json_t *root;
-    kw_status status = kw__json_load(path, &root, err);
+    kw_status status = load_json(path, &root, err);
     if (status) return status;
     struct kw__json in = {path, root};
     struct kw__defaults *d = &model->defaults;

@@ -1,6 +1,7 @@
 #!/bin/bash
 # A model folder of one's own through the command: edited numbers just work, broken files are refused with
-# one line that names file and key, exit code 1 or 2, nothing on stdout.
+# one line that names file and key and nothing on stdout. Exit code 1: something in it is broken; 2: it is not
+# there, or not what this version can run.
 . "$(dirname "$0")/../e2e/lib.sh"
 
 fresh() # makes ./mine, a copy of the built-in model
@@ -9,13 +10,13 @@ fresh() # makes ./mine, a copy of the built-in model
     cp -r "$root/data/models/wan2.1-t2v-1.3b" mine
 }
 
-# Runs the command and expects exit code 1 or 2 and one line that fits the expression.
-refused() # REGEX COMMAND...
+# Runs the command and expects the exit code and one line that fits the expression.
+refused() # RC REGEX COMMAND...
 {
-    local regex=$1
-    shift
+    local code=$1 regex=$2
+    shift 2
     run timeout 10 "$KINOWATT" "$@"
-    [[ $rc == 1 || $rc == 2 ]] || problem "exit code $rc, not 1 or 2: $last_command"
+    expect_rc "$code"
     expect_out_lines 0
     expect_err_lines 1
     expect_err "$regex"
@@ -24,10 +25,10 @@ refused() # REGEX COMMAND...
 # The same of every command that opens a model.
 refused_everywhere() # REGEX
 {
-    refused "$1" predict ./mine
-    refused "$1" predict ./mine --json
-    refused "$1" explain ./mine
-    refused "$1" models ./mine
+    refused 1 "$1" predict ./mine
+    refused 1 "$1" predict ./mine --json
+    refused 1 "$1" explain ./mine
+    refused 1 "$1" models ./mine
 }
 
 fresh
@@ -53,19 +54,19 @@ for file in model_index.json transformer/config.json text_encoder/config.json va
     rm "mine/$file"
     refused_everywhere "cannot read .*mine/$file"
     : >"mine/$file"
-    refused "mine/$file is not valid JSON: line" predict ./mine
+    refused 1 "mine/$file is not valid JSON: line" predict ./mine
     head -c 60 "$root/data/models/wan2.1-t2v-1.3b/$file" >"mine/$file"
-    refused "mine/$file is not valid JSON: line" predict ./mine
+    refused 1 "mine/$file is not valid JSON: line" predict ./mine
     echo '[1, 2]' >"mine/$file"
-    refused "mine/$file does not hold a JSON object" predict ./mine
+    refused 1 "mine/$file does not hold a JSON object" predict ./mine
     head -c 4096 /dev/urandom >"mine/$file"
-    refused "mine/$file is not valid JSON: line" predict ./mine
+    refused 1 "mine/$file is not valid JSON: line" predict ./mine
     rm "mine/$file" && mkdir "mine/$file"
-    refused "mine/$file is not a regular file" predict ./mine
+    refused 1 "mine/$file is not a regular file" predict ./mine
     rmdir "mine/$file" && mkfifo "mine/$file"
-    refused "mine/$file is not a regular file" predict ./mine
+    refused 1 "mine/$file is not a regular file" predict ./mine
     rm "mine/$file" && ln -s "$(basename "$file")" "mine/$file"
-    refused "cannot read .*mine/$file: Too many levels" predict ./mine
+    refused 1 "cannot read .*mine/$file: Too many levels" predict ./mine
 done
 ok "files that are missing, broken, folders, pipes, loops"
 
@@ -73,7 +74,7 @@ broken() # FILE SED REGEX
 {
     fresh
     sed -i "$2" "mine/$1"
-    refused "mine/$1: .*$3" predict ./mine
+    refused 1 "mine/$1: .*$3" predict ./mine
 }
 broken transformer/config.json 's/"num_layers": 30/"num_layers": "30"/' '"num_layers" is a string'
 broken transformer/config.json 's/"num_layers": 30/"num_layers": -30/' '"num_layers" is -30'
@@ -87,30 +88,30 @@ broken scheduler/scheduler_config.json 's/"flow_shift": 3.0/"flow_shift": 0/' '"
 broken defaults.json 's/"width": 832/"width": 833/' '833 is no multiple of 16'
 fresh
 sed -i 's/"num_layers": 30/"num_layers": 30, "num_layers": 31/' mine/transformer/config.json
-refused 'mine/transformer/config.json is not valid JSON: line.*duplicate' predict ./mine
+refused 1 'mine/transformer/config.json is not valid JSON: line.*duplicate' predict ./mine
 ok "values of the wrong type, negative, huge, missing, contradictory, twice"
 
 fresh
 sed -i 's/WanPipeline/CogVideoXPipeline/' mine/model_index.json
-refused 'pipeline "CogVideoXPipeline" is not known' predict ./mine
+refused 2 'pipeline "CogVideoXPipeline" is not known' predict ./mine
 mkdir empty
-refused 'cannot read .*empty/model_index.json' predict ./empty
-refused 'model_index.json is a file; a model is a folder' predict ./mine/model_index.json
-refused 'there is no model folder ./nothing' predict ./nothing
+refused 1 'cannot read .*empty/model_index.json' predict ./empty
+refused 2 'model_index.json is a file; a model is a folder' predict ./mine/model_index.json
+refused 2 'there is no model folder ./nothing' predict ./nothing
 if [[ $(id -u) != 0 ]]; then
     fresh
     chmod 0 mine/vae/config.json
-    refused 'cannot read .*mine/vae/config.json: Permission denied' predict ./mine
+    refused 1 'cannot read .*mine/vae/config.json: Permission denied' predict ./mine
 fi
 ok "folders that are no model of ours"
 
 echo '{"schema": "kinowatt.hardware/1"' >card.json
-refused 'card.json is not valid JSON' predict wan2.1-t2v-1.3b --hardware ./card.json
+refused 1 'card.json is not valid JSON' predict wan2.1-t2v-1.3b --hardware ./card.json
 sed 's/"value": 700/"value": -700/' "$root/data/hardware/h100-sxm.json" >card.json
-refused 'card.json: "value" is -700.*power_limit_w' predict wan2.1-t2v-1.3b --hardware ./card.json
+refused 1 'card.json: "value" is -700.*power_limit_w' predict wan2.1-t2v-1.3b --hardware ./card.json
 sed 's/"fuse_qkv"/"fuse_qkw"/' "$root/data/stacks/kinowatt.json" >stack.json
-refused 'stack.json: "rewrites" has "fuse_qkw"' predict wan2.1-t2v-1.3b --stack ./stack.json
-refused 'cannot read ./none.json' predict wan2.1-t2v-1.3b --stack ./none.json
+refused 1 'stack.json: "rewrites" has "fuse_qkw"' predict wan2.1-t2v-1.3b --stack ./stack.json
+refused 2 'cannot read ./none.json' predict wan2.1-t2v-1.3b --stack ./none.json
 sed 's/"efficiency": 0/"efficiency": -0/' "$root/data/calibrations/diffusers-0.40@h200.json" >fit.json
-refused 'fit.json: "rates\.[^"]*": "efficiency" is -0' predict wan2.1-t2v-1.3b --calibration ./fit.json
+refused 1 'fit.json: "rates\.[^"]*": "efficiency" is -0' predict wan2.1-t2v-1.3b --calibration ./fit.json
 ok "hardware, stacks and calibrations of one's own"

@@ -311,7 +311,7 @@ static void missing_and_odd_files(void **state)
         snprintf(path, sizeof path, "%s/%s", folder, files[i]);
 
         assert_int_equal(remove(path), 0);
-        if (!optional) expect_model(folder, KW_ERROR_NOT_FOUND, files[i], NULL);
+        if (!optional) expect_model(folder, KW_ERROR_FORMAT, files[i], NULL);
 
         assert_int_equal(mkdir(path, 0755), 0);
         expect_model(folder, KW_ERROR_FORMAT, files[i], "not a regular file");
@@ -326,7 +326,7 @@ static void missing_and_odd_files(void **state)
         assert_int_equal(remove(path), 0);
 
         assert_int_equal(symlink("nowhere", path), 0);
-        expect_model(folder, KW_ERROR_NOT_FOUND, files[i], NULL);
+        expect_model(folder, KW_ERROR_FORMAT, files[i], NULL);
         assert_int_equal(remove(path), 0);
 
         assert_int_equal(symlink("/dev/zero", path), 0);
@@ -357,7 +357,7 @@ static void odd_model_names(void **state)
     (void)state;
     char folder[FOLDER_BYTES], path[1024];
     folder_new(folder);
-    expect_model(folder, KW_ERROR_NOT_FOUND, INDEX, NULL); /* an empty folder */
+    expect_model(folder, KW_ERROR_FORMAT, INDEX, NULL); /* an empty folder */
     folder_write(folder, INDEX, "{}");
     snprintf(path, sizeof path, "%s/%s", folder, INDEX);
     expect_model(path, KW_ERROR_USAGE, INDEX, "a model is a folder");

@@ -14,6 +14,7 @@
 
 #include "engine/random.h"
 #include "engine/weights.h"
+#include "report/out.h"
 
 /* A program with these tensors: transformer a [2,3], transformer b [4], text_encoder t [2]. */
 static struct kw__program *small_program(void)
@@ -322,26 +323,30 @@ static void test_many_shards(void **state)
 {
     (void)state;
     enum { SHARDS = 400 };
-    char *index = malloc(SHARDS * 40 + 64), name[64], header[128];
+    char name[64], header[128];
+    struct kw__out index;
+    kw__out_init(&index);
     const kw_effective request = {.width = 16};
     const struct kw__dtypes dtypes = {KW__F32, KW__F32, KW__F32, KW__F32};
     struct kw__program *program = kw__program_new(&request, &dtypes);
     struct kw__graph *g = kw__stage_phase(program, kw__program_stage(program, "decode"), "step", 1);
     g->tensors = "vae";
     mkdir(in_folder("vae"), 0700);
-    size_t n = (size_t)sprintf(index, "{\"weight_map\":{");
+    kw__out_puts(&index, "{\"weight_map\":{");
     for (int i = 0; i < SHARDS; i++) {
         int k = (i * 7 + 3) % SHARDS;
         snprintf(name, sizeof name, "t%d", k);
         assert_int_not_equal(kw__weight(g, name, KW__F32, KW__DIMS(1)), 0);
-        n += (size_t)sprintf(index + n, "%s\"t%d\":\"f%d.safetensors\"", i ? "," : "", k, SHARDS - k);
+        kw__out_printf(&index, "%s\"t%d\":\"f%d.safetensors\"", i ? "," : "", k, SHARDS - k);
         snprintf(header, sizeof header, "{\"t%d\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}",
                  k);
         snprintf(name, sizeof name, "vae/f%d.safetensors", SHARDS - k);
         write_tensors(name, header, 4);
     }
-    n += (size_t)sprintf(index + n, "}}");
-    write_bytes("vae/diffusion_pytorch_model.safetensors.index.json", index, n);
+    kw__out_puts(&index, "}}");
+    assert_false(index.failed);
+    write_bytes("vae/diffusion_pytorch_model.safetensors.index.json", index.data, index.len);
+    kw__out_free(&index);
     struct kw__weights w;
     kw_error err;
     if (kw__weights_open(folder, program, &w, &err)) fail_msg("%s", err.message);
@@ -352,7 +357,6 @@ static void test_many_shards(void **state)
     }
     kw__weights_close(&w);
     kw__program_free(program);
-    free(index);
 }
 
 int main(void)
