@@ -1,0 +1,45 @@
+/* The linter: what is wrong with a measurement, found from the measurement alone, from physics and from
+ * what its request should take.
+ *
+ *     struct kw__lint *lint;
+ *     kw__lint_open(catalog, &lint, &err);
+ *     kw__lint_count(lint, run, &err);      // every run that is there, in any order
+ *     kw__lint_run(lint, run, &arena, &findings, &count, &err);
+ *     kw__lint_close(lint);
+ *
+ * A finding names its rule by a code, says what is wrong with both figures, and what to do. `excludes`
+ * marks those that make a figure wrong: fits leave the run out. The others tell that it is less certain.
+ *
+ * | code | the rule | source |
+ * | --- | --- | --- |
+ * | power-above-limit | energy over time, its low end, is at most the power limit and 2 % | the card holds it
+ * | | power-below-idle | its high end is at least the idle power | | | units | a power of more than five
+ * times the limit or less than a fifth of idle, which another unit mends | | | energy-without-time,
+ * zero-energy, time-missing | energy and time come together; a device that is on uses some | |
+ * faster-than-peak | FLOPs over time is at most the peak of the device | counted graph | | shape-and-time |
+ * measured time against the predicted for the same request: outside of three times its 90 % | | interval and
+ * by more than 25 % | kernel predictor | | short-window | the interval of the energy is wider than +-10 %,
+ * or, where none is stated, the window is |              | shorter than 1 s, ten steps of NVML's counter | |
+ * gap | a tenth of a window went unread | | frozen-counter, counter-disagrees | what the meter found | |
+ * throttled | the clock was held down by heat or a power brake (a power cap is normal) | | shared-device |
+ * other processes ran on it | | stages-exceed-whole | nested windows hold no more than what they are nested
+ * in | | window-not-closed | a stage ended because the run did | | few-repeats | fewer than three runs of the
+ * same settings | */
+#ifndef KW_STORE_LINT_H
+#define KW_STORE_LINT_H
+
+#include "store/store.h"
+
+struct kw__lint;
+
+kw_status kw__lint_open(const kw_catalog *catalog, struct kw__lint **out, kw_error *err);
+void kw__lint_close(struct kw__lint *lint);
+
+/* Counts a run among its repeats. Runs never counted are not asked for repeats. */
+kw_status kw__lint_count(struct kw__lint *lint, const struct kw__run *run, kw_error *err);
+
+/* The findings of a run, none being no error; all strings are of the arena. */
+kw_status kw__lint_run(struct kw__lint *lint, const struct kw__run *run, struct kw__arena *arena,
+                       struct kw__finding **out, size_t *count, kw_error *err);
+
+#endif
