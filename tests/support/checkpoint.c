@@ -14,7 +14,9 @@
 #include <sys/stat.h>
 
 #include "engine/random.h"
+#include "model/family.h"
 #include "report/out.h"
+#include "support/folder.h"
 
 static size_t elements_of(const struct kw__tensor *t)
 {
@@ -84,4 +86,38 @@ void checkpoint_write(const char *folder, const struct kw__program *program, uin
 {
     static const char *const components[] = {"text_encoder", "transformer", "vae"};
     for (int i = 0; i < 3; i++) write_component(folder, program, components[i], seed, poisoned);
+}
+
+static void copy_tokenizer(const char *folder)
+{
+    char path[FOLDER_BYTES + 64];
+    int byte;
+    snprintf(path, sizeof path, "%s/tokenizer", folder);
+    assert_int_equal(mkdir(path, 0777), 0);
+    snprintf(path, sizeof path, "%s/tokenizer/spiece.model", folder);
+    FILE *from = fopen("tests/data/tiny-spiece.model", "rb"), *to = fopen(path, "wb");
+    assert_true(from && to);
+    while ((byte = fgetc(from)) != EOF) assert_int_not_equal(fputc(byte, to), EOF);
+    fclose(from);
+    assert_int_equal(fclose(to), 0);
+}
+
+void checkpoint_folder(const kw_catalog *catalog, char *folder, const char *poisoned)
+{
+    const struct kw__dtypes dtypes = {KW__F32, KW__F32, KW__F32, KW__F32};
+    kw_request request = KW_REQUEST_INIT;
+    kw_effective r;
+    kw_model *model;
+    struct kw__program *program;
+    kw_error err;
+    request.width = request.height = 16;
+    folder_copy("tests/golden/wan-tiny", folder);
+    folder_set(folder, "text_encoder/config.json", "vocab_size", "400");
+    copy_tokenizer(folder);
+    if (kw_model_open(catalog, folder, &model, &err)) fail_msg("%s", err.message);
+    if (kw_request_resolve(model, &request, &r, &err)) fail_msg("%s", err.message);
+    if (kw__lower(model, &r, &dtypes, &program, &err)) fail_msg("%s", err.message);
+    checkpoint_write(folder, program, 0, poisoned);
+    kw__program_free(program);
+    kw_model_close(model);
 }

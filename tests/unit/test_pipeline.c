@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "engine/machine.h"
 #include "engine/pipeline.h"
@@ -247,37 +246,13 @@ static void test_prompts(void **state)
 
 /* ---- Checkpoints ----------------------------------------------------------------------------------- */
 
-static void copy_tokenizer(const char *folder)
-{
-    char path[FOLDER_BYTES + 64];
-    int byte;
-    snprintf(path, sizeof path, "%s/tokenizer", folder);
-    assert_int_equal(mkdir(path, 0777), 0);
-    snprintf(path, sizeof path, "%s/tokenizer/spiece.model", folder);
-    FILE *from = fopen("tests/data/tiny-spiece.model", "rb"), *to = fopen(path, "wb");
-    assert_true(from && to);
-    while ((byte = fgetc(from)) != EOF) assert_int_not_equal(fputc(byte, to), EOF);
-    fclose(from);
-    assert_int_equal(fclose(to), 0);
-}
-
-/* The tiny model with a tokenizer of 400 pieces, and the random weights of seed 0 as its checkpoint. */
+/* A folder with a checkpoint of the tiny model, opened. */
 static kw_model *make_checkpoint(char *folder, const char *poisoned)
 {
-    const struct kw__dtypes dtypes = {KW__F32, KW__F32, KW__F32, KW__F32};
-    kw_request request = small();
-    kw_effective r;
     kw_model *own;
-    struct kw__program *program;
     kw_error err;
-    folder_copy("tests/golden/wan-tiny", folder);
-    folder_set(folder, "text_encoder/config.json", "vocab_size", "400");
-    copy_tokenizer(folder);
+    checkpoint_folder(catalog, folder, poisoned);
     if (kw_model_open(catalog, folder, &own, &err)) fail_msg("%s", err.message);
-    if (kw_request_resolve(own, &request, &r, &err)) fail_msg("%s", err.message);
-    if (kw__lower(own, &r, &dtypes, &program, &err)) fail_msg("%s", err.message);
-    checkpoint_write(folder, program, 0, poisoned);
-    kw__program_free(program);
     return own;
 }
 
