@@ -1,6 +1,5 @@
 /* See curve.h for the formulas. */
 #include <math.h>
-#include <string.h>
 
 #include "meter/curve.h"
 
@@ -26,18 +25,34 @@ double kw__counter_peak_w(const struct kw__counter *counter)
     return seen > 0 ? seen : INFINITY;
 }
 
+static struct kw__step *step_at(const struct kw__counter *counter, int64_t index)
+{
+    return (struct kw__step *)&counter->steps[index % KW__KEPT];
+}
+
+const struct kw__step *kw__counter_last(const struct kw__counter *counter)
+{
+    return step_at(counter, counter->num_steps - 1);
+}
+
+static int64_t oldest_step(const struct kw__counter *counter)
+{
+    return counter->num_steps > KW__KEPT ? counter->num_steps - KW__KEPT : 0;
+}
+
+double kw__counter_oldest_s(const struct kw__counter *counter)
+{
+    return counter->num_steps > KW__KEPT ? step_at(counter, oldest_step(counter))->hi_s : -INFINITY;
+}
+
 static void push(struct kw__counter *counter, struct kw__step step)
 {
-    if (counter->num_steps == KW__STEPS) {
-        memmove(counter->steps, counter->steps + 1, (KW__STEPS - 1) * sizeof *counter->steps);
-        counter->num_steps--;
-    }
     if (counter->num_steps > 0) {
-        const struct kw__step *last = &counter->steps[counter->num_steps - 1];
+        const struct kw__step *last = kw__counter_last(counter);
         double mean = (step.energy_j - last->energy_j) / (step.hi_s - last->lo_s);
         if (isfinite(mean)) counter->highest_mean_w = fmax(counter->highest_mean_w, mean);
     }
-    counter->steps[counter->num_steps++] = step;
+    *step_at(counter, counter->num_steps++) = step;
 }
 
 /* The energy between two counts read `elapsed_s` apart, or NaN when it can't be told: the counter
@@ -68,6 +83,8 @@ bool kw__counter_add(struct kw__counter *counter, double t0_s, double t1_s, doub
             counter->energy_j += gain;
             push(counter, (struct kw__step){fmax(counter->read0_s, earliest_s), t1_s, counter->energy_j});
         } else {
+            struct kw__step *last = step_at(counter, counter->num_steps - 1);
+            last->lo_s = fmin(fmax(last->lo_s, earliest_s), last->hi_s);
             grown = false;
         }
     }
@@ -78,7 +95,7 @@ bool kw__counter_add(struct kw__counter *counter, double t0_s, double t1_s, doub
         counter->anchor_j = 0;
     }
     /* ten updates without a step, and a second at least: it will not come */
-    double still_s = t0_s - counter->steps[counter->num_steps - 1].hi_s;
+    double still_s = t0_s - kw__counter_last(counter)->hi_s;
     counter->frozen = !grown && still_s >= fmax(1, 10 * channel->counter_update_s) && !(power_w <= 0);
     counter->raw_j = count_j;
     counter->read0_s = t0_s;
@@ -94,29 +111,30 @@ static double moment(const struct kw__step *step)
 void kw__counter_settle(const struct kw__counter *counter, struct kw__edge *edge)
 {
     if (edge->state != KW__EDGE_PENDING || counter->num_steps == 0) return;
-    const struct kw__step *steps = counter->steps, *a = NULL, *b = NULL;
     double t = edge->t_s, peak = kw__counter_peak_w(counter);
-    for (int i = 0; i < counter->num_steps; i++) {
-        if (steps[i].hi_s <= t) a = &steps[i];
-        if (!b && steps[i].lo_s >= t) b = &steps[i];
-    }
-    if (!b) return;
-    if (!a) { /* before the first count of this segment */
+    int64_t last = counter->num_steps - 1, oldest = oldest_step(counter), a = last;
+    if (kw__counter_last(counter)->lo_s < t) return;
+    while (a >= oldest && step_at(counter, a)->hi_s > t) a--;
+    if (a < oldest) { /* before the first count of this segment */
         edge->state = KW__EDGE_LOST;
         return;
     }
-    const struct kw__step *left = a, *right = b;
-    for (const struct kw__step *s = a; s <= b; s++) {
+    const struct kw__step *left = step_at(counter, a), *right = NULL;
+    double low = -INFINITY, high = INFINITY;
+    for (int64_t i = a; i <= last; i++) {
+        const struct kw__step *s = step_at(counter, i);
+        low = fmax(low, s->hi_s <= t ? s->energy_j : s->energy_j - peak * (s->hi_s - t));
+        high = fmin(high, s->lo_s >= t ? s->energy_j : s->energy_j + peak * (t - s->lo_s));
         if (moment(s) <= t) left = s;
-        if (moment(s) >= t && s < right) right = s;
+        if (moment(s) >= t && !right) right = s;
+        if (s->lo_s >= t) break;
     }
     double across = moment(right) - moment(left);
     double part = across > 0 ? (t - moment(left)) / across : 0.5;
     edge->energy_j = left->energy_j + part * (right->energy_j - left->energy_j);
-    double low = b->energy_j - peak * (b->hi_s - t), high = a->energy_j + peak * (t - a->lo_s);
     double quantum = counter->channel->counter_quantum_j;
-    edge->low_j = fmin(edge->energy_j, isfinite(low) ? fmax(a->energy_j, low) : a->energy_j) - quantum;
-    edge->high_j = fmax(edge->energy_j, isfinite(high) ? fmin(b->energy_j, high) : b->energy_j) + quantum;
+    edge->low_j = fmin(edge->energy_j, low) - quantum;
+    edge->high_j = fmax(edge->energy_j, high) + quantum;
     edge->segment = counter->segment;
     edge->state = KW__EDGE_SETTLED;
 }
@@ -144,52 +162,65 @@ void kw__integral_init(struct kw__integral *integral, const struct kw__channel *
     *integral = (struct kw__integral){.channel = channel};
 }
 
+static struct kw__power_sum *sum_at(const struct kw__integral *integral, int64_t index)
+{
+    return (struct kw__power_sum *)&integral->sums[index % KW__KEPT];
+}
+
+static int64_t oldest_sum(const struct kw__integral *integral)
+{
+    return integral->num_sums > KW__KEPT ? integral->num_sums - KW__KEPT : 0;
+}
+
+double kw__integral_oldest_s(const struct kw__integral *integral)
+{
+    return integral->num_sums > KW__KEPT ? sum_at(integral, oldest_sum(integral))->t_s : -INFINITY;
+}
+
 void kw__integral_add(struct kw__integral *integral, double t_s, double power_w, double peak_w, bool late)
 {
     struct kw__integral *in = integral;
-    double dt = t_s - in->t_s;
-    if (in->started) {
-        in->before_t_s = in->t_s;
-        in->before_power_w = in->power_w;
-        in->before_energy_j = in->energy_j;
-        in->before_variance_j2 = in->variance_j2;
-        in->before_gap_low_j = in->gap_low_j;
-        in->before_gap_high_j = in->gap_high_j;
-        double across = 0.5 * (in->power_w + power_w) * dt, error = 0.5 * (power_w - in->power_w) * dt;
-        in->energy_j += across;
+    struct kw__power_sum next = {.t_s = t_s, .power_w = power_w};
+    if (in->num_sums > 0) {
+        const struct kw__power_sum *last = sum_at(in, in->num_sums - 1);
+        double dt = t_s - last->t_s;
+        double across = 0.5 * (last->power_w + power_w) * dt, error = 0.5 * (power_w - last->power_w) * dt;
+        next = *last;
+        next.t_s = t_s;
+        next.power_w = power_w;
+        next.energy_j += across;
         if (late) {
             double peak = isfinite(peak_w) ? peak_w : 2 * fmax(in->highest_w, power_w);
-            in->gap_low_j += across;
-            in->gap_high_j += fmax(0, peak * dt - across);
+            next.gap_low_j += across;
+            next.gap_high_j += fmax(0, peak * dt - across);
         } else {
-            in->variance_j2 += error * error;
+            next.variance_j2 += error * error;
         }
     } else {
         in->lowest_w = in->highest_w = power_w;
-        in->before_t_s = t_s;
-        in->before_power_w = power_w;
-        in->started = true;
     }
     in->lowest_w = fmin(in->lowest_w, power_w);
     in->highest_w = fmax(in->highest_w, power_w);
-    in->t_s = t_s;
-    in->power_w = power_w;
+    *sum_at(in, in->num_sums++) = next;
 }
 
 void kw__integral_settle(const struct kw__integral *integral, struct kw__edge *edge)
 {
     const struct kw__integral *in = integral;
-    if (edge->state != KW__EDGE_PENDING || !in->started || edge->t_s > in->t_s) return;
-    if (edge->t_s < in->before_t_s) {
+    int64_t i = in->num_sums - 1, oldest = oldest_sum(in);
+    if (edge->state != KW__EDGE_PENDING || i < 0 || edge->t_s > sum_at(in, i)->t_s) return;
+    while (i > oldest && sum_at(in, i - 1)->t_s >= edge->t_s) i--;
+    const struct kw__power_sum *after = sum_at(in, i), *before = i > oldest ? sum_at(in, i - 1) : after;
+    if (edge->t_s < before->t_s) {
         edge->state = KW__EDGE_LOST;
         return;
     }
-    double dt = in->t_s - in->before_t_s, x = edge->t_s - in->before_t_s, part = dt > 0 ? x / dt : 0;
-    double power = in->before_power_w + part * (in->power_w - in->before_power_w);
-    edge->energy_j = in->before_energy_j + 0.5 * (in->before_power_w + power) * x;
-    edge->variance_j2 = in->before_variance_j2 + part * (in->variance_j2 - in->before_variance_j2);
-    edge->gap_low_j = in->before_gap_low_j + part * (in->gap_low_j - in->before_gap_low_j);
-    edge->gap_high_j = in->before_gap_high_j + part * (in->gap_high_j - in->before_gap_high_j);
+    double dt = after->t_s - before->t_s, x = edge->t_s - before->t_s, part = dt > 0 ? x / dt : 0;
+    double power = before->power_w + part * (after->power_w - before->power_w);
+    edge->energy_j = before->energy_j + 0.5 * (before->power_w + power) * x;
+    edge->variance_j2 = before->variance_j2 + part * (after->variance_j2 - before->variance_j2);
+    edge->gap_low_j = before->gap_low_j + part * (after->gap_low_j - before->gap_low_j);
+    edge->gap_high_j = before->gap_high_j + part * (after->gap_high_j - before->gap_high_j);
     double lag = (in->highest_w - in->lowest_w) * in->channel->power_update_s;
     edge->low_j = edge->energy_j - lag;
     edge->high_j = edge->energy_j + lag;

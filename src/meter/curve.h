@@ -1,14 +1,17 @@
 /* Energy as a function of time, E(t), from the steps of a counter and from power readings, and its value
- * at the edges of windows. Both curves grow sample by sample and keep a few of them: an edge is
- * *pending* until the curve has passed it, is *settled* then, and holds its result from there on.
+ * at the edges of windows. Both curves grow sample by sample and keep the newest: an edge may lie anywhere
+ * in what they keep. It is *pending* until the curve has passed it, is *settled* then, and holds its result
+ * from there on.
  *
  * Counter. A new count E_k seen by a read was reached at some moment u_k in (lo_k, hi_k]: after the read
  * that last showed the old count (and not longer ago than the counter's update time), before this read
- * ended. With a the last step that surely came before t (hi_a <= t) and b the first that surely came
- * after it (lo_b >= t), and P the highest power possible,
- *     max(E_a, E_b - P (hi_b - t))  <=  E(t)  <=  min(E_b, E_a + P (t - lo_a)),
- * and the estimate is the straight line between the u's nearest to t. P is the power limit, or the
- * highest power seen if that is more; where no limit is known, twice the highest mean seen.
+ * ended. As the counter has stood still for its update time at most, each further read that shows E_k moves
+ * lo_k up. With P the highest power possible, every step s near t leaves open
+ *     E_s - P max(0, hi_s - t)  <=  E(t)  <=  E_s + P max(0, t - lo_s),
+ * so that E(t) lies between the E of the last step that surely came before t (hi_s <= t) and of the first
+ * that surely came after it (lo_s >= t), which are the outermost that are looked at. The estimate is the
+ * straight line between the u's nearest to t. P is the power limit, or the highest power seen if that is
+ * more; where no limit is known, twice the highest mean seen.
  *
  * Power. E(t) is the trapezoid sum of the readings. Its variance grows by (dP dt / 2)^2 a sample; a
  * reading being as old as its update time, an edge is off by at most that time times the spread of
@@ -39,12 +42,13 @@ struct kw__step {
     double lo_s, hi_s, energy_j;
 };
 
-enum { KW__STEPS = 4 };
+/* How many steps and readings are kept: at one a millisecond, the most there is, half a second. */
+enum { KW__KEPT = 512 };
 
 struct kw__counter {
     const struct kw__channel *channel;
-    struct kw__step steps[KW__STEPS]; /* oldest first */
-    int num_steps;
+    struct kw__step steps[KW__KEPT]; /* a ring */
+    int64_t num_steps;               /* of the segment, ever */
     int segment;
     double raw_j;              /* last count read */
     double read0_s, read1_s;   /* when */
@@ -55,15 +59,16 @@ struct kw__counter {
     bool frozen;               /* it stands still although power is drawn */
 };
 
+/* A power reading and the sums up to it. */
+struct kw__power_sum {
+    double t_s, power_w, energy_j, variance_j2, gap_low_j, gap_high_j;
+};
+
 struct kw__integral {
     const struct kw__channel *channel;
-    bool started;
-    double t_s, power_w; /* last reading */
-    double energy_j, variance_j2, gap_low_j, gap_high_j;
+    struct kw__power_sum sums[KW__KEPT]; /* a ring */
+    int64_t num_sums;                    /* ever */
     double lowest_w, highest_w;
-    /* before the last reading */
-    double before_t_s, before_power_w, before_energy_j, before_variance_j2, before_gap_low_j,
-        before_gap_high_j;
 };
 
 void kw__counter_init(struct kw__counter *counter, const struct kw__channel *channel);
@@ -73,6 +78,13 @@ void kw__integral_init(struct kw__integral *integral, const struct kw__channel *
 bool kw__counter_add(struct kw__counter *counter, double t0_s, double t1_s, double count_j, double power_w);
 /* `late`: reads failed, or came too late, since the reading before. */
 void kw__integral_add(struct kw__integral *integral, double t_s, double power_w, double peak_w, bool late);
+
+/* The last step of the segment; there is one once a count was added. */
+const struct kw__step *kw__counter_last(const struct kw__counter *counter);
+
+/* Before this the curve is forgotten; -INFINITY: nothing is yet. */
+double kw__counter_oldest_s(const struct kw__counter *counter);
+double kw__integral_oldest_s(const struct kw__integral *integral);
 
 /* Settles a pending edge that the curve has passed. */
 void kw__counter_settle(const struct kw__counter *counter, struct kw__edge *edge);

@@ -56,7 +56,7 @@ static kw_status add_slot(kw_meter *meter, const kw_meter_options *options,
     slot->max_kept = options->trace_samples ? options->trace_samples : 8192;
     slot->source.class = class;
     slot->source.origin_s = meter->origin_s;
-    slot->source.period_s = options->period_s > 0 ? options->period_s : class->period_s;
+    slot->source.period_s = slot->period_s = options->period_s > 0 ? options->period_s : class->period_s;
     struct kw__source_config *config = &slot->source.config;
     const char *visible = options->visible_devices, *order = getenv("CUDA_DEVICE_ORDER");
     if (!visible) visible = getenv("CUDA_VISIBLE_DEVICES");
@@ -265,62 +265,121 @@ double kw_meter_now_s(kw_meter *meter)
     return now;
 }
 
-/* Sources whose counter is fine enough read it now. */
-static void poke(kw_meter *meter)
+double kw_meter_at_s(kw_meter *meter, double monotonic_s)
+{
+    return monotonic_s - meter->origin_s; /* fixed since the meter was opened */
+}
+
+/* The moment nearest to `at_s` at which an edge can be set: not before what the curves keep, not before
+ * `least_s`, not in the future. */
+static double nearest(const kw_meter *meter, double at_s, double least_s)
+{
+    double oldest_s = least_s;
+    for (size_t i = 0; i < meter->num_slots; i++) {
+        const struct kw__slot *slot = &meter->slots[i];
+        for (size_t c = 0; !slot->ignored && c < slot->source.num_channels; c++) {
+            const struct kw__tracker *tracker = &slot->trackers[c];
+            if (tracker->counter.channel->has_counter)
+                oldest_s = fmax(oldest_s, kw__counter_oldest_s(&tracker->counter));
+            if (tracker->counter.channel->has_power)
+                oldest_s = fmax(oldest_s, kw__integral_oldest_s(&tracker->integral));
+        }
+    }
+    return fmin(fmax(at_s, oldest_s), kw__meter_now_s(meter));
+}
+
+/* Puts one edge of a window (0: begin, 1: end) on all curves. */
+static void set_edges(kw_meter *meter, size_t window, int edge, double at_s)
 {
     for (size_t i = 0; i < meter->num_slots; i++) {
-        struct kw__slot *slot = &meter->slots[i];
-        if (!slot->source.class->reads_edges || slot->ignored || !slot->has_wake) continue;
-        slot->poked = true;
-        pthread_cond_signal(&slot->wake);
+        const struct kw__slot *slot = &meter->slots[i];
+        for (size_t c = 0; !slot->ignored && c < slot->source.num_channels; c++) {
+            struct kw__mark *mark = kw__mark_at(meter, window, slot->first_channel + c);
+            mark->counter[edge].t_s = mark->integral[edge].t_s = at_s;
+            if (edge == 0) mark->counter[1].t_s = mark->integral[1].t_s = INFINITY;
+            kw__mark_settle(&slot->trackers[c], mark);
+        }
     }
 }
 
-static kw_status begin_at(kw_meter *meter, const char *name, double now_s, kw_error *err)
+static kw_status open_at(kw_meter *meter, const char *name, int64_t parent, double at_s, size_t *out,
+                         kw_error *err)
 {
-    size_t length = strlen(name);
+    size_t length = strlen(name), index = meter->num_windows;
     if (length == 0 || length >= KW__NAME_SIZE)
         return kw__fail(err, KW_ERROR_USAGE, "a window's name has 1 to %d bytes", KW__NAME_SIZE - 1);
-    if (meter->depth == KW__MAX_DEPTH)
-        return kw__fail(err, KW_ERROR_USAGE, "%d windows are open already: end one first", KW__MAX_DEPTH);
-    if (meter->num_windows == meter->max_windows)
+    if (parent < -1 || parent >= (int64_t)index || isnan(at_s))
+        return kw__fail(err, KW_ERROR_USAGE, "a window begins at some time, in a window that is there");
+    if (index == meter->max_windows)
         return kw__fail(err, KW_ERROR_UNSUPPORTED,
                         "the meter holds %zu windows and no more: raise max_windows, or begin fewer",
                         meter->max_windows);
-    size_t index = meter->num_windows++;
     struct kw__window *window = &meter->windows[index];
-    *window = (struct kw__window){.parent = meter->depth ? (int64_t)meter->open[meter->depth - 1] : -1,
+    *window = (struct kw__window){.parent = parent,
                                   .open = true,
-                                  .begin_s = now_s,
+                                  .begin_s = nearest(meter, at_s, 0),
                                   .end_s = INFINITY,
                                   .max_power_w = {NAN, NAN, NAN}};
+    window->moved_s = fabs(window->begin_s - at_s);
     memcpy(window->name, name, length + 1);
-    for (size_t c = 0; c < meter->num_channels; c++) {
-        struct kw__mark *mark = kw__mark_at(meter, index, c);
-        mark->counter[0].t_s = mark->integral[0].t_s = now_s;
-        mark->counter[1].t_s = mark->integral[1].t_s = INFINITY;
-    }
-    meter->live[meter->num_live++] = index;
-    meter->open[meter->depth++] = index;
+    set_edges(meter, index, 0, window->begin_s);
+    meter->num_windows++;
+    meter->num_open++;
+    meter->live[meter->num_live++] = *out = index;
     return KW_OK;
 }
 
-static void end_at(kw_meter *meter, double now_s)
+static void close_at(kw_meter *meter, size_t index, double at_s)
 {
-    size_t index = meter->open[--meter->depth];
-    meter->windows[index].open = false;
-    meter->windows[index].end_s = now_s;
-    for (size_t c = 0; c < meter->num_channels; c++) {
-        struct kw__mark *mark = kw__mark_at(meter, index, c);
-        mark->counter[1].t_s = mark->integral[1].t_s = now_s;
+    struct kw__window *window = &meter->windows[index];
+    window->open = false;
+    window->end_s = nearest(meter, at_s, window->begin_s);
+    window->moved_s = fmax(window->moved_s, fabs(window->end_s - at_s));
+    set_edges(meter, index, 1, window->end_s);
+    meter->num_open--;
+}
+
+kw_status kw_meter_open_window(kw_meter *meter, const char *name, int64_t parent, double at_s, size_t *window,
+                               kw_error *err)
+{
+    pthread_mutex_lock(&meter->mutex);
+    kw_status status = open_at(meter, name, parent, at_s, window, err);
+    if (!status) kw__meter_poke(meter);
+    pthread_mutex_unlock(&meter->mutex);
+    return status;
+}
+
+kw_status kw_meter_close_window(kw_meter *meter, size_t window, double at_s, kw_error *err)
+{
+    kw_status status = KW_OK;
+    pthread_mutex_lock(&meter->mutex);
+    if (window >= meter->num_windows || !meter->windows[window].open || isnan(at_s)) {
+        status = kw__fail(err, KW_ERROR_USAGE, "window %zu is not open, or its end is no time", window);
+    } else {
+        close_at(meter, window, at_s);
+        kw__meter_poke(meter);
     }
+    pthread_mutex_unlock(&meter->mutex);
+    return status;
+}
+
+/* ---- Windows that nest ---- */
+
+static kw_status begin_at(kw_meter *meter, const char *name, double now_s, kw_error *err)
+{
+    if (meter->depth == KW__MAX_DEPTH)
+        return kw__fail(err, KW_ERROR_USAGE, "%d windows are open already: end one first", KW__MAX_DEPTH);
+    int64_t parent = meter->depth ? (int64_t)meter->open[meter->depth - 1] : -1;
+    kw_status status = open_at(meter, name, parent, now_s, &meter->open[meter->depth], err);
+    if (!status) meter->depth++;
+    return status;
 }
 
 kw_status kw_meter_begin(kw_meter *meter, const char *name, kw_error *err)
 {
     pthread_mutex_lock(&meter->mutex);
     kw_status status = begin_at(meter, name, kw__meter_now_s(meter), err);
-    if (!status) poke(meter);
+    if (!status) kw__meter_poke(meter);
     pthread_mutex_unlock(&meter->mutex);
     return status;
 }
@@ -336,8 +395,8 @@ kw_status kw_meter_end(kw_meter *meter, const char *name, kw_error *err)
         status = kw__fail(err, KW_ERROR_USAGE, "the window begun last is \"%s\", not " KW__QUOTED,
                           meter->windows[meter->open[meter->depth - 1]].name, name);
     } else {
-        end_at(meter, now_s);
-        poke(meter);
+        close_at(meter, meter->open[--meter->depth], now_s);
+        kw__meter_poke(meter);
     }
     pthread_mutex_unlock(&meter->mutex);
     return status;
@@ -351,9 +410,9 @@ kw_status kw_meter_switch(kw_meter *meter, const char *name, kw_error *err)
     if (meter->depth == 0) {
         status = kw__fail(err, KW_ERROR_USAGE, "no window is open: begin " KW__QUOTED " instead", name);
     } else {
-        end_at(meter, now_s);
+        close_at(meter, meter->open[--meter->depth], now_s);
         status = begin_at(meter, name, now_s, err);
-        poke(meter);
+        kw__meter_poke(meter);
     }
     pthread_mutex_unlock(&meter->mutex);
     return status;
@@ -364,9 +423,9 @@ kw_status kw_meter_idle(kw_meter *meter, double seconds, kw_error *err)
     if (!(seconds > 0 && seconds <= 3600))
         return kw__fail(err, KW_ERROR_USAGE, "an idle baseline takes more than 0 and at most 3600 seconds");
     pthread_mutex_lock(&meter->mutex);
-    int depth = meter->depth;
+    size_t open = meter->num_open;
     pthread_mutex_unlock(&meter->mutex);
-    if (depth > 0) return kw__fail(err, KW_ERROR_USAGE, "a window is open: the machine is not idle");
+    if (open > 0) return kw__fail(err, KW_ERROR_USAGE, "a window is open: the machine is not idle");
     kw_status status = kw_meter_begin(meter, "idle", err);
     if (status) return status;
     if (meter->still)

@@ -4,8 +4,8 @@
  * loaded) and, in the same read, the instant power (field 186; field 185 and, on older drivers,
  * nvmlDeviceGetPowerUsage are means over a second). Counter and readings change every 100 ms (measured on an
  * H200: 97 to 102), a read costs 1 to 4 ms. Reading every 20 ms tells when a step happened to within
- * 20 ms, 14 J at 700 W instead of the step's 70, for under a fifth of one core. Clocks, temperature and the
- * reasons for throttling are read every fifth time, as nothing there changes faster.
+ * 20 ms, 14 J at 700 W instead of the step's 70; the sampler does so around edges (sampler.c). Clocks,
+ * temperature and the reasons for throttling are read every fifth time, as nothing there changes faster.
  *
  * MIG instances have no counter of their own, and the whole GPU's holds other people's work; the
  * counter of a GH200 covers the whole module, so that GPU's power is integrated instead.
@@ -205,7 +205,7 @@ static void probe(const struct nvml *nvml, struct gpu *gpu, struct kw__channel *
                  "switch MIG off (nvidia-smi -mig 0), or run on a GPU that is not split");
         return;
     }
-    channel->counter_update_s = 0.1;
+    channel->counter_update_s = 0.105;
     channel->counter_quantum_j = 1e-3;
     channel->has_counter = api->energy_mj && api->energy_mj(gpu->handle, &millijoule) == SUCCESS;
     gpu->instant = api->fields && (read_instant_w(api, gpu->handle, &code), code == SUCCESS);

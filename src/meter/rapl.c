@@ -304,7 +304,6 @@ const struct kw__source_class kw__rapl_source = {
     .name = "rapl",
     .covers = {[KW_CPU] = true, [KW_RAM] = true},
     .period_s = 0.1,
-    .reads_edges = true,
     .open = open_rapl,
     .read = read_rapl,
     .close = close_rapl,

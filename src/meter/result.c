@@ -194,8 +194,11 @@ static kw_status wait_until_settled(kw_meter *meter, size_t window, kw_error *er
     if (w->open)
         return kw__fail(err, KW_ERROR_USAGE, "the window \"%s\" is still open: end it first", w->name);
     double deadline_s = w->end_s + meter->settle_s;
+    for (size_t i = 0; i < meter->num_slots; i++) meter->slots[i].waited = true;
+    if (!kw__window_is_settled(meter, window)) kw__meter_poke(meter);
     while (!meter->still && !kw__window_is_settled(meter, window) && kw__meter_now_s(meter) < deadline_s)
         kw__cond_wait_until(&meter->changed, &meter->mutex, meter->origin_s + deadline_s);
+    for (size_t i = 0; i < meter->num_slots; i++) meter->slots[i].waited = false;
     return KW_OK;
 }
 
@@ -207,7 +210,8 @@ static void fill_window(kw_meter *meter, size_t index, kw_meter_window *out)
                              .parent = window->parent,
                              .begin_s = window->begin_s,
                              .end_s = window->end_s,
-                             .duration_s = window->end_s - window->begin_s};
+                             .duration_s = window->end_s - window->begin_s,
+                             .moved_s = window->moved_s};
     for (int d = 0; d < KW_NUM_DEVICES; d++) {
         out->energy_j[d] = device_energy(meter, index, d);
         out->power_w[d] = over_time(out->energy_j[d], out->duration_s);

@@ -14,7 +14,7 @@
 bool kw__is_gap(const struct kw__slot *slot, const struct kw__channel *channel, double gap_s)
 {
     /* a thread may well be a few periods late on a busy machine */
-    return gap_s > fmax(5 * (channel->period_s > 0 ? channel->period_s : slot->source.period_s), 0.25);
+    return gap_s > fmax(5 * (channel->period_s > 0 ? channel->period_s : slot->period_s), 0.25);
 }
 
 static void add_to_mean(struct kw__mean *mean, double value)
@@ -29,6 +29,15 @@ static void add_to_mean(struct kw__mean *mean, double value)
 static double overlap_s(const struct kw__window *window, double from_s, double to_s)
 {
     return fmax(0, fmin(to_s, window->end_s) - fmax(from_s, window->begin_s));
+}
+
+void kw__mark_settle(const struct kw__tracker *tracker, struct kw__mark *mark)
+{
+    const struct kw__channel *channel = tracker->counter.channel;
+    for (int i = 0; i < 2; i++) {
+        if (channel->has_counter) kw__counter_settle(&tracker->counter, &mark->counter[i]);
+        if (channel->has_power) kw__integral_settle(&tracker->integral, &mark->integral[i]);
+    }
 }
 
 /* What one sample says of one live window. */
@@ -46,14 +55,10 @@ static void note(struct kw__mark *mark, const struct kw__window *window, const s
         mark->gap_s += overlap_s(window, gap_from_s, sample->t1_s);
     }
     if (tracker->counter.frozen) {
-        const struct kw__counter *counter = &tracker->counter;
-        double since_s = counter->steps[counter->num_steps - 1].hi_s;
+        double since_s = kw__counter_last(&tracker->counter)->hi_s;
         if (overlap_s(window, since_s, sample->t1_s) > 0) mark->frozen = true;
     }
-    for (int i = 0; i < 2; i++) {
-        if (tracker->counter.channel->has_counter) kw__counter_settle(&tracker->counter, &mark->counter[i]);
-        if (tracker->counter.channel->has_power) kw__integral_settle(&tracker->integral, &mark->integral[i]);
-    }
+    kw__mark_settle(tracker, mark);
     if (!inside) return;
     mark->samples++;
     add_to_mean(&mark->sm_clock_mhz, sample->sm_clock_mhz);
@@ -71,7 +76,7 @@ static void mean_power(const struct kw__slot *slot, struct kw__tracker *tracker,
 {
     struct kw__counter *counter = &tracker->counter;
     const struct kw__channel *channel = counter->channel;
-    double period_s = channel->period_s > 0 ? channel->period_s : slot->source.period_s;
+    double period_s = channel->period_s > 0 ? channel->period_s : slot->period_s;
     double elapsed_s = now_s - counter->anchor_s;
     if (elapsed_s <= 0 || elapsed_s < fmax(0.8 * period_s, 5 * channel->counter_update_s)) return;
     if (counter->energy_j <= counter->anchor_j) return;
@@ -160,6 +165,21 @@ bool kw__window_is_settled(const kw_meter *meter, size_t window)
     return true;
 }
 
+/* Whether an edge that was set waits for this source's counters. */
+static bool waits_for_step(const struct kw__slot *slot)
+{
+    const kw_meter *meter = slot->meter;
+    for (size_t i = 0; i < meter->num_live; i++)
+        for (size_t c = 0; c < slot->source.num_channels; c++) {
+            const struct kw__mark *mark = kw__mark_at(meter, meter->live[i], slot->first_channel + c);
+            for (int edge = 0; edge < 2; edge++)
+                if (slot->source.channels[c].has_counter && isfinite(mark->counter[edge].t_s) &&
+                    mark->counter[edge].state == KW__EDGE_PENDING)
+                    return true;
+        }
+    return false;
+}
+
 void kw__meter_deliver(struct kw__slot *slot, const struct kw__sample *samples)
 {
     kw_meter *meter = slot->meter;
@@ -178,6 +198,7 @@ void kw__meter_deliver(struct kw__slot *slot, const struct kw__sample *samples)
     for (size_t i = 0; i < meter->num_live; i++)
         if (!kw__window_is_settled(meter, meter->live[i])) meter->live[left++] = meter->live[i];
     meter->num_live = left;
+    if (!waits_for_step(slot)) slot->edges_until_s = 0;
     keep(slot, samples);
     pthread_cond_broadcast(&meter->changed);
 }
@@ -208,14 +229,59 @@ static kw_status open_slot(struct kw__slot *slot, kw_error *err)
     return KW_OK;
 }
 
-static double next_due_s(const struct kw__slot *slot, double last_s)
+/* What reading may take of one core: so much at all times, and the rest of it around the edges of windows,
+ * where a counter's steps must be seen when they happen. What is not used is kept for some edges. */
+static const double steady_share = 0.01, edges_share = 0.007, first_credit_s = 0.03, most_credit_s = 0.05;
+/* Between two reads of a source whose edges come in a flood; KW__KEPT counts on it. */
+static const double least_apart_s = 0.001;
+
+static double credit_s(const struct kw__slot *slot, double now_s)
+{
+    return fmin(most_credit_s, slot->credit_s + edges_share * (now_s - slot->credit_at_s));
+}
+
+/* What a read has cost; what it cost beyond the steady share is paid for. */
+static void account(struct kw__slot *slot, double began_s, double cost_s)
+{
+    double steady_s = slot->ready ? steady_share * (began_s - slot->last_s) : cost_s;
+    slot->credit_s = credit_s(slot, began_s) - fmax(0, cost_s - steady_s);
+    slot->credit_at_s = began_s;
+    slot->cost_s = slot->ready ? slot->cost_s + 0.2 * (cost_s - slot->cost_s) : cost_s;
+    slot->period_s = fmax(slot->source.period_s, slot->cost_s / steady_share);
+    slot->last_s = began_s;
+}
+
+void kw__meter_poke(kw_meter *meter)
+{
+    for (size_t i = 0; i < meter->num_slots; i++) {
+        struct kw__slot *slot = &meter->slots[i];
+        if (!slot->ready || slot->ignored || !slot->has_wake || slot->source.class->due_s) continue;
+        double step_s = 0;
+        for (size_t c = 0; c < slot->source.num_channels; c++)
+            step_s = fmax(step_s, slot->source.channels[c].counter_update_s);
+        slot->poked = true;
+        slot->edges_until_s = kw__meter_now_s(meter) + 1.5 * step_s;
+        pthread_cond_signal(&slot->wake);
+    }
+}
+
+static double due_s(const struct kw__slot *slot, double now_s)
 {
     const struct kw__source *source = &slot->source;
-    if (source->num_channels == 0) return INFINITY;
+    if (source->num_channels == 0) return slot->ready ? INFINITY : now_s;
     if (source->class->due_s) return source->class->due_s(source);
-    /* on a fixed raster; reads that are missed are not made up for */
-    double next = last_s + source->period_s, now = kw__source_now_s(source);
-    return next > now - source->period_s ? next : now;
+    if (!slot->ready) return now_s;
+    bool may = slot->waited || credit_s(slot, now_s) > 0, dense = now_s < slot->edges_until_s || slot->waited;
+    double due = slot->last_s + (dense && may ? source->period_s : slot->period_s);
+    return slot->poked && may ? fmin(due, slot->last_s + least_apart_s) : due;
+}
+
+/* Processor time of this thread. */
+static double spent_s(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
 static void *run(void *argument)
@@ -228,12 +294,11 @@ static void *run(void *argument)
     pthread_mutex_lock(&meter->mutex);
     slot->failure = failure;
     slot->opened = status == KW_OK;
-    double due_s = status ? 0 : next_due_s(slot, kw__source_now_s(source) - source->period_s);
-    bool first = true;
+    slot->credit_s = first_credit_s;
     while (!status && !meter->stopping && !slot->ignored) {
-        double now = kw__source_now_s(source);
-        if (now < due_s && !slot->poked && !(first && source->num_channels == 0)) {
-            kw__cond_wait_until(&slot->wake, &meter->mutex, meter->origin_s + due_s);
+        double now = kw__source_now_s(source), due = due_s(slot, now), before = spent_s();
+        if (now < due) {
+            kw__cond_wait_until(&slot->wake, &meter->mutex, meter->origin_s + due);
             continue;
         }
         slot->poked = false;
@@ -244,8 +309,7 @@ static void *run(void *argument)
             if (meter->stopping || slot->ignored) break;
             kw__meter_deliver(slot, slot->samples);
         }
-        if (now >= due_s || first) due_s = next_due_s(slot, due_s);
-        first = false;
+        account(slot, now, spent_s() - before);
         slot->ready = true;
         pthread_cond_broadcast(&meter->changed);
     }

@@ -57,7 +57,6 @@ struct kw__source_class {
     const char *name;
     bool covers[KW_NUM_DEVICES]; /* devices it may have channels of */
     double period_s;             /* between two reads by default */
-    bool reads_edges;            /* also read when a window begins or ends: cheap, and the counter is fine */
     /* Finds the channels, or fills `absent` for what it covers and does not find. Fails only on bad input
      * and lack of memory. */
     kw_status (*open)(struct kw__source *source, kw_error *err);

@@ -51,6 +51,7 @@ struct kw__window {
     int64_t parent;
     bool open;
     double begin_s, end_s;              /* end: INFINITY while open */
+    double moved_s;                     /* how far the edges were moved */
     double max_power_w[KW_NUM_DEVICES]; /* of the device's channels together; NaN: none yet */
 };
 
@@ -66,10 +67,15 @@ struct kw__slot {
     pthread_t thread;
     pthread_cond_t wake;
     bool has_wake, has_thread;
-    bool opened, ready, done; /* channels are there; a first read is in; the thread has ended */
-    bool ignored;             /* it opened too late, or not at all */
-    bool poked;
-    kw_error failure; /* of opening */
+    bool opened, ready, done;     /* channels are there; a first read is in; the thread has ended */
+    bool ignored;                 /* it opened too late, or not at all */
+    bool poked;                   /* an edge wants a read */
+    bool waited;                  /* someone waits for the last reading of a window */
+    double last_s, period_s;      /* when the last read began; the time to the next, by what reads cost */
+    double edges_until_s;         /* up to then the next step after an edge may come */
+    double cost_s;                /* processor time of a read, mean of the latest */
+    double credit_s, credit_at_s; /* processor time that may be spent on edges, as of then */
+    kw_error failure;             /* of opening */
     size_t first_channel;
     struct kw__tracker *trackers;
     struct kw__sample *samples; /* the thread's */
@@ -98,8 +104,9 @@ struct kw_meter {
     struct kw__mark *marks; /* num_channels for each window */
     size_t num_windows, max_windows;
     size_t *live, num_live;
-    size_t open[KW__MAX_DEPTH];
+    size_t open[KW__MAX_DEPTH]; /* by kw_meter_begin */
     int depth;
+    size_t num_open;     /* in all */
     int64_t idle_window; /* -1: none */
     struct kw__arena strings;
     const struct kw__text *texts;
@@ -113,6 +120,12 @@ kw_status kw__slot_start(struct kw__slot *slot, kw_error *err);
 
 /* Takes in one read of all channels of a slot. The lock is held. */
 void kw__meter_deliver(struct kw__slot *slot, const struct kw__sample *samples);
+
+/* Settles what the curves of a channel have passed of a window's edges. */
+void kw__mark_settle(const struct kw__tracker *tracker, struct kw__mark *mark);
+
+/* The slots read now, if that is not too dear: an edge was set. The lock is held. */
+void kw__meter_poke(kw_meter *meter);
 
 /* Whether reads of a channel `gap_s` apart leave a gap. */
 bool kw__is_gap(const struct kw__slot *slot, const struct kw__channel *channel, double gap_s);

@@ -28,6 +28,18 @@ static void nap(void)
     nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 }
 
+/* Takes processor time, as a driver's call does. */
+static void burn(double us)
+{
+    struct timespec now;
+    double from = -1, at;
+    do {
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+        at = 1e6 * (double)now.tv_sec + 1e-3 * (double)now.tv_nsec;
+        if (from < 0) from = at;
+    } while (at - from < us);
+}
+
 /* A handle points to its GPU's place here. */
 static char handles[FAKE_GPUS];
 
@@ -146,6 +158,7 @@ int nvmlDeviceGetTotalEnergyConsumption(void *handle, unsigned long long *millij
     if (fake_nvml.no_energy) return NOT_SUPPORTED;
     if (broken()) return broken();
     fake_nvml.reads++;
+    burn(fake_nvml.burn_us);
     clock_gettime(CLOCK_MONOTONIC, &now);
     unsigned long long steps =
         (unsigned long long)now.tv_sec * 10 + (unsigned long long)now.tv_nsec / 100000000;

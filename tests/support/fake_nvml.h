@@ -17,6 +17,7 @@ struct fake_nvml {
     atomic_int init_code;             /* what nvmlInit returns */
     atomic_int hang_init, hang_reads; /* they do not return while this is set */
     atomic_int fail_reads;            /* the code that counter and power return */
+    atomic_int burn_us;               /* processor time that a read of the counter takes */
     atomic_int frozen;                /* the counter stands still */
     atomic_int no_energy, no_instant; /* not supported */
     atomic_int mig[FAKE_GPUS];        /* MIG mode */

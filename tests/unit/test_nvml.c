@@ -52,7 +52,7 @@ static void reset(struct fake_nvml *fake)
     static const unsigned power_mw[FAKE_GPUS] = {400000, 300000, 200000, 100000};
     fake->gpus = 1;
     fake->init_code = fake->hang_init = fake->hang_reads = fake->fail_reads = fake->frozen = 0;
-    fake->no_energy = fake->no_instant = fake->grace = 0;
+    fake->no_energy = fake->no_instant = fake->grace = fake->burn_us = 0;
     fake->counter_percent = 100;
     fake->throttle = 4;
     for (int i = 0; i < FAKE_GPUS; i++) {
@@ -186,6 +186,40 @@ static void test_measures(void **state)
     assert_true(first.throttle_known && first.throttle_reasons == 4);
     kw_meter_close(meter);
     assert_int_equal(fakes->now->open, 0);
+}
+
+static double processor_s(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* A read that takes 2 ms of a core, 50 times a second, would take a tenth of it. */
+static void test_dear_reads_are_fewer(void **state)
+{
+    struct fakes *fakes = *state;
+    fakes->now->burn_us = 2000;
+    kw_meter *meter = open_meter(fakes->now_path, NULL);
+    double processor = processor_s(), wall = kw__monotonic_s(), width = 0;
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(kw_meter_begin(meter, "w", NULL), KW_OK);
+        sleep_s(1.5);
+        assert_int_equal(kw_meter_end(meter, "w", NULL), KW_OK);
+    }
+    double share = (processor_s() - processor) / (kw__monotonic_s() - wall);
+    for (size_t i = 0; i < 3; i++) {
+        kw_meter_window w = get(meter, i);
+        if (i == 0) continue; /* the moment of the first step of all is not known as well */
+        holds(w.energy_j[KW_GPU], 400 * w.duration_s);
+        width = fmax(width, w.energy_j[KW_GPU].high - w.energy_j[KW_GPU].low);
+    }
+    print_message("# %.1f %% of a core, intervals of %.0f J\n", 100 * share, width);
+    assert_true(share < 0.025); /* 2 %, and what was put aside for the first edges */
+    /* by step 40 J of the fake's counter, and 700 W that might have been drawn: an edge is known to some 50 J
+     */
+    assert_true(width < 120);
+    kw_meter_close(meter);
 }
 
 static void test_old_driver(void **state)
@@ -426,11 +460,22 @@ static void test_start_hangs(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        EACH(test_absent),          EACH(test_does_not_start),  EACH(test_measures),
-        EACH(test_old_driver),      EACH(test_nothing_to_read), EACH(test_grace_hopper),
-        EACH(test_visible_devices), EACH(test_environment),     EACH(test_mig_and_lost),
-        EACH(test_frozen),          EACH(test_disagrees),       EACH(test_reads_fail_for_a_while),
-        EACH(test_stops_for_good),  EACH(test_read_hangs),      EACH(test_start_hangs),
+        EACH(test_absent),
+        EACH(test_does_not_start),
+        EACH(test_measures),
+        EACH(test_dear_reads_are_fewer),
+        EACH(test_old_driver),
+        EACH(test_nothing_to_read),
+        EACH(test_grace_hopper),
+        EACH(test_visible_devices),
+        EACH(test_environment),
+        EACH(test_mig_and_lost),
+        EACH(test_frozen),
+        EACH(test_disagrees),
+        EACH(test_reads_fail_for_a_while),
+        EACH(test_stops_for_good),
+        EACH(test_read_hangs),
+        EACH(test_start_hangs),
     };
     unsetenv("CUDA_VISIBLE_DEVICES");
     return cmocka_run_group_tests(tests, setup, NULL);
