@@ -54,7 +54,7 @@ BENCH := $(call programs,$(BENCH_SRC))
 
 # ---- How it is compiled ----------------------------------------------------------------------
 
-PACKAGES := jansson lapacke
+PACKAGES := jansson lapacke sqlite3
 PACKAGE_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>/dev/null)
 PACKAGE_LIBS := $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null)
 CMOCKA_LIBS = $(shell $(PKG_CONFIG) --libs cmocka)

@@ -4,8 +4,8 @@
 set -eu
 
 packages="gcc libc6-dev make pkg-config libjansson-dev liblapacke-dev libcmocka-dev g++ libsentencepiece-dev \
-    libavformat-dev libavcodec-dev libavutil-dev libdnnl-dev"
-modules="jansson lapacke cmocka sentencepiece"
+    libavformat-dev libavcodec-dev libavutil-dev libdnnl-dev libsqlite3-dev"
+modules="jansson lapacke sqlite3 cmocka sentencepiece"
 case ${1-} in
 '') ;;
 --dev) packages="$packages clang clang-format libclang-rt-dev git" ;;

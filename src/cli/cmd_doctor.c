@@ -4,6 +4,7 @@
  * Only broken data make it fail: what is missing is a fact about the machine, not an error.
  */
 #include <math.h>
+#include <sqlite3.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -173,7 +174,7 @@ static void check_engine(struct report *report)
 static void check_build(struct report *report)
 {
     add(report, "version", GOOD, "kinowatt %s", kw_version());
-    add(report, "libraries", GOOD, "jansson %s", jansson_version_str());
+    add(report, "libraries", GOOD, "jansson %s, SQLite %s", jansson_version_str(), sqlite3_libversion());
 }
 
 /* ---- The command ---- */

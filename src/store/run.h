@@ -87,11 +87,13 @@ struct kw__run {
     struct kw__run_detail *details;
     struct kw__run_setting *settings; /* sorted by name */
     size_t num_windows, num_channels, num_details, num_settings;
+    size_t settings_room; /* kw__run_set's own */
     /* What generate and sweep predicted for the whole run; NaN: nothing. */
     double predicted_latency_s, predicted_energy_j[KW_NUM_DEVICES];
 };
 
-/* An empty run: kind and began are set, everything else not known; its uuid is new. NULL without memory. */
+/* An empty run: kind and began are set, everything else not known; its uuid is new. NULL without memory or
+ * random bytes. */
 struct kw__run *kw__run_new(const char *kind);
 void kw__run_free(struct kw__run *run);
 
@@ -99,8 +101,9 @@ void kw__run_free(struct kw__run *run);
 kw_status kw__run_set(struct kw__run *run, const char *name, const char *value, kw_error *err);
 const char *kw__run_setting(const struct kw__run *run, const char *name); /* NULL: not there */
 
-/* Fills windows, channels and details with all windows of a meter that have ended, of which `first` is the
- * whole run; waits for their last readings. A window still open ends with `first`, and its note says so. */
+/* Fills windows, channels and details with the meter's window `first`, which is the whole run and must have
+ * ended (KW_ERROR_USAGE otherwise), and all that are nested in it, which so have ended too; waits for their
+ * last readings. */
 kw_status kw__run_from_meter(struct kw__run *run, kw_meter *meter, size_t first, kw_error *err);
 
 /* Whether two runs are repeats of each other. */

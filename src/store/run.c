@@ -1,0 +1,272 @@
+#include "store/run.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "base/error.h"
+
+/* ---- Making one ----------------------------------------------------------------------------------- */
+
+/* RFC 4122, version 4. False: the system gives no random bytes. */
+static bool random_uuid(char out[37])
+{
+    unsigned char b[16];
+    ssize_t got;
+    do got = getrandom(b, sizeof b, 0);
+    while (got < 0 && errno == EINTR);
+    if (got != (ssize_t)sizeof b) return false;
+    b[6] = (unsigned char)(0x40 | (b[6] & 0x0F));
+    b[8] = (unsigned char)(0x80 | (b[8] & 0x3F));
+    (void)snprintf(out, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0],
+                   b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14],
+                   b[15]);
+    return true;
+}
+
+static const char *now_text(struct kw__arena *arena)
+{
+    struct timespec now;
+    struct tm utc;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (!gmtime_r(&now.tv_sec, &utc)) return NULL;
+    return kw__arena_printf(arena, "%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ", utc.tm_year + 1900, utc.tm_mon + 1,
+                            utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec, now.tv_nsec / 1000000);
+}
+
+struct kw__run *kw__run_new(const char *kind)
+{
+    char uuid[37];
+    struct kw__run *run = calloc(1, sizeof *run);
+    if (!run) return NULL;
+    kw__arena_init(&run->arena);
+    run->point = run->repeat = -1;
+    run->request.guidance_scale = run->request.fps = run->request.flow_shift = NAN;
+    run->predicted_latency_s = NAN;
+    for (int d = 0; d < KW_NUM_DEVICES; d++) run->predicted_energy_j[d] = NAN;
+    if (random_uuid(uuid)) run->uuid = kw__arena_strdup(&run->arena, uuid);
+    run->began = now_text(&run->arena);
+    run->kind = kw__arena_strdup(&run->arena, kind);
+    if (run->uuid && run->began && run->kind) return run;
+    kw__run_free(run);
+    return NULL;
+}
+
+void kw__run_free(struct kw__run *run)
+{
+    if (!run) return;
+    kw__arena_free(&run->arena);
+    free(run);
+}
+
+/* ---- Settings ------------------------------------------------------------------------------------- */
+
+/* Where the name is, or would be. */
+static size_t place_of(const struct kw__run *run, const char *name)
+{
+    size_t low = 0, high = run->num_settings;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (strcmp(run->settings[middle].name, name) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static bool is_at(const struct kw__run *run, size_t place, const char *name)
+{
+    return place < run->num_settings && strcmp(run->settings[place].name, name) == 0;
+}
+
+kw_status kw__run_set(struct kw__run *run, const char *name, const char *value, kw_error *err)
+{
+    size_t place = place_of(run, name);
+    const char *copy = kw__arena_strdup(&run->arena, value);
+    if (!copy) return kw__fail_memory(err);
+    if (is_at(run, place, name)) {
+        run->settings[place].value = copy;
+        return KW_OK;
+    }
+    struct kw__run_setting *settings =
+        kw__arena_grow(&run->arena, run->settings, run->num_settings, &run->settings_room, sizeof *settings);
+    const char *own = settings ? kw__arena_strdup(&run->arena, name) : NULL;
+    if (settings) run->settings = settings;
+    if (!own) return kw__fail_memory(err);
+    memmove(&settings[place + 1], &settings[place], (run->num_settings - place) * sizeof *settings);
+    settings[place] = (struct kw__run_setting){own, copy};
+    run->num_settings++;
+    return KW_OK;
+}
+
+const char *kw__run_setting(const struct kw__run *run, const char *name)
+{
+    size_t place = place_of(run, name);
+    return is_at(run, place, name) ? run->settings[place].value : NULL;
+}
+
+/* ---- Repeats ---------------------------------------------------------------------------------------- */
+
+static bool same_text(const char *a, const char *b)
+{
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+static bool same_number(double a, double b)
+{
+    return a == b || (isnan(a) && isnan(b));
+}
+
+static bool same_request(const struct kw__run_request *a, const struct kw__run_request *b)
+{
+    return a->width == b->width && a->height == b->height && a->num_frames == b->num_frames &&
+           a->num_frames_asked == b->num_frames_asked && a->num_inference_steps == b->num_inference_steps &&
+           a->batch_size == b->batch_size && a->prompt_tokens == b->prompt_tokens &&
+           a->negative_tokens == b->negative_tokens && a->num_gpus == b->num_gpus &&
+           same_number(a->guidance_scale, b->guidance_scale) && same_number(a->fps, b->fps) &&
+           same_number(a->flow_shift, b->flow_shift);
+}
+
+/* The first setting from `at` on that says what was run, not which run it was. */
+static size_t next_setting(const struct kw__run *run, size_t at)
+{
+    while (at < run->num_settings && strncmp(run->settings[at].name, "run.", 4) == 0) at++;
+    return at;
+}
+
+static bool same_settings(const struct kw__run *a, const struct kw__run *b)
+{
+    size_t i = next_setting(a, 0), j = next_setting(b, 0);
+    while (i < a->num_settings && j < b->num_settings) {
+        if (strcmp(a->settings[i].name, b->settings[j].name) != 0 ||
+            strcmp(a->settings[i].value, b->settings[j].value) != 0)
+            return false;
+        i = next_setting(a, i + 1);
+        j = next_setting(b, j + 1);
+    }
+    return i == a->num_settings && j == b->num_settings;
+}
+
+static const char *what_of(const struct kw__run *run)
+{
+    return run->what ? run->what : "pipeline";
+}
+
+bool kw__run_same(const struct kw__run *a, const struct kw__run *b)
+{
+    return same_text(a->model, b->model) && same_text(what_of(a), what_of(b)) &&
+           same_text(a->hardware, b->hardware) && same_text(a->stack, b->stack) &&
+           same_text(a->weights, b->weights) && same_request(&a->request, &b->request) && same_settings(a, b);
+}
+
+/* ---- From a meter ----------------------------------------------------------------------------------- */
+
+static const char *copy(struct kw__run *run, const char *text)
+{
+    return text ? kw__arena_strdup(&run->arena, text) : NULL;
+}
+
+static kw_reading copy_reading(struct kw__run *run, kw_reading reading)
+{
+    reading.reason = copy(run, reading.reason);
+    return reading;
+}
+
+static void copy_window(struct kw__run *run, const kw_meter_window *from, double origin_s, int64_t parent)
+{
+    struct kw__run_window *to = &run->windows[run->num_windows++];
+    *to = (struct kw__run_window){.name = copy(run, from->name),
+                                  .parent = parent,
+                                  .begin_s = from->begin_s - origin_s,
+                                  .duration_s = from->duration_s,
+                                  .failed_reads = from->failed_reads,
+                                  .gap_s = from->gap_s};
+    for (int d = 0; d < KW_NUM_DEVICES; d++) {
+        to->energy_j[d] = copy_reading(run, from->energy_j[d]);
+        to->power_w[d] = copy_reading(run, from->power_w[d]);
+        to->max_power_w[d] = copy_reading(run, from->max_power_w[d]);
+        to->idle_power_w[d] = copy_reading(run, from->idle_power_w[d]);
+    }
+}
+
+static kw_status copy_channels(struct kw__run *run, kw_meter *meter, kw_error *err)
+{
+    size_t count = kw_meter_channel_count(meter);
+    run->channels = kw__arena_alloc(&run->arena, count + 1, sizeof *run->channels);
+    run->num_channels = 0;
+    if (!run->channels) return kw__fail_memory(err);
+    for (size_t i = 0; i < count; i++) {
+        kw_meter_channel c = {.struct_size = sizeof c};
+        kw_status status = kw_meter_channel_get(meter, i, &c, err);
+        if (status) return status;
+        run->channels[run->num_channels++] = (struct kw__run_channel){.source = copy(run, c.source),
+                                                                      .label = copy(run, c.label),
+                                                                      .name = copy(run, c.name),
+                                                                      .note = copy(run, c.note),
+                                                                      .device = c.device,
+                                                                      .limit_w = c.limit_w};
+    }
+    return KW_OK;
+}
+
+static kw_status copy_details(struct kw__run *run, kw_meter *meter, size_t meter_window, size_t window,
+                              kw_error *err)
+{
+    for (size_t c = 0; c < run->num_channels; c++) {
+        kw_meter_detail d = {.struct_size = sizeof d};
+        kw_status status = kw_meter_detail_get(meter, meter_window, c, &d, err);
+        if (status) return status;
+        run->details[run->num_details++] =
+            (struct kw__run_detail){.window = window,
+                                    .channel = c,
+                                    .method = d.method,
+                                    .flags = d.flags,
+                                    .energy_j = d.energy_j.value,
+                                    .by_counter_j = d.by_counter_j.value,
+                                    .by_power_j = d.by_power_j.value,
+                                    .samples = d.samples,
+                                    .sm_clock_mhz = d.sm_clock_mhz.value,
+                                    .memory_clock_mhz = d.memory_clock_mhz.value,
+                                    .temperature_c = d.temperature_c.value,
+                                    .lowest_sm_clock_mhz = d.sm_clock_mhz.low,
+                                    .highest_temperature_c = d.temperature_c.high,
+                                    .throttle_reasons = d.throttle_reasons,
+                                    .throttle_known = d.throttle_known != 0,
+                                    .other_processes = -1};
+    }
+    return KW_OK;
+}
+
+kw_status kw__run_from_meter(struct kw__run *run, kw_meter *meter, size_t first, kw_error *err)
+{
+    size_t count = kw_meter_window_count(meter), most = count > first ? count - first : 1;
+    kw_status status = copy_channels(run, meter, err);
+    if (status) return status;
+    /* of the meter's windows, which ours are: their places, -1 those of another run */
+    int64_t *places = kw__arena_alloc(&run->arena, most, sizeof *places);
+    run->windows = kw__arena_alloc(&run->arena, most, sizeof *run->windows);
+    run->details = kw__arena_alloc(&run->arena, most, (run->num_channels + 1) * sizeof *run->details);
+    run->num_windows = run->num_details = 0;
+    if (!places || !run->windows || !run->details) return kw__fail_memory(err);
+    double origin_s = 0;
+    for (size_t i = first; i < first + most; i++) {
+        kw_meter_window w = {.struct_size = sizeof w};
+        places[i - first] = -1;
+        /* later runs of this meter may have windows that are open */
+        status = kw_meter_window_get(meter, i, &w, i == first ? err : NULL);
+        if (status && i == first) return status;
+        if (i == first) origin_s = w.begin_s;
+        int64_t parent = i == first || w.parent < (int64_t)first ? -1 : places[w.parent - (int64_t)first];
+        if (status || (i > first && parent < 0)) continue;
+        places[i - first] = (int64_t)run->num_windows;
+        copy_window(run, &w, origin_s, parent);
+        status = copy_details(run, meter, i, run->num_windows - 1, err);
+        if (status) return status;
+    }
+    return run->arena.failed ? kw__fail_memory(err) : KW_OK;
+}
