@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/folder.h"
 #include "base/json.h"
 #include "base/pending.h"
 #include "cli/cli.h"

@@ -17,11 +17,12 @@
 #include "base/error.h"
 #include "base/time.h"
 #include "cli/generate.h"
+#include "cli/keep.h"
 #include "video/video.h"
 
 struct settings {
     const char *prompt, *negative_prompt, *output, *device, *dtype, *weights, *seed, *latents, *meter,
-        *calibration;
+        *calibration, *store;
     bool check;
     uint64_t seed_value;
 };
@@ -40,6 +41,8 @@ struct job {
     kw_meter *meter;
     struct kw__pipeline *pipeline;
     struct kw__clip clip;
+    struct kw__keep keep;
+    struct kw__run *run;
     struct progress progress;
     struct kw__generate_report report;
 };
@@ -263,6 +266,16 @@ static kw_status write_clip(const struct job *job, kw_error *err)
     return status;
 }
 
+static void keep_run(struct job *job)
+{
+    kw_error err = {0};
+    if (kw__generate_run(&job->report, job->catalog, job->run, &err))
+        kw__keep_refuse(&job->keep, &err);
+    else
+        kw__keep_add(&job->keep, job->run);
+    job->report.run_id = job->run->id;
+}
+
 static int finish(struct job *job, const struct kw__options *options)
 {
     kw_error err = {0}, unpredicted = {0};
@@ -272,8 +285,10 @@ static int finish(struct job *job, const struct kw__options *options)
     job->report.clip = &job->clip;
     kw_status status = write_clip(job, &err);
     job->report.written = !status;
+    keep_run(job);
     int code = KW__EXIT_OK;
     if (status != KW_ERROR_CANCELLED) code = kw__generate_print(&job->report, options);
+    if (!code) kw__keep_warn(&job->keep);
     if (status) code = kw__cli_fail(&err);
     kw_prediction_free(prediction);
     return code;
@@ -287,8 +302,11 @@ static int run(struct job *job, const struct kw__options *options)
     if (!status) status = check_outputs(job, options, &err);
     if (!status) status = open_meter(s->meter, &job->meter, &err);
     if (!status) status = open_pipeline(job, options, &err);
+    int refused = status ? KW__EXIT_OK : kw__keep_open(s->store, &job->keep);
+    if (refused) return refused;
     catch_signals();
     if (!status) status = kw__pipeline_load(job->pipeline, &err);
+    if (!status && !(job->run = kw__run_new("generate"))) status = kw__fail_memory(&err);
     if (!status) status = kw__pipeline_run(job->pipeline, s->seed_value, &job->clip, &err);
     clear_bar(&job->progress);
     if (status)
@@ -328,6 +346,7 @@ int kw__cmd_generate(int argc, char **argv)
         {"check", 0, KW__OPTION_FLAG, NULL, "look for NaN after each operator, not each step", &s->check},
         {"calibration", 0, KW__OPTION_TEXT, "NAME", "to predict with, instead of this machine's",
          &s->calibration},
+        KW__KEEP_OPTION(&s->store),
     };
     const struct kw__usage usage = {
         .name = "generate",
@@ -352,6 +371,8 @@ int kw__cmd_generate(int argc, char **argv)
     if (code) return code;
     job.progress.shown = isatty(STDERR_FILENO);
     code = run(&job, &options);
+    kw__run_free(job.run);
+    kw__keep_close(&job.keep);
     kw__clip_free(&job.clip);
     kw__pipeline_close(job.pipeline);
     if (job.meter) kw_meter_close(job.meter);

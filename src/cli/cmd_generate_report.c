@@ -169,6 +169,9 @@ static void put_text(struct kw__out *out, const struct kw__generate_report *repo
         kw__cli_put(out, report->no_prediction);
         kw__out_puts(out, ")\n");
     }
+    if (report->run_id)
+        kw__out_printf(out, "Kept      run %" PRId64 ": kinowatt runs show %" PRId64 "\n", report->run_id,
+                       report->run_id);
     if (!report->written) return;
     kw__out_puts(out, "Written   ");
     kw__cli_put(out, report->output);
@@ -301,6 +304,8 @@ static json_t *report_json(const struct kw__generate_report *report)
     json_object_set_new(document, "calibration", kw__cli_string(p ? p->calibration : NULL));
     json_object_set_new(document, "no_prediction", kw__cli_string(p ? NULL : report->no_prediction));
     json_object_set_new(document, "output", report->written ? kw__cli_string(report->output) : json_null());
+    json_object_set_new(document, "run",
+                        report->run_id ? json_integer((json_int_t)report->run_id) : json_null());
     json_object_set_new(document, "latents", kw__cli_string(report->latents));
     json_object_set_new(document, "warnings", warnings);
     return document;

@@ -17,6 +17,9 @@ struct kw__meter_line {
  * `capacity`. Returns their number. Takes as long as the sources need to open, 5 s at most. */
 size_t kw__meter_describe(const kw_meter_options *options, struct kw__meter_line *lines, size_t capacity);
 
+/* The window that a window, open or not, is nested in; -1: none. */
+int64_t kw__meter_window_parent(kw_meter *meter, size_t window);
+
 /* As kw_meter_open with sources "replay", but time stands still: it moves only by
  * kw__meter_advance, which plays all samples up to `now_s`. For tests, which so need no sleep. */
 kw_status kw__meter_open_still(const kw_meter_options *options, kw_meter **out, kw_error *err);

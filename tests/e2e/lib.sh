@@ -15,6 +15,7 @@ export LC_ALL=C
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 export KINOWATT=${KINOWATT:-$root/build/kinowatt}
 unset KINOWATT_DATA # the command finds its own
+unset KINOWATT_STORE XDG_DATA_HOME # and the user's data below HOME
 base=$(mktemp -d)
 export TMPDIR=$base HOME=$base/home
 mkdir "$base/work" "$HOME"
