@@ -1,32 +1,15 @@
 #include "store/run.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <time.h>
 
 #include "base/error.h"
+#include "base/uuid.h"
 
 /* ---- Making one ----------------------------------------------------------------------------------- */
-
-/* RFC 4122, version 4. False: the system gives no random bytes. */
-static bool random_uuid(char out[37])
-{
-    unsigned char b[16];
-    ssize_t got;
-    do got = getrandom(b, sizeof b, 0);
-    while (got < 0 && errno == EINTR);
-    if (got != (ssize_t)sizeof b) return false;
-    b[6] = (unsigned char)(0x40 | (b[6] & 0x0F));
-    b[8] = (unsigned char)(0x80 | (b[8] & 0x3F));
-    (void)snprintf(out, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0],
-                   b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14],
-                   b[15]);
-    return true;
-}
 
 static const char *now_text(struct kw__arena *arena)
 {
@@ -48,7 +31,7 @@ struct kw__run *kw__run_new(const char *kind)
     run->request.guidance_scale = run->request.fps = run->request.flow_shift = NAN;
     run->predicted_latency_s = NAN;
     for (int d = 0; d < KW_NUM_DEVICES; d++) run->predicted_energy_j[d] = NAN;
-    if (random_uuid(uuid)) run->uuid = kw__arena_strdup(&run->arena, uuid);
+    if (kw__uuid(uuid)) run->uuid = kw__arena_strdup(&run->arena, uuid);
     run->began = now_text(&run->arena);
     run->kind = kw__arena_strdup(&run->arena, kind);
     if (run->uuid && run->began && run->kind) return run;
