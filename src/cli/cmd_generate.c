@@ -18,6 +18,7 @@
 #include "base/time.h"
 #include "cli/generate.h"
 #include "cli/keep.h"
+#include "engine/kept.h"
 #include "video/video.h"
 
 struct settings {
@@ -268,8 +269,23 @@ static kw_status write_clip(const struct job *job, kw_error *err)
 
 static void keep_run(struct job *job)
 {
+    const struct kw__generate_report *r = &job->report;
+    const struct kw__kept kept = {.model = r->model,
+                                  .prompt = r->prompt,
+                                  .negative_prompt = r->negative_prompt,
+                                  .seed = r->seed,
+                                  .info = &r->info,
+                                  .clip = r->clip,
+                                  .meter = r->meter,
+                                  .meter_name = r->meter_name};
     kw_error err = {0};
-    if (kw__generate_run(&job->report, job->catalog, job->run, &err))
+    job->run->session = job->run->uuid;
+    if (r->prediction) {
+        job->run->predicted_latency_s = r->prediction->total.latency_s.value;
+        for (int d = 0; d < KW_NUM_DEVICES; d++)
+            job->run->predicted_energy_j[d] = r->prediction->total.energy_j[d].value;
+    }
+    if (kw__kept_fill(&kept, job->catalog, job->run, &err))
         kw__keep_refuse(&job->keep, &err);
     else
         kw__keep_add(&job->keep, job->run);

@@ -4,7 +4,6 @@
 
 #include "cli/cli.h"
 #include "engine/pipeline.h"
-#include "store/run.h"
 
 struct kw__generate_report {
     const char *model, *device, *output, *latents; /* latents: NULL when not asked for */
@@ -23,10 +22,6 @@ struct kw__generate_report {
 /* The settings and the seed as one line of JSON, for the clip's metadata: nothing in it changes from run to
  * run. The caller frees it; NULL without memory. */
 char *kw__generate_comment(const struct kw__generate_report *report);
-
-/* Fills a run, which began when the stages did, with what the report says. */
-kw_status kw__generate_run(const struct kw__generate_report *report, const kw_catalog *catalog,
-                           struct kw__run *run, kw_error *err);
 
 /* Prints the report as the options ask; returns the exit code. */
 int kw__generate_print(const struct kw__generate_report *report, const struct kw__options *options);

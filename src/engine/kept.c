@@ -1,4 +1,5 @@
-/* What `kinowatt generate` measured, as a run of the store. */
+#include "engine/kept.h"
+
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -7,8 +8,8 @@
 
 #include "base/error.h"
 #include "base/number.h"
-#include "cli/generate.h"
 #include "hardware/hardware.h"
+#include "report/out.h"
 
 struct maker {
     struct kw__run *run;
@@ -29,10 +30,10 @@ static void set_number(struct maker *m, const char *name, double value)
 }
 
 /* The window that holds the others; the meter may have others before it. */
-static kw_status find_whole(kw_meter *meter, size_t *first, kw_error *err)
+static kw_status find_whole(kw_meter *meter, size_t from, size_t *first, kw_error *err)
 {
     size_t count = kw_meter_window_count(meter);
-    for (*first = 0; *first < count; ++*first) {
+    for (*first = from; *first < count; ++*first) {
         kw_meter_window w = {.struct_size = sizeof w};
         kw_error ignored;
         if (!kw_meter_window_get(meter, *first, &w, &ignored) && strcmp(w.name, "generate") == 0)
@@ -56,21 +57,14 @@ static void put_request(struct kw__run *run, const kw_effective *r)
     if (r->guidance_passes > 1) run->request.negative_tokens = r->negative_tokens;
 }
 
-static void put_prediction(struct kw__run *run, const kw_prediction *p)
+static void put_settings(struct maker *m, const struct kw__kept *kept)
 {
-    if (!p) return;
-    run->predicted_latency_s = p->total.latency_s.value;
-    for (int d = 0; d < KW_NUM_DEVICES; d++) run->predicted_energy_j[d] = p->total.energy_j[d].value;
-}
-
-static void put_settings(struct maker *m, const struct kw__generate_report *report)
-{
-    const struct kw__pipeline_info *info = &report->info;
+    const struct kw__pipeline_info *info = kept->info;
     const struct kw__dtypes *d = &info->dtypes;
-    const struct kw__clip *clip = report->clip;
+    const struct kw__clip *clip = kept->clip;
     char text[64];
-    set(m, "prompt", report->prompt);
-    if (info->request.guidance_passes > 1) set(m, "negative_prompt", report->negative_prompt);
+    set(m, "prompt", kept->prompt);
+    if (info->request.guidance_passes > 1) set(m, "negative_prompt", kept->negative_prompt);
     set(m, "tokenizer", info->tokenizer);
     set(m, "backend", info->backend);
     set(m, "dtype.text_encoder", kw__dtype_name(d->text_encoder));
@@ -80,9 +74,9 @@ static void put_settings(struct maker *m, const struct kw__generate_report *repo
     set(m, "version.kinowatt", kw_version());
     struct utsname system;
     if (uname(&system) == 0) set(m, "version.kernel", system.release);
-    (void)snprintf(text, sizeof text, "%" PRIu64, report->seed);
+    (void)snprintf(text, sizeof text, "%" PRIu64, kept->seed);
     set(m, "run.seed", text);
-    set(m, "run.meter", report->meter_name);
+    set(m, "run.meter", kept->meter_name);
     set_number(m, "run.load_s", info->load_s);
     set_number(m, "run.planned_bytes", info->needed_bytes);
     set_number(m, "run.peak_anonymous_bytes", clip->peak_anonymous_bytes);
@@ -103,24 +97,22 @@ static void put_machine(struct maker *m, const kw_catalog *catalog)
     kw_hardware_close(hardware);
 }
 
-kw_status kw__generate_run(const struct kw__generate_report *report, const kw_catalog *catalog,
-                           struct kw__run *run, kw_error *err)
+kw_status kw__kept_fill(const struct kw__kept *kept, const kw_catalog *catalog, struct kw__run *run,
+                        kw_error *err)
 {
     size_t first;
     struct maker m = {run, KW_OK, err};
-    kw_status status = find_whole(report->meter, &first, err);
-    if (!status) status = kw__run_from_meter(run, report->meter, first, err);
+    kw_status status = find_whole(kept->meter, kept->first_window, &first, err);
+    if (!status) status = kw__run_from_meter(run, kept->meter, first, err);
     if (status) return status;
     run->windows[0].name = "total";
     run->state = "done";
-    run->session = run->uuid;
-    run->model = kw__arena_strdup(&run->arena, report->model);
+    run->model = kw__arena_strdup(&run->arena, kept->model);
     run->hardware = "cpu";
-    run->stack = kw__arena_strdup(&run->arena, report->info.stack);
-    run->weights = kw__arena_strdup(&run->arena, report->info.weights);
-    put_request(run, &report->info.request);
-    put_prediction(run, report->prediction);
-    put_settings(&m, report);
+    run->stack = kw__arena_strdup(&run->arena, kept->info->stack);
+    run->weights = kw__arena_strdup(&run->arena, kept->info->weights);
+    put_request(run, &kept->info->request);
+    put_settings(&m, kept);
     put_machine(&m, catalog);
     return m.status || !run->arena.failed ? m.status : kw__fail_memory(err);
 }
