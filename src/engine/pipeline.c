@@ -321,6 +321,14 @@ static kw_status name_culprit(struct kw__pipeline *p, uint64_t seed, float *late
     kw_error again;
     memcpy(seen, p->culprit, sizeof seen);
     if (!p->every_value) {
+        if (p->options.note) {
+            char text[sizeof seen + 160];
+            snprintf(text, sizeof text,
+                     "NaN or infinity came out of %s; running again with each operator checked, to name the "
+                     "first that made one",
+                     seen);
+            p->options.note(p->options.user, text);
+        }
         p->every_value = true;
         kw_status status = run_stages(p, seed, latents, false, &again);
         p->every_value = p->options.check;

@@ -75,6 +75,24 @@ expect() # COMMAND...: must succeed
     "$@" >"$base/expect" 2>&1 || problem "failed: $* $(head -c 500 "$base/expect")"
 }
 
+# Expects stdout to be JSON in which the Python expression over `d` is true.
+expect_json() # EXPRESSION
+{
+    checked=1
+    command -v python3 >/dev/null || return 0
+    python3 - "$out" "$1" >"$base/json" 2>&1 <<'PYTHON' || problem "JSON: $1: $(tail -n 1 "$base/json")"
+import json, sys
+def refuse(name): raise ValueError(name + " is not JSON")
+d = json.load(open(sys.argv[1]), parse_constant=refuse)
+assert eval(sys.argv[2]), "false"
+PYTHON
+}
+
+expect_nothing() # no file is in the folder, hidden or not
+{
+    expect test -z "$(ls -A)"
+}
+
 ok() # NAME
 {
     if ((${#problems[@]} == 0)); then
