@@ -155,10 +155,7 @@ static void put_text(struct kw__out *out, const struct kw__generate_report *repo
     put_energy(out, report);
     kw__out_printf(out, "Memory    %s of its own at the peak",
                    kw__format_bytes(buffer, clip->peak_anonymous_bytes));
-    kw__out_printf(out, "; planned %s", kw__format_bytes(buffer, info->needed_bytes));
-    if (report->prediction)
-        kw__out_printf(out, ", predicted %s",
-                       kw__format_bytes(buffer, report->prediction->peak_memory_bytes.value));
+    kw__out_printf(out, "; predicted %s", kw__format_bytes(buffer, info->needed_bytes));
     kw__out_printf(out, "; weights read in %s\n", kw__format_seconds(buffer, info->load_s));
     if (report->prediction) {
         kw__out_puts(out, "Predicted with the calibration ");
@@ -320,13 +317,14 @@ char *kw__generate_comment(const struct kw__generate_report *report)
 static json_t *memory_json(const struct kw__generate_report *report)
 {
     const struct kw__pipeline_info *info = &report->info;
+    const kw_reading predicted = kw__cpu_need_sum(&info->memory);
     return json_pack(
-        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "weights_bytes", kw__cli_number(info->memory.weights),
+        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "weights_bytes", kw__cli_number(info->memory.weights),
         "states_bytes", kw__cli_number(info->memory.states), "workspace_bytes",
-        kw__cli_number(info->memory.workspace), "planned_bytes", kw__cli_number(info->needed_bytes),
-        "peak_anonymous_bytes", kw__cli_number(report->clip->peak_anonymous_bytes), "peak_resident_bytes",
-        kw__cli_number(report->clip->peak_resident_bytes), "predicted_bytes",
-        report->prediction ? reading_json(&report->prediction->peak_memory_bytes) : json_null());
+        kw__cli_number(info->memory.workspace), "buffers_bytes", kw__cli_number(info->memory.buffers),
+        "library_bytes", kw__cli_number(info->memory.library), "peak_anonymous_bytes",
+        kw__cli_number(report->clip->peak_anonymous_bytes), "peak_resident_bytes",
+        kw__cli_number(report->clip->peak_resident_bytes), "predicted_bytes", reading_json(&predicted));
 }
 
 static json_t *channels_json(kw_meter *meter)

@@ -20,6 +20,7 @@
 #ifndef KW_ENGINE_PIPELINE_H
 #define KW_ENGINE_PIPELINE_H
 
+#include "engine/cpu/memory.h"
 #include "engine/run.h"
 #include "meter/meter.h"
 
@@ -75,8 +76,8 @@ struct kw__pipeline_info {
     const char *weights; /* "checkpoint", "random:0:normal" */
     struct kw__dtypes dtypes;
     size_t tokens[2], whole_tokens[2]; /* of prompt and negative prompt: as used, without the limit */
-    struct kw__run_memory memory;
-    double needed_bytes; /* all of `memory`, and the buffers of latents and frames */
+    struct kw__cpu_need memory;
+    double needed_bytes; /* all of `memory`: what kinowatt predict says too */
     double load_s;       /* NaN until loaded */
     size_t num_warnings;
     const char *warnings[KW__PIPELINE_WARNINGS];

@@ -32,7 +32,7 @@ expect_out '^Request +64 x 64, 5 frames at 16 fps'
 expect_out '^Engine +cpu, stack kinowatt-cpu.*, tokenizer bytes$'
 for stage in text_encode denoise decode total; do expect_out "^$stage +[0-9.]+ (ms|s)"; done
 expect_out '^Energy +GPU  '
-expect_out '^Memory +[0-9.]+ MB of its own at the peak; planned [0-9.]+ MB'
+expect_out '^Memory +[0-9.]+ MB of its own at the peak; predicted [0-9.]+ MB'
 expect_out '^Predicted '
 expect_out '^Written +one.y4m$'
 expect_err_lines 1 # each byte is a token
