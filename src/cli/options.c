@@ -157,7 +157,7 @@ static int print_help(const struct kw__usage *usage, const struct table *table)
             kw__out_puts(&out, "      ");
         kw__out_printf(&out, "%-26s  %s\n", left, row->help);
     }
-    kw__out_printf(&out, "\n'man kinowatt-%s' says more.\n", usage->name);
+    kw__out_printf(&out, "\n'man kinowatt-%.*s' says more.\n", (int)strcspn(usage->name, " "), usage->name);
     return kw__cli_emit(NULL, &out);
 }
 

@@ -7,23 +7,15 @@
 #include <time.h>
 
 #include "base/error.h"
+#include "base/time.h"
 #include "base/uuid.h"
 
 /* ---- Making one ----------------------------------------------------------------------------------- */
 
-static const char *now_text(struct kw__arena *arena)
-{
-    struct timespec now;
-    struct tm utc;
-    clock_gettime(CLOCK_REALTIME, &now);
-    if (!gmtime_r(&now.tv_sec, &utc)) return NULL;
-    return kw__arena_printf(arena, "%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ", utc.tm_year + 1900, utc.tm_mon + 1,
-                            utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec, now.tv_nsec / 1000000);
-}
-
 struct kw__run *kw__run_new(const char *kind)
 {
-    char uuid[37];
+    char uuid[37], began[32];
+    struct timespec now;
     struct kw__run *run = calloc(1, sizeof *run);
     if (!run) return NULL;
     kw__arena_init(&run->arena);
@@ -32,7 +24,9 @@ struct kw__run *kw__run_new(const char *kind)
     run->predicted_latency_s = NAN;
     for (int d = 0; d < KW_NUM_DEVICES; d++) run->predicted_energy_j[d] = NAN;
     if (kw__uuid(uuid)) run->uuid = kw__arena_strdup(&run->arena, uuid);
-    run->began = now_text(&run->arena);
+    clock_gettime(CLOCK_REALTIME, &now);
+    kw__time_format((double)now.tv_sec + 1e-9 * (double)now.tv_nsec, began, sizeof began);
+    run->began = kw__arena_strdup(&run->arena, began);
     run->kind = kw__arena_strdup(&run->arena, kind);
     if (run->uuid && run->began && run->kind) return run;
     kw__run_free(run);
