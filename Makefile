@@ -29,7 +29,7 @@ VERSION := $(shell sed -n 's/^\#define KW_VERSION_[MP][A-Z]* //p' include/kinowa
 SOVERSION := 0
 
 LIB_SRC := $(wildcard $(addsuffix /*.c,$(addprefix src/,base model graph hardware predict meter stats \
-    report store sweep engine engine/cpu text video)))
+    report store record sweep engine engine/cpu text video)))
 # sentencepiece is C++: one small file.
 LIB_SRC += $(wildcard src/text/*.cc)
 CMD_SRC := $(wildcard src/cli/*.c)

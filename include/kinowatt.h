@@ -474,6 +474,27 @@ KW_API const char *kw_meter_throttle_text(uint64_t reasons, char *buffer, size_t
  * the older ones that no longer fitted. The caller frees *out with free(). */
 KW_API kw_status kw_meter_trace_csv(kw_meter *meter, char **out, int64_t *lost, kw_error *err);
 
+/* ---- Marks -------------------------------------------------------------------------------- */
+
+/* A program that `kinowatt record` runs tells it where its stages begin and end:
+ *
+ *     kw_mark_begin("denoise");
+ *     ...                          // work that is finished when it returns: wait for the GPU
+ *     kw_mark_end("denoise");
+ *
+ * Stages nest, and those of several processes overlap freely. Without a record (the environment has no
+ * KINOWATT_SOCKET) the calls do nothing. They never fail, allocate or keep anything, may be called from any
+ * thread, and take some 5 us. Names have 1 to 63 bytes. docs/RECORD.md has the protocol. */
+KW_API void kw_mark_begin(const char *name);
+KW_API void kw_mark_end(const char *name);
+
+/* Ends the stage that this call began last in this process and begins the next. */
+KW_API void kw_mark_next(const char *name);
+
+/* A setting of the run: "attention", "cudnn". Names have letters, digits, '_', '-' and '.'; the last value of
+ * a name stands. */
+KW_API void kw_mark_set(const char *name, const char *value);
+
 #ifdef __cplusplus
 }
 #endif

@@ -348,28 +348,6 @@ static size_t describe_channels(const struct kw__slot *slot, int device, struct 
     return seen;
 }
 
-size_t kw__meter_lines(kw_meter *meter, struct kw__meter_line *lines, size_t capacity)
-{
-    size_t count = 0;
-    pthread_mutex_lock(&meter->mutex);
-    for (size_t i = 0; i < meter->num_slots; i++) {
-        const struct kw__slot *slot = &meter->slots[i];
-        for (int d = 0; d < KW_NUM_DEVICES; d++) {
-            if (!slot->source.class->covers[d]) continue;
-            if (!slot->ignored && describe_channels(slot, d, lines, capacity, &count)) continue;
-            struct kw__meter_line line = {.device = d};
-            snprintf(line.meter, sizeof line.meter, "%s", slot->source.class->name);
-            snprintf(line.detail, sizeof line.detail, "%.255s", why_none(meter, d));
-            snprintf(line.remedy, sizeof line.remedy, "%s",
-                     slot->ignored ? "see whether nvidia-smi answers; the driver may hang"
-                                   : slot->source.absent[d].remedy);
-            put_line(lines, capacity, &count, line);
-        }
-    }
-    pthread_mutex_unlock(&meter->mutex);
-    return count;
-}
-
 size_t kw__meter_describe(const kw_meter_options *options, struct kw__meter_line *lines, size_t capacity)
 {
     kw_meter_options brief = *options;
@@ -386,7 +364,22 @@ size_t kw__meter_describe(const kw_meter_options *options, struct kw__meter_line
         }
         return count;
     }
-    count = kw__meter_lines(meter, lines, capacity);
+    pthread_mutex_lock(&meter->mutex);
+    for (size_t i = 0; i < meter->num_slots; i++) {
+        const struct kw__slot *slot = &meter->slots[i];
+        for (int d = 0; d < KW_NUM_DEVICES; d++) {
+            if (!slot->source.class->covers[d]) continue;
+            if (!slot->ignored && describe_channels(slot, d, lines, capacity, &count)) continue;
+            struct kw__meter_line line = {.device = d};
+            snprintf(line.meter, sizeof line.meter, "%s", slot->source.class->name);
+            snprintf(line.detail, sizeof line.detail, "%.255s", why_none(meter, d));
+            snprintf(line.remedy, sizeof line.remedy, "%s",
+                     slot->ignored ? "see whether nvidia-smi answers; the driver may hang"
+                                   : slot->source.absent[d].remedy);
+            put_line(lines, capacity, &count, line);
+        }
+    }
+    pthread_mutex_unlock(&meter->mutex);
     kw_meter_close(meter);
     return count;
 }

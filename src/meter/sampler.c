@@ -1,5 +1,6 @@
 /* The threads that read the sources, and what is done with a sample. */
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -335,7 +336,13 @@ kw_status kw__slot_start(struct kw__slot *slot, kw_error *err)
         return kw__fail(err, KW_ERROR_MEMORY, "the system has no condition left");
     slot->has_wake = true;
     slot->meter->running++;
-    if (pthread_create(&slot->thread, NULL, run, slot)) {
+    /* the program's signals are for its own threads, which may wait for them */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int rc = pthread_create(&slot->thread, NULL, run, slot);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (rc) {
         slot->meter->running--;
         return kw__fail(err, KW_ERROR_MEMORY, "the system has no thread left for %s",
                         slot->source.class->name);

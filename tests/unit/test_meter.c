@@ -9,10 +9,14 @@
 #include <cmocka.h>
 
 #include <math.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "base/time.h"
 #include "meter/curve.h"
@@ -789,6 +793,26 @@ static void test_plays_in_real_time(void **state)
     kw_meter_close(meter);
 }
 
+/* A program that waits for a signal it has blocked, as one does for its children, gets it. */
+static void test_threads_take_no_signals(void **state)
+{
+    (void)state;
+    kw_meter_options options = KW_METER_OPTIONS_INIT;
+    kw_meter *meter;
+    sigset_t child, before;
+    options.sources = "replay";
+    options.trace = "tests/data/meter/gpu_and_cpu.csv";
+    assert_int_equal(kw_meter_open(&options, &meter, NULL), KW_OK);
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    pthread_sigmask(SIG_BLOCK, &child, &before);
+    assert_int_equal(kill(getpid(), SIGCHLD), 0);
+    struct timespec longest = {.tv_sec = 2};
+    assert_int_equal(sigtimedwait(&child, NULL, &longest), SIGCHLD);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    kw_meter_close(meter);
+}
+
 /* Beginning and ending are cheap enough for a window around every kernel. */
 static void test_overhead(void **state)
 {
@@ -836,6 +860,7 @@ int main(void)
         cmocka_unit_test(test_depth),
         cmocka_unit_test(test_bad_traces),
         cmocka_unit_test(test_plays_in_real_time),
+        cmocka_unit_test(test_threads_take_no_signals),
         cmocka_unit_test(test_overhead),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
