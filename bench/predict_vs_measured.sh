@@ -22,7 +22,8 @@ stages() {
         /^      "predicted_latency_s"/ { inside = 1 }
         inside && /"value"/ { print name, measured, $2; inside = 0 }
         /"peak_anonymous_bytes"/ { peak = $2 }
-        /"predicted_bytes"/ { if ($2 + 0 > 0) print "memory", peak, $2 }
+        /"predicted_bytes"/ { memory = 1 }
+        memory && /"value"/ { print "memory", peak, $2; memory = 0 }
     ' "$1"
 }
 

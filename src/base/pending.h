@@ -1,15 +1,18 @@
 /* A file that appears whole or not at all.
  *
- * What is written goes to a hidden temporary file beside the path, ".kinowatt-PID-N.tmp", and is synced
- * and renamed over the path at the end. At every moment the path is what it was or the complete new
- * file, also after a crash or SIGKILL (which leaves the temporary one behind). A symbolic link is
- * followed; an existing file keeps its permissions. A path that names a device, pipe or terminal is
- * written directly, since replacing /dev/null by a file is nobody's wish.
+ * What is written goes to a file without a name on the path's disk, which is synced and gets the name at
+ * the end. At every moment the path is what it was or the complete new file, and a crash or SIGKILL leaves
+ * nothing else behind. Where the file system has no such files (NFS), or for the instant in which an old
+ * file is replaced, it is a hidden one beside the path, ".kinowatt-PID-N.tmp", which SIGKILL leaves. A
+ * symbolic link is followed, also to where no file is yet; an existing file keeps its permissions. A path
+ * that names a device, pipe or terminal is written directly, since replacing /dev/null by a file is nobody's
+ * wish.
  *
  * Messages read "cannot write PATH: why; what to do". */
 #ifndef KW_BASE_PENDING_H
 #define KW_BASE_PENDING_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "kinowatt.h"
@@ -17,7 +20,8 @@
 struct kw__pending {
     int fd;             /* open for writing, at any place of the file */
     char *path, *final; /* what the caller named, and the file that it leads to */
-    char *temp;         /* NULL: written directly */
+    char *temp;         /* room for the temporary file's name; NULL: written directly */
+    bool unnamed;       /* it has none */
 };
 
 /* On failure there is nothing to discard. */
@@ -30,6 +34,11 @@ void kw__pending_discard(struct kw__pending *file);
 
 /* Whether a file could be written there now: a run asks before it starts, not after hours. */
 kw_status kw__pending_check(const char *path, kw_error *err);
+/* Whether two paths lead to one file, there or not: through links, and however the folder is spelled. */
+bool kw__pending_same(const char *a, const char *b);
+/* Whether files of so many bytes fit on their disks and under the limit of a file's size: KW_ERROR_IO with
+ * both figures. What they replace stays until they are whole, so it makes no room. */
+kw_status kw__pending_room(int count, const char *const *paths, const double *bytes, kw_error *err);
 
 /* The message and status of a failed write. */
 kw_status kw__fail_write(kw_error *err, const char *path, int error);

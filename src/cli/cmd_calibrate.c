@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/folder.h"
 #include "base/json.h"
 #include "base/pending.h"
 #include "cli/cli.h"
@@ -20,7 +21,7 @@
 #include "hardware/hardware.h"
 #include "model/catalog.h"
 #include "predict/calibrate_cpu.h"
-#include "predict/validate.h"
+#include "predict/validate_shipped.h"
 
 struct settings {
     const char *from, *priors, *date, *device, *stack;
@@ -32,16 +33,16 @@ static int write_calibration(const kw_catalog *catalog, const struct settings *s
                              const struct kw__options *options)
 {
     kw_error err = {0};
-    struct kw__validation *validation = NULL;
+    struct kw__shipped *shipped = NULL;
     json_t *priors = NULL, *held_out = NULL, *document = NULL;
-    kw_status status = kw__validate(catalog, settings->priors, KW__VALIDATE_SWEEPS, &validation, &err);
-    if (!status) status = kw__json_load(validation->priors_path, &priors, &err);
-    if (!status) status = kw__validation_held_out(validation, &held_out, &err);
+    kw_status status = kw__validate_shipped(catalog, settings->priors, KW__VALIDATE_SWEEPS, &shipped, &err);
+    if (!status) status = kw__json_load(shipped->priors_path, &priors, &err);
+    if (!status) status = kw__validation_held_out(shipped->ladder, KW__NUM_SPLITS, &held_out, &err);
     if (!status)
-        status = kw__calibration_json(validation->samples, &validation->fit, priors, settings->date, held_out,
-                                      &document, &err);
+        status = kw__calibration_json(shipped->samples, NULL, &shipped->ladder->fit, priors, settings->date,
+                                      held_out, &document, &err);
     json_decref(priors);
-    kw__validation_free(validation);
+    kw__shipped_free(shipped);
     return status ? kw__cli_fail(&err) : kw__cli_emit_json(options, document);
 }
 

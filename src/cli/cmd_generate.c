@@ -1,27 +1,33 @@
 /*
  * kinowatt generate: runs a model on this machine, prompt in, clip out, and says what each stage took.
  *
- * What can be known to fail is found before the run: the output's path and format, the prompts, memory,
- * the weights' names and shapes. The clip appears whole or not at all; the report is printed also when
- * writing the clip fails, since the measurement stands.
+ * What can be known to fail is found before the run: the outputs' paths, format and room, the meter, the
+ * prompts, memory, the weights' names and shapes. The clip appears whole or not at all; the report is
+ * printed also when writing the clip fails, since the measurement stands. What a long run has made is not
+ * given up: latents that cannot be written do not stop it, and a clip that cannot is put elsewhere.
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/error.h"
 #include "base/time.h"
 #include "cli/generate.h"
+#include "cli/keep.h"
+#include "engine/kept.h"
 #include "video/video.h"
 
 struct settings {
     const char *prompt, *negative_prompt, *output, *device, *dtype, *weights, *seed, *latents, *meter,
-        *calibration;
+        *calibration, *store;
     bool check;
     uint64_t seed_value;
 };
@@ -40,29 +46,69 @@ struct job {
     kw_meter *meter;
     struct kw__pipeline *pipeline;
     struct kw__clip clip;
+    struct kw__keep keep;
+    struct kw__run *run;
     struct progress progress;
+    struct kw__progress at; /* the last place reported */
+    bool tracing;           /* the stages run again, to find a NaN */
+    bool latents_written;
+    kw_error latents_error; /* why not */
     struct kw__generate_report report;
 };
 
 /* ---- Stopping ---------------------------------------------------------------------------------------- */
 
 static volatile sig_atomic_t stop_signal;
+static time_t stop_s;
 
-static void on_signal(int signal)
+/* One that comes a while after the first ends the program at once. Those that come with it are the same: a
+ * shell, or timeout(1), sends one to the process and another to its group. */
+static void on_signal(int number)
 {
-    stop_signal = signal;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (stop_signal && now.tv_sec > stop_s + 1) {
+        signal(number, SIG_DFL);
+        raise(number);
+    }
+    if (!stop_signal) stop_s = now.tv_sec;
+    stop_signal = number;
 }
 
-/* A second one ends the program at once. Signals that the caller has ignored (nohup) stay so. */
+/* Signals that the caller has ignored (nohup) stay so. */
 static void catch_signals(void)
 {
     static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
     for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) {
-        struct sigaction old, action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+        struct sigaction old, action = {.sa_handler = on_signal};
         sigemptyset(&action.sa_mask);
         if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
             (void)sigaction(signals[i], &action, NULL);
     }
+}
+
+/* One line of where it stopped and of what there is. */
+static int stopped(const struct job *job)
+{
+    const struct kw__progress *at = &job->at;
+    const char *stage = at->stage;
+    char where[160] = "before the run";
+    if (job->report.clip)
+        snprintf(where, sizeof where, "while writing the clip");
+    else if (stage && strcmp(stage, "weights") == 0)
+        snprintf(where, sizeof where, "while reading the weights");
+    else if (stage && strcmp(at->phase, "step") == 0)
+        snprintf(where, sizeof where, "in %s, step %" PRId64 " of %" PRId64, stage, at->iteration + 1,
+                 at->iterations);
+    else if (stage)
+        snprintf(where, sizeof where, "in %s", stage);
+    kw_error err = {0};
+    kw__fail(&err, KW_ERROR_CANCELLED, "stopped %s%s; no clip was written%s%s", where,
+             job->tracing ? ", running again to find the NaN" : "",
+             job->latents_written ? ", the latents are in " : "",
+             job->latents_written ? job->settings.latents : "");
+    (void)kw__cli_fail(&err);
+    return 128 + stop_signal;
 }
 
 /* ---- Progress ------------------------------------------------------------------------------------------ */
@@ -95,7 +141,9 @@ static void draw(const struct progress *bar, const struct kw__progress *at, doub
 
 static bool on_progress(void *user, const struct kw__progress *at)
 {
-    struct progress *bar = &((struct job *)user)->progress;
+    struct job *job = user;
+    struct progress *bar = &job->progress;
+    job->at = *at;
     if (bar->shown) {
         double now = kw__monotonic_s();
         if (strcmp(bar->stage, at->stage) != 0) {
@@ -116,6 +164,15 @@ static void clear_bar(const struct progress *bar)
     if (!bar->shown) return;
     ssize_t ignored = write(STDERR_FILENO, "\r\033[K", 4);
     (void)ignored;
+}
+
+static void on_note(void *user, const char *text)
+{
+    struct job *job = user;
+    job->tracing = true;
+    clear_bar(&job->progress);
+    job->progress.stage[0] = '\0';
+    kw__cli_warn("%s", text);
 }
 
 /* ---- Options --------------------------------------------------------------------------------------- */
@@ -167,23 +224,67 @@ static kw_status open_meter(const char *name, kw_meter **out, kw_error *err)
     return kw_meter_open(&options, out, err);
 }
 
+/* Which devices the meter measures now, in job->report.metered. A meter that was named must measure one: why
+ * it does not is said as doctor says it. */
+static kw_status check_meter(struct job *job, kw_error *err)
+{
+    struct kw__meter_line lines[32];
+    size_t count = kw__meter_lines(job->meter, lines, sizeof lines / sizeof lines[0]);
+    const struct kw__meter_line *missing = NULL;
+    bool *can = job->report.metered, any = false;
+    for (size_t i = 0; i < count; i++)
+        if (lines[i].can) can[lines[i].device] = true;
+    for (size_t i = 0; i < count; i++) {
+        if (lines[i].can) continue;
+        can[lines[i].device] = false;
+        if (!missing) missing = &lines[i];
+    }
+    for (int d = 0; d < KW_NUM_DEVICES; d++) any = any || can[d];
+    const char *name = job->settings.meter;
+    if (any || !missing || (strcmp(name, "nvml") != 0 && strcmp(name, "rapl") != 0)) return KW_OK;
+    return kw__fail(err, KW_ERROR_DEVICE, "--meter %s measures nothing here: %s%s%s", name, missing->detail,
+                    *missing->remedy ? "; " : "", missing->remedy);
+}
+
+/* The report goes to stdout, and must not follow the clip into one pipe or file. */
+static bool is_stdout(const char *path)
+{
+    struct stat file, out;
+    return stat(path, &file) == 0 && fstat(STDOUT_FILENO, &out) == 0 && !S_ISCHR(file.st_mode) &&
+           file.st_dev == out.st_dev && file.st_ino == out.st_ino;
+}
+
 static kw_status check_outputs(const struct job *job, const struct kw__options *options, kw_error *err)
 {
     kw_effective r;
     kw_status status = kw_request_resolve(job->model, &options->request, &r, err);
     if (status) return status;
-    if (job->settings.latents && strcmp(job->settings.latents, job->settings.output) == 0)
+    const char *const paths[] = {job->settings.output, job->settings.latents};
+    const int count = paths[1] ? 2 : 1;
+    for (int i = 0; i < count; i++)
+        if (is_stdout(paths[i]))
+            return kw__fail(err, KW_ERROR_USAGE, "%s is where the report goes; name another file for --%s",
+                            paths[i], i ? "latents" : "output");
+    if (count == 2 && kw__pending_same(paths[0], paths[1]))
         return kw__fail(err, KW_ERROR_USAGE, "--latents and --output name the same file");
     const struct kw__video_settings video = {.width = r.width, .height = r.height, .fps = r.fps};
-    status = kw__video_check(job->settings.output, &video, err);
-    if (!status && job->settings.latents) status = kw__pending_check(job->settings.latents, err);
-    return status;
+    status = kw__video_check(paths[0], &video, err);
+    if (!status && count == 2) status = kw__pending_check(paths[1], err);
+    if (status) return status;
+    const int64_t dim[5] = {r.batch_size, r.latent_channels, r.latent_frames, r.latent_height,
+                            r.latent_width};
+    const double bytes[] = {kw__video_least_bytes(paths[0], &video, r.num_frames), kw__npy_bytes(5, dim)};
+    return kw__pending_room(count, paths, bytes, err);
 }
 
+/* A failure is kept for the end: the clip may still be written. */
 static kw_status write_latents(void *user, const int64_t dim[5], const float *latents, kw_error *err)
 {
-    const struct job *job = user;
-    return job->settings.latents ? kw__npy_write(job->settings.latents, 5, dim, latents, err) : KW_OK;
+    struct job *job = user;
+    (void)err;
+    if (!job->settings.latents) return KW_OK;
+    job->latents_written = !kw__npy_write(job->settings.latents, 5, dim, latents, &job->latents_error);
+    return KW_OK;
 }
 
 static kw_status open_pipeline(struct job *job, const struct kw__options *options, kw_error *err)
@@ -200,6 +301,7 @@ static kw_status open_pipeline(struct job *job, const struct kw__options *option
         .meter = job->meter,
         .user = job,
         .progress = on_progress,
+        .note = on_note,
         .latents = write_latents,
     };
     return kw__pipeline_open(job->catalog, job->model, &options->request, &pipeline, &job->pipeline, err);
@@ -241,7 +343,7 @@ static void predict(struct job *job, const struct kw__options *options, kw_predi
 
 /* ---- After the run --------------------------------------------------------------------------------- */
 
-static kw_status write_clip(const struct job *job, kw_error *err)
+static kw_status write_clip(const struct job *job, const char *path, kw_error *err)
 {
     const kw_effective *r = &job->report.info.request;
     char *comment = kw__generate_comment(&job->report);
@@ -249,10 +351,10 @@ static kw_status write_clip(const struct job *job, kw_error *err)
     const struct kw__video_settings settings = {
         .width = r->width, .height = r->height, .fps = r->fps, .comment = comment};
     struct kw__video *video = NULL;
-    kw_status status = kw__video_open(job->settings.output, &settings, &video, err);
+    kw_status status = kw__video_open(path, &settings, &video, err);
     size_t bytes = (size_t)(r->width * r->height * 3);
     for (int64_t f = 0; !status && f < r->num_frames; f++) {
-        if (stop_signal) status = kw__fail(err, KW_ERROR_CANCELLED, "stopped while writing the clip");
+        if (stop_signal) status = kw__fail(err, KW_ERROR_CANCELLED, "stopped");
         if (!status) status = kw__video_write(video, job->clip.frames + (size_t)f * bytes, 1, err);
     }
     if (!status)
@@ -263,18 +365,76 @@ static kw_status write_clip(const struct job *job, kw_error *err)
     return status;
 }
 
+static void keep_run(struct job *job)
+{
+    const struct kw__generate_report *r = &job->report;
+    const struct kw__kept kept = {.model = r->model,
+                                  .prompt = r->prompt,
+                                  .negative_prompt = r->negative_prompt,
+                                  .seed = r->seed,
+                                  .info = &r->info,
+                                  .clip = r->clip,
+                                  .meter = r->meter,
+                                  .meter_name = r->meter_name};
+    kw_error err = {0};
+    job->run->session = job->run->uuid;
+    if (r->prediction) {
+        job->run->predicted_latency_s = r->prediction->total.latency_s.value;
+        for (int d = 0; d < KW_NUM_DEVICES; d++)
+            job->run->predicted_energy_j[d] = r->prediction->total.energy_j[d].value;
+    }
+    if (kw__kept_fill(&kept, job->catalog, job->run, &err))
+        kw__keep_refuse(&job->keep, &err);
+    else
+        kw__keep_add(&job->keep, job->run);
+    job->report.run_id = job->run->id;
+}
+
+/* Where the clip was to be a file and could not become one, it becomes one in a new folder among the
+ * temporary ones: `path`. False when it cannot; nothing is left then. */
+static bool rescue(const struct job *job, char *path, size_t size)
+{
+    const char *output = job->settings.output, *slash = strrchr(output, '/'), *folder = getenv("TMPDIR");
+    struct stat info;
+    kw_error err;
+    if (stat(output, &info) == 0 && !S_ISREG(info.st_mode)) return false;
+    int used = snprintf(path, size, "%s/kinowatt-XXXXXX", folder && *folder ? folder : "/tmp");
+    if (used < 0 || (size_t)used >= size || !mkdtemp(path)) return false;
+    int more = snprintf(path + used, size - (size_t)used, "/%s", slash ? slash + 1 : output);
+    if ((size_t)(used + more) < size && write_clip(job, path, &err) == KW_OK) return true;
+    path[used] = '\0';
+    (void)rmdir(path);
+    return false;
+}
+
+/* What is still to be said once the report is out, and the exit code. */
+static int conclude(const struct job *job, kw_status status, const kw_error *err, const char *rescued,
+                    int code)
+{
+    kw_error failure = *err;
+    if (rescued) kw__fail(&failure, err->code, "%s; the clip is in %s", err->message, rescued);
+    if (status && status != KW_ERROR_CANCELLED) code = kw__cli_fail(&failure);
+    if (job->latents_error.code) code = kw__cli_fail(&job->latents_error);
+    return status == KW_ERROR_CANCELLED ? stopped(job) : code;
+}
+
 static int finish(struct job *job, const struct kw__options *options)
 {
     kw_error err = {0}, unpredicted = {0};
     kw_prediction *prediction = NULL;
+    char elsewhere[PATH_MAX];
     predict(job, options, &prediction, &unpredicted);
     job->report.prediction = prediction;
     job->report.clip = &job->clip;
-    kw_status status = write_clip(job, &err);
-    job->report.written = !status;
-    int code = KW__EXIT_OK;
-    if (status != KW_ERROR_CANCELLED) code = kw__generate_print(&job->report, options);
-    if (status) code = kw__cli_fail(&err);
+    kw_status status = write_clip(job, job->settings.output, &err);
+    bool rescued = status == KW_ERROR_IO && !stop_signal && rescue(job, elsewhere, sizeof elsewhere);
+    if (status && stop_signal) status = KW_ERROR_CANCELLED;
+    job->report.output = rescued ? elsewhere : status ? NULL : job->settings.output;
+    job->report.latents = job->latents_written ? job->settings.latents : NULL;
+    keep_run(job);
+    int code = kw__generate_print(&job->report, options);
+    if (!code) kw__keep_warn(&job->keep);
+    code = conclude(job, status, &err, rescued ? elsewhere : NULL, code);
     kw_prediction_free(prediction);
     return code;
 }
@@ -286,27 +446,27 @@ static int run(struct job *job, const struct kw__options *options)
     kw_status status = kw_model_open(job->catalog, options->args[0], &job->model, &err);
     if (!status) status = check_outputs(job, options, &err);
     if (!status) status = open_meter(s->meter, &job->meter, &err);
+    if (!status) status = check_meter(job, &err);
     if (!status) status = open_pipeline(job, options, &err);
-    catch_signals();
+    if (!status && stop_signal) return stopped(job);
+    int refused = status ? KW__EXIT_OK : kw__keep_open(s->store, &job->keep);
+    if (refused) return refused;
     if (!status) status = kw__pipeline_load(job->pipeline, &err);
+    if (!status && !(job->run = kw__run_new("generate"))) status = kw__fail_memory(&err);
     if (!status) status = kw__pipeline_run(job->pipeline, s->seed_value, &job->clip, &err);
     clear_bar(&job->progress);
-    if (status)
-        return status == KW_ERROR_CANCELLED ? kw__cli_fail(&err), 128 + stop_signal : kw__cli_fail(&err);
-    job->report = (struct kw__generate_report){
-        .model = options->args[0],
-        .device = s->device,
-        .output = s->output,
-        .latents = s->latents,
-        .prompt = s->prompt,
-        .negative_prompt = s->negative_prompt,
-        .seed = s->seed_value,
-        .info = kw__pipeline_info(job->pipeline),
-        .meter = job->meter,
-        .meter_name = s->meter,
-    };
-    int code = finish(job, options);
-    return stop_signal ? 128 + stop_signal : code;
+    if (status == KW_ERROR_CANCELLED) return stopped(job);
+    if (status) return kw__cli_fail(&err);
+    struct kw__generate_report *report = &job->report;
+    report->model = options->args[0];
+    report->device = s->device;
+    report->prompt = s->prompt;
+    report->negative_prompt = s->negative_prompt;
+    report->seed = s->seed_value;
+    report->info = kw__pipeline_info(job->pipeline);
+    report->meter = job->meter;
+    report->meter_name = s->meter;
+    return finish(job, options);
 }
 
 int kw__cmd_generate(int argc, char **argv)
@@ -328,6 +488,7 @@ int kw__cmd_generate(int argc, char **argv)
         {"check", 0, KW__OPTION_FLAG, NULL, "look for NaN after each operator, not each step", &s->check},
         {"calibration", 0, KW__OPTION_TEXT, "NAME", "to predict with, instead of this machine's",
          &s->calibration},
+        KW__KEEP_OPTION(&s->store),
     };
     const struct kw__usage usage = {
         .name = "generate",
@@ -348,10 +509,13 @@ int kw__cmd_generate(int argc, char **argv)
     if (code != KW__PROCEED) return code;
     code = check_settings(s);
     if (code != KW__PROCEED) return code;
+    catch_signals();
     code = kw__cli_catalog(&options, &job.catalog);
     if (code) return code;
     job.progress.shown = isatty(STDERR_FILENO);
     code = run(&job, &options);
+    kw__run_free(job.run);
+    kw__keep_close(&job.keep);
     kw__clip_free(&job.clip);
     kw__pipeline_close(job.pipeline);
     if (job.meter) kw_meter_close(job.meter);

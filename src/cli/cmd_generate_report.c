@@ -155,10 +155,7 @@ static void put_text(struct kw__out *out, const struct kw__generate_report *repo
     put_energy(out, report);
     kw__out_printf(out, "Memory    %s of its own at the peak",
                    kw__format_bytes(buffer, clip->peak_anonymous_bytes));
-    kw__out_printf(out, "; planned %s", kw__format_bytes(buffer, info->needed_bytes));
-    if (report->prediction)
-        kw__out_printf(out, ", predicted %s",
-                       kw__format_bytes(buffer, report->prediction->peak_memory_bytes.value));
+    kw__out_printf(out, "; predicted %s", kw__format_bytes(buffer, info->needed_bytes));
     kw__out_printf(out, "; weights read in %s\n", kw__format_seconds(buffer, info->load_s));
     if (report->prediction) {
         kw__out_puts(out, "Predicted with the calibration ");
@@ -169,14 +166,77 @@ static void put_text(struct kw__out *out, const struct kw__generate_report *repo
         kw__cli_put(out, report->no_prediction);
         kw__out_puts(out, ")\n");
     }
-    if (!report->written) return;
+    if (report->run_id)
+        kw__out_printf(out, "Kept      run %" PRId64 ": kinowatt runs show %" PRId64 "\n", report->run_id,
+                       report->run_id);
+    if (!report->output && !report->latents) return;
     kw__out_puts(out, "Written   ");
-    kw__cli_put(out, report->output);
-    if (report->latents) {
-        kw__out_puts(out, ", ");
-        kw__cli_put(out, report->latents);
-    }
+    if (report->output) kw__cli_put(out, report->output);
+    if (report->output && report->latents) kw__out_puts(out, ", ");
+    if (report->latents) kw__cli_put(out, report->latents);
     kw__out_puts(out, "\n");
+}
+
+/* ---- Warnings ---- */
+
+enum { MOST_WARNINGS = KW__PIPELINE_WARNINGS + KW_NUM_DEVICES + 2 };
+
+struct warnings {
+    char text[MOST_WARNINGS][512];
+    int count;
+};
+
+/* The longest time that a channel, by which the run was measured nevertheless, went unread; 0: none did. */
+static double longest_gap_s(const struct kw__generate_report *report)
+{
+    double longest = 0;
+    for (size_t c = 0; report->clip->total.window >= 0 && c < kw_meter_channel_count(report->meter); c++) {
+        kw_meter_detail detail = {.struct_size = sizeof detail};
+        kw_error err;
+        if (kw_meter_detail_get(report->meter, (size_t)report->clip->total.window, c, &detail, &err))
+            continue;
+        if (detail.energy_j.status != KW_ABSENT) longest = fmax(longest, detail.gap_s);
+    }
+    return longest;
+}
+
+/* The stage in which other processes took most CPU time, when that is worth a word: a tenth of the machine,
+ * for long enough to be told from the hundredths of a second that the system counts in. */
+static const struct kw__clip_stage *disturbed(const struct kw__clip *clip)
+{
+    const struct kw__clip_stage *most = NULL;
+    for (int i = 0; i < clip->num_stages; i++) {
+        const struct kw__clip_stage *s = &clip->stages[i];
+        if (!(s->other_cores >= 0.1 * clip->cores) || s->seconds < 0.5) continue;
+        if (!most || s->other_cores * s->seconds > most->other_cores * most->seconds) most = s;
+    }
+    return most;
+}
+
+static void collect_warnings(const struct kw__generate_report *report, struct warnings *w)
+{
+    const struct kw__clip *clip = report->clip;
+    const size_t size = sizeof w->text[0];
+    w->count = 0;
+    for (size_t i = 0; i < report->info.num_warnings; i++)
+        snprintf(w->text[w->count++], size, "%s", report->info.warnings[i]);
+    for (int d = 0; d < KW_NUM_DEVICES; d++) {
+        const kw_reading *energy = &clip->total.energy_j[d];
+        if (!report->metered[d] || energy->status != KW_ABSENT) continue;
+        snprintf(w->text[w->count++], size, "the meter stopped: no energy of the %s, as %s", device_titles[d],
+                 energy->reason ? energy->reason : "its reading is not known");
+    }
+    char buffer[KW__FORMAT_SIZE];
+    double gap_s = longest_gap_s(report);
+    if (gap_s > 0)
+        snprintf(w->text[w->count++], size,
+                 "the meter did not answer for %s of the run: the energy counts it, within wider bounds",
+                 kw__format_seconds(buffer, gap_s));
+    const struct kw__clip_stage *stage = disturbed(clip);
+    if (stage)
+        snprintf(w->text[w->count++], size,
+                 "other processes used %.1f of %d cores during %s: times and energies hold theirs too",
+                 stage->other_cores, clip->cores, stage->name);
 }
 
 /* ---- JSON ---- */
@@ -198,10 +258,10 @@ static json_t *stage_json(const struct kw__generate_report *report, const struct
             json_object_set_new(absent, kw_device_name(d), kw__cli_string(stage->energy_j[d].reason));
     }
     json_t *object =
-        json_pack("{s:s, s:o, s:o, s:o, s:I, s:o, s:o}", "name", stage->name, "latency_s",
+        json_pack("{s:s, s:o, s:o, s:o, s:I, s:o, s:o, s:o}", "name", stage->name, "latency_s",
                   kw__cli_number(stage->seconds), "energy_j", energy, "power_w", power, "failed_reads",
                   (json_int_t)stage->failed_reads, "gap_s", kw__cli_number(stage->gap_s), "cpu_clock_mhz",
-                  kw__cli_number(stage->cpu_clock_mhz));
+                  kw__cli_number(stage->cpu_clock_mhz), "other_cores", kw__cli_number(stage->other_cores));
     if (json_object_size(absent))
         json_object_set_new(object, "absent", absent);
     else
@@ -257,13 +317,14 @@ char *kw__generate_comment(const struct kw__generate_report *report)
 static json_t *memory_json(const struct kw__generate_report *report)
 {
     const struct kw__pipeline_info *info = &report->info;
+    const kw_reading predicted = kw__cpu_need_sum(&info->memory);
     return json_pack(
-        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "weights_bytes", kw__cli_number(info->memory.weights),
+        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "weights_bytes", kw__cli_number(info->memory.weights),
         "states_bytes", kw__cli_number(info->memory.states), "workspace_bytes",
-        kw__cli_number(info->memory.workspace), "planned_bytes", kw__cli_number(info->needed_bytes),
-        "peak_anonymous_bytes", kw__cli_number(report->clip->peak_anonymous_bytes), "peak_resident_bytes",
-        kw__cli_number(report->clip->peak_resident_bytes), "predicted_bytes",
-        report->prediction ? reading_json(&report->prediction->peak_memory_bytes) : json_null());
+        kw__cli_number(info->memory.workspace), "buffers_bytes", kw__cli_number(info->memory.buffers),
+        "library_bytes", kw__cli_number(info->memory.library), "peak_anonymous_bytes",
+        kw__cli_number(report->clip->peak_anonymous_bytes), "peak_resident_bytes",
+        kw__cli_number(report->clip->peak_resident_bytes), "predicted_bytes", reading_json(&predicted));
 }
 
 static json_t *channels_json(kw_meter *meter)
@@ -282,17 +343,17 @@ static json_t *channels_json(kw_meter *meter)
     return channels;
 }
 
-static json_t *report_json(const struct kw__generate_report *report)
+static json_t *report_json(const struct kw__generate_report *report, const struct warnings *w)
 {
     json_t *document = settings_json(report), *stages = json_array(), *warnings = json_array();
     for (int i = 0; i < report->clip->num_stages; i++)
         json_array_append_new(stages, stage_json(report, &report->clip->stages[i]));
-    for (size_t i = 0; i < report->info.num_warnings; i++)
-        json_array_append_new(warnings, kw__cli_string(report->info.warnings[i]));
+    for (int i = 0; i < w->count; i++) json_array_append_new(warnings, kw__cli_string(w->text[i]));
     const kw_prediction *p = report->prediction;
     json_object_set_new(document, "schema", json_string("kinowatt.generation/1"));
     json_object_set_new(document, "stages", stages);
     json_object_set_new(document, "total", stage_json(report, &report->clip->total));
+    json_object_set_new(document, "cores", json_integer(report->clip->cores));
     json_object_set_new(document, "load_s", kw__cli_number(report->info.load_s));
     json_object_set_new(document, "memory", memory_json(report));
     json_object_set_new(document, "meter",
@@ -300,7 +361,9 @@ static json_t *report_json(const struct kw__generate_report *report)
                                   channels_json(report->meter)));
     json_object_set_new(document, "calibration", kw__cli_string(p ? p->calibration : NULL));
     json_object_set_new(document, "no_prediction", kw__cli_string(p ? NULL : report->no_prediction));
-    json_object_set_new(document, "output", report->written ? kw__cli_string(report->output) : json_null());
+    json_object_set_new(document, "output", kw__cli_string(report->output));
+    json_object_set_new(document, "run",
+                        report->run_id ? json_integer((json_int_t)report->run_id) : json_null());
     json_object_set_new(document, "latents", kw__cli_string(report->latents));
     json_object_set_new(document, "warnings", warnings);
     return document;
@@ -308,12 +371,13 @@ static json_t *report_json(const struct kw__generate_report *report)
 
 int kw__generate_print(const struct kw__generate_report *report, const struct kw__options *options)
 {
-    if (options->json) return kw__cli_emit_json(options, report_json(report));
+    struct warnings warnings;
+    collect_warnings(report, &warnings);
+    if (options->json) return kw__cli_emit_json(options, report_json(report, &warnings));
     struct kw__out out;
     kw__out_init(&out);
     put_text(&out, report);
     int code = kw__cli_emit(options, &out);
-    for (size_t i = 0; !code && i < report->info.num_warnings; i++)
-        kw__cli_warn("%s", report->info.warnings[i]);
+    for (int i = 0; !code && i < warnings.count; i++) kw__cli_warn("%s", warnings.text[i]);
     return code;
 }

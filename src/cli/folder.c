@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/folder.h"
 #include "model/catalog.h"
 
 static kw_status cannot(const char *what, const char *path, kw_error *err)
@@ -21,18 +22,6 @@ static char *trimmed(const char *path)
     size_t length = strlen(path);
     while (length > 1 && path[length - 1] == '/') length--;
     return kw__text("%.*s", (int)length, path);
-}
-
-kw_status kw__folder_parents(char *path, kw_error *err)
-{
-    for (char *at = path + 1; (at = strchr(at, '/')) != NULL; at++) {
-        *at = '\0';
-        int failed = mkdir(path, 0777) != 0 && errno != EEXIST;
-        kw_status status = failed ? cannot("create", path, err) : KW_OK;
-        *at = '/';
-        if (status) return status;
-    }
-    return KW_OK;
 }
 
 /* Makes a folder beside or in `path` under a name that nothing has; NULL with `err` filled. */

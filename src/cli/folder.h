@@ -18,9 +18,6 @@ struct kw__file {
     struct kw__out out;
 };
 
-/* Makes the folders above a file's path that are not there. `path` is changed meanwhile. */
-kw_status kw__folder_parents(char *path, kw_error *err);
-
 /* Makes the folder, and those above it, where they are not there. KW_ERROR_IO says what failed. */
 kw_status kw__folder_write(const char *path, const struct kw__file *files, size_t count, kw_error *err);
 

@@ -6,16 +6,18 @@
 #include "engine/pipeline.h"
 
 struct kw__generate_report {
-    const char *model, *device, *output, *latents; /* latents: NULL when not asked for */
+    const char *model, *device;
+    const char *output, *latents; /* the files that were written, NULL: none */
     const char *prompt, *negative_prompt;
     uint64_t seed;
     struct kw__pipeline_info info;
     const struct kw__clip *clip;
     kw_meter *meter;
     const char *meter_name;          /* as --meter has it */
+    bool metered[KW_NUM_DEVICES];    /* measured by it when the run began */
     const kw_prediction *prediction; /* NULL: none, because of */
     const char *no_prediction;
-    bool written; /* the clip is in its place */
+    int64_t run_id; /* in the store; 0: not kept */
 };
 
 /* The settings and the seed as one line of JSON, for the clip's metadata: nothing in it changes from run to

@@ -12,7 +12,7 @@
 #include "base/number.h"
 #include "cli/cli.h"
 
-#define MOST_OPTIONS 40
+#define MOST_OPTIONS 64
 #define LONG_VALUE 256 /* what getopt_long returns for row i: past every letter */
 
 struct table {
@@ -84,7 +84,7 @@ static bool read_count(const char *text, int64_t *out, bool *too_large)
     long long value = strtoll(text, NULL, 10);
     *too_large = errno == ERANGE;
     *out = value;
-    return !*too_large && value > 0;
+    return !*too_large;
 }
 
 static bool read_number(const char *text, double *out, bool *too_large)
@@ -96,18 +96,32 @@ static bool read_number(const char *text, double *out, bool *too_large)
     return isfinite(value);
 }
 
+static int append(const struct kw__option *row, const char *text)
+{
+    struct kw__texts *list = row->target;
+    if (list->count == KW__MOST_TEXTS)
+        return kw__cli_usage("--%s is given more than %d times; give fewer", row->name, KW__MOST_TEXTS);
+    list->texts[list->count++] = text;
+    return KW__PROCEED;
+}
+
 static int set(const struct kw__usage *usage, const struct kw__option *row, const char *text)
 {
     bool good = false, too_large = false;
     const char *wanted = "";
+    if ((row->kind == KW__OPTION_TEXT || row->kind == KW__OPTION_LIST) && !*text)
+        return kw__cli_usage("--%s is empty; see 'kinowatt %s --help'", row->name, usage->name);
     switch (row->kind) {
     case KW__OPTION_FLAG: *(bool *)row->target = true; return KW__PROCEED;
     case KW__OPTION_TEXT:
-        if (!*text) return kw__cli_usage("--%s is empty; see 'kinowatt %s --help'", row->name, usage->name);
-        /* fall through */
     case KW__OPTION_STRING: *(const char **)row->target = text; return KW__PROCEED;
+    case KW__OPTION_LIST: return append(row, text);
     case KW__OPTION_COUNT:
         wanted = "a whole number of at least 1";
+        good = read_count(text, row->target, &too_large) && *(int64_t *)row->target > 0;
+        break;
+    case KW__OPTION_WHOLE:
+        wanted = "a whole number of at least 0";
         good = read_count(text, row->target, &too_large);
         break;
     case KW__OPTION_ABOVE:
@@ -143,7 +157,7 @@ static int print_help(const struct kw__usage *usage, const struct table *table)
             kw__out_puts(&out, "      ");
         kw__out_printf(&out, "%-26s  %s\n", left, row->help);
     }
-    kw__out_printf(&out, "\n'man kinowatt-%s' says more.\n", usage->name);
+    kw__out_printf(&out, "\n'man kinowatt-%.*s' says more.\n", (int)strcspn(usage->name, " "), usage->name);
     return kw__cli_emit(NULL, &out);
 }
 

@@ -19,9 +19,17 @@ enum kw__option_kind {
     KW__OPTION_FLAG,   /* bool */
     KW__OPTION_TEXT,   /* const char *, not empty */
     KW__OPTION_STRING, /* const char *, may be empty */
+    KW__OPTION_LIST,   /* struct kw__texts, one more each time it is given; none empty */
     KW__OPTION_COUNT,  /* int64_t, 1 or more */
+    KW__OPTION_WHOLE,  /* int64_t, 0 or more */
     KW__OPTION_ABOVE,  /* double, more than 0 */
     KW__OPTION_AMOUNT, /* double, 0 or more */
+};
+
+enum { KW__MOST_TEXTS = 64 };
+struct kw__texts {
+    const char *texts[KW__MOST_TEXTS];
+    size_t count;
 };
 
 struct kw__option {

@@ -14,4 +14,8 @@ double kw__process_memory(const char *key);
 /* Of all cores, now, mean. On virtual machines often a constant. */
 double kw__cpu_clock_mhz(void);
 
+/* Seconds for which the machine's cores have been busy since it booted, summed, whoever they worked for; what
+ * a host took of a virtual machine's cores (steal) is in it. Known to a hundredth of a second. */
+double kw__machine_busy_s(void);
+
 #endif

@@ -3,6 +3,8 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "base/time.h"
 #include "engine/machine.h"
@@ -10,6 +12,13 @@
 void kw__measure_open(struct kw__measure *m, kw_meter *meter)
 {
     *m = (struct kw__measure){.meter = meter, .peak_anonymous_bytes = kw__process_memory("RssAnon")};
+}
+
+static double others_s(void)
+{
+    struct timespec own;
+    if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &own) != 0) return NAN;
+    return kw__machine_busy_s() - ((double)own.tv_sec + 1e-9 * (double)own.tv_nsec);
 }
 
 void kw__measure_begin(struct kw__measure *m, const char *name)
@@ -24,6 +33,7 @@ void kw__measure_begin(struct kw__measure *m, const char *name)
         w->metered = kw_meter_begin(m->meter, name, &err) == KW_OK;
         if (!w->metered) snprintf(w->refusal, sizeof w->refusal, "%.120s", err.message);
     }
+    w->others_s = others_s();
     w->begin_s = kw__monotonic_s();
 }
 
@@ -37,6 +47,7 @@ void kw__measure_end(struct kw__measure *m, const char *name)
         w->metered = false;
         snprintf(w->refusal, sizeof w->refusal, "%.120s", err.message);
     }
+    w->others_s = others_s() - w->others_s;
     w->cpu_clock_mhz = kw__cpu_clock_mhz();
     m->peak_anonymous_bytes = fmax(m->peak_anonymous_bytes, kw__process_memory("RssAnon"));
 }
@@ -50,8 +61,10 @@ static void read_window(struct kw__measure *m, const struct kw__measure_window *
 {
     *out = (struct kw__clip_stage){
         .name = w->name, .seconds = w->end_s - w->begin_s, .cpu_clock_mhz = w->cpu_clock_mhz};
+    out->other_cores = isnan(w->others_s) ? NAN : fmax(0, w->others_s / out->seconds);
     kw_meter_window window = {.struct_size = sizeof window};
     kw_error err;
+    out->window = w->metered ? (int64_t)w->window : -1;
     bool known = w->metered && kw_meter_window_get(m->meter, w->window, &window, &err) == KW_OK;
     const char *reason = !m->meter     ? "nothing was metered"
                          : *w->refusal ? w->refusal
@@ -70,4 +83,5 @@ void kw__measure_results(struct kw__measure *m, struct kw__clip *out)
     for (int i = 0; i < m->count; i++)
         read_window(m, &m->windows[i], i ? &out->stages[out->num_stages++] : &out->total);
     out->total.name = "total";
+    out->cores = (int)sysconf(_SC_NPROCESSORS_ONLN);
 }

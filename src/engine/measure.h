@@ -15,6 +15,7 @@ struct kw__measure {
     struct kw__measure_window {
         const char *name;
         double begin_s, end_s, cpu_clock_mhz;
+        double others_s; /* CPU time of other processes: less what it was when the window began */
         bool metered;
         size_t window; /* the meter's */
         char refusal[128];

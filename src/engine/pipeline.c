@@ -47,6 +47,22 @@ static kw_status lower(struct kw__pipeline *p, const kw_model *model, kw_error *
     return status;
 }
 
+static kw_status check_memory(struct kw__pipeline *p, kw_error *err)
+{
+    struct kw__cpu_need *m = &p->info.memory;
+    kw_status status = kw__cpu_need(p->program, p->stack, m, err);
+    if (status) return status;
+    double limit = p->options.memory_limit_bytes > 0 ? p->options.memory_limit_bytes : kw__machine_memory();
+    p->info.needed_bytes = kw__cpu_need_sum(m).value;
+    if (!(p->info.needed_bytes > limit)) return KW_OK;
+    return kw__fail(
+        err, KW_ERROR_MEMORY,
+        "this needs %.2f GiB of memory (weights %.2f, states %.2f, workspace %.2f, frames %.2f, kernels %.2f) "
+        "and there are %.2f GiB; ask for fewer frames or a smaller size",
+        p->info.needed_bytes / 0x1p30, m->weights / 0x1p30, m->states / 0x1p30, m->workspace / 0x1p30,
+        m->buffers / 0x1p30, (m->library + m->process) / 0x1p30, limit / 0x1p30);
+}
+
 static kw_status compile(struct kw__pipeline *p, const kw_catalog *catalog, const kw_model *model,
                          const char *stack, kw_error *err)
 {
@@ -66,6 +82,7 @@ static kw_status compile(struct kw__pipeline *p, const kw_catalog *catalog, cons
     p->info.stack = p->stack->name;
     p->info.dtypes = p->stack->dtypes;
     status = lower(p, model, err);
+    if (!status) status = check_memory(p, err);
     return status ? status : kw__run_open(p->options.backend, &options, p->program, &p->run, err);
 }
 
@@ -75,27 +92,6 @@ static kw_status compile_best(struct kw__pipeline *p, const kw_catalog *catalog,
     if (p->options.stack) return compile(p, catalog, model, p->options.stack, err);
     kw_status status = compile(p, catalog, model, "kinowatt-cpu", err);
     return status == KW_ERROR_UNSUPPORTED ? compile(p, catalog, model, "kinowatt-cpu-f32", err) : status;
-}
-
-/* Beside what the run itself needs: latents here and on their way in, frames on their way out. */
-static double own_bytes(const struct kw__pipeline *p)
-{
-    return (2.0 * (double)p->latent_count + (double)p->frame_count) * sizeof(float);
-}
-
-static kw_status check_memory(struct kw__pipeline *p, kw_error *err)
-{
-    const struct kw__run_memory m = p->info.memory = kw__run_memory(p->run);
-    double needed = m.weights + m.states + m.workspace + own_bytes(p);
-    double limit = p->options.memory_limit_bytes > 0 ? p->options.memory_limit_bytes : kw__machine_memory();
-    p->info.needed_bytes = needed;
-    if (!(needed > limit)) return KW_OK;
-    return kw__fail(
-        err, KW_ERROR_MEMORY,
-        "this needs %.2f GiB of memory (weights %.2f, states %.2f, workspace %.2f, frames %.2f) and "
-        "there are %.2f GiB; ask for fewer frames or a smaller size",
-        needed / 0x1p30, m.weights / 0x1p30, m.states / 0x1p30, m.workspace / 0x1p30, own_bytes(p) / 0x1p30,
-        limit / 0x1p30);
 }
 
 static void take_prompts(struct kw__pipeline *p)
@@ -130,8 +126,7 @@ static kw_status open_parts(struct kw__pipeline *p, const kw_catalog *catalog, c
     p->latent_count =
         (size_t)(r->batch_size * r->latent_channels * r->latent_frames * r->latent_height * r->latent_width);
     p->frame_count = (size_t)(r->batch_size * r->num_frames * r->height * r->width * 3);
-    status = check_memory(p, err);
-    if (!status) status = kw__weights_open(o->weights, p->program, &p->weights, err);
+    status = kw__weights_open(o->weights, p->program, &p->weights, err);
     if (!status) p->info.weights = kw__weights_label(&p->weights);
     return status;
 }
@@ -321,6 +316,14 @@ static kw_status name_culprit(struct kw__pipeline *p, uint64_t seed, float *late
     kw_error again;
     memcpy(seen, p->culprit, sizeof seen);
     if (!p->every_value) {
+        if (p->options.note) {
+            char text[sizeof seen + 160];
+            snprintf(text, sizeof text,
+                     "NaN or infinity came out of %s; running again with each operator checked, to name the "
+                     "first that made one",
+                     seen);
+            p->options.note(p->options.user, text);
+        }
         p->every_value = true;
         kw_status status = run_stages(p, seed, latents, false, &again);
         p->every_value = p->options.check;

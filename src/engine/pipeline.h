@@ -20,6 +20,7 @@
 #ifndef KW_ENGINE_PIPELINE_H
 #define KW_ENGINE_PIPELINE_H
 
+#include "engine/cpu/memory.h"
 #include "engine/run.h"
 #include "meter/meter.h"
 
@@ -38,6 +39,8 @@ struct kw__pipeline_options {
     void *user;
     /* NULL, or: false stops with KW_ERROR_CANCELLED. While weights are read, `stage` is "weights". */
     bool (*progress)(void *user, const struct kw__progress *at);
+    /* NULL, or: told what a person who waits should know; a line without its end. */
+    void (*note)(void *user, const char *text);
     /* NULL, or: given the denoised latents [B, C, T, h, w] before they are decoded. */
     kw_status (*latents)(void *user, const int64_t dim[5], const float *latents, kw_error *err);
 };
@@ -46,10 +49,12 @@ struct kw__pipeline_options {
 struct kw__clip_stage {
     const char *name;
     double seconds;
+    int64_t window; /* the meter's, -1: none */
     kw_reading energy_j[KW_NUM_DEVICES], power_w[KW_NUM_DEVICES];
     int64_t failed_reads; /* of the meter */
     double gap_s;         /* the longest time that it did not answer */
     double cpu_clock_mhz; /* as it ended, mean over the cores; NaN: the system does not tell */
+    double other_cores;   /* that other processes kept busy, mean; NaN likewise */
 };
 
 struct kw__clip {
@@ -57,6 +62,7 @@ struct kw__clip {
     struct kw__clip_stage stages[KW__MAX_STAGES]; /* in the order they ran */
     int num_stages;
     struct kw__clip_stage total; /* from the first to the last, what lies between them included */
+    int cores;                   /* of this machine */
     double peak_anonymous_bytes; /* of this process, from the load on; NaN: the system does not tell */
     double peak_resident_bytes;  /* the same with mapped files, since the process began */
 };
@@ -70,8 +76,8 @@ struct kw__pipeline_info {
     const char *weights; /* "checkpoint", "random:0:normal" */
     struct kw__dtypes dtypes;
     size_t tokens[2], whole_tokens[2]; /* of prompt and negative prompt: as used, without the limit */
-    struct kw__run_memory memory;
-    double needed_bytes; /* all of `memory`, and the buffers of latents and frames */
+    struct kw__cpu_need memory;
+    double needed_bytes; /* all of `memory`: what kinowatt predict says too */
     double load_s;       /* NaN until loaded */
     size_t num_warnings;
     const char *warnings[KW__PIPELINE_WARNINGS];
@@ -89,7 +95,7 @@ struct kw__pipeline_info kw__pipeline_info(const struct kw__pipeline *pipeline);
 kw_status kw__pipeline_load(struct kw__pipeline *pipeline, kw_error *err);
 
 /* When the latents are no longer finite the stages run once more, each operator checked, and the message
- * names the first that made such a value. */
+ * names the first that made such a value; `note` is told before. */
 kw_status kw__pipeline_run(struct kw__pipeline *pipeline, uint64_t seed, struct kw__clip *out, kw_error *err);
 void kw__clip_free(struct kw__clip *clip);
 

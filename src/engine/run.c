@@ -139,18 +139,6 @@ struct kw__run_memory kw__run_memory(const struct kw__run *run)
     return m;
 }
 
-static kw_status check_memory(const struct kw__run *run, kw_error *err)
-{
-    struct kw__run_memory m = kw__run_memory(run);
-    double needed = m.weights + m.states + m.workspace, limit = run->options.memory_limit_bytes;
-    if (!(limit > 0) || needed <= limit) return KW_OK;
-    return kw__fail(err, KW_ERROR_MEMORY,
-                    "the run needs %.2f GiB (weights %.2f, states %.2f, workspace %.2f) and %.2f GiB are "
-                    "there; ask for fewer frames or a smaller size",
-                    needed / 0x1p30, m.weights / 0x1p30, m.states / 0x1p30, m.workspace / 0x1p30,
-                    limit / 0x1p30);
-}
-
 kw_status kw__run_open(const struct kw__backend *backend, const struct kw__run_options *options,
                        const struct kw__program *program, struct kw__run **out, kw_error *err)
 {
@@ -166,7 +154,6 @@ kw_status kw__run_open(const struct kw__backend *backend, const struct kw__run_o
     run->position = -1;
     kw_status status = backend->open(&run->options.device, &run->device, err);
     if (!status) status = compile_phases(run, err);
-    if (!status) status = check_memory(run, err);
     if (status) {
         kw__run_close(run);
         return status;

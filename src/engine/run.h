@@ -31,7 +31,6 @@ struct kw__progress {
 
 struct kw__run_options {
     struct kw__device_options device;
-    double memory_limit_bytes; /* 0: none. A program that needs more is refused by kw__run_open */
     void *user;
     /* NULL, or: false stops the run with KW_ERROR_CANCELLED */
     bool (*progress)(void *user, const struct kw__progress *at);

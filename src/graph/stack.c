@@ -169,6 +169,8 @@ static kw_status read_stack(struct kw__stack *stack, const char *path, kw_error 
            (status = read_rewrites(stack, in, err)) || (status = read_lists(stack, in, err)));
     if (!status && kw__json_has(in, "conv_extra_bytes"))
         status = kw__json_number(in, "conv_extra_bytes", 0, 1e9, &stack->conv_extra_bytes, err);
+    if (!status && kw__json_has(in, "conv_entry_bytes"))
+        status = kw__json_number(in, "conv_entry_bytes", 0, 1e6, &stack->conv_entry_bytes, err);
     if (!status && kw__json_has(in, "device")) status = kw__json_string(in, "device", &device, err);
     stack->on_cpu = strcmp(device, "cpu") == 0;
     if (!status && !stack->on_cpu && strcmp(device, "gpu") != 0)

@@ -40,7 +40,9 @@ struct kw__stack {
     size_t num_lists;
     const struct kw__kernel_list *lists;
     double resident_extra_bytes; /* kept on the device besides weights: context, workspaces */
-    double conv_extra_bytes;     /* on a CPU, beside that for each convolution: the library's code */
+    /* on a CPU, beside that: the library's own for each shape of a convolution, and for each entry of the
+     * tables that it has where it runs on tiles (engine/cpu/memory.c) */
+    double conv_extra_bytes, conv_entry_bytes;
     bool on_cpu; /* "device": "cpu": nothing is moved to a host, and its operators are kernels too */
 };
 

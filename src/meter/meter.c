@@ -363,6 +363,14 @@ kw_status kw_meter_close_window(kw_meter *meter, size_t window, double at_s, kw_
     return status;
 }
 
+int64_t kw__meter_window_parent(kw_meter *meter, size_t window)
+{
+    pthread_mutex_lock(&meter->mutex);
+    int64_t parent = meter->windows[window].parent;
+    pthread_mutex_unlock(&meter->mutex);
+    return parent;
+}
+
 /* ---- Windows that nest ---- */
 
 static kw_status begin_at(kw_meter *meter, const char *name, double now_s, kw_error *err)

@@ -14,8 +14,13 @@ struct kw__meter_line {
 };
 
 /* One line for each device, and for each GPU or zone among several that cannot be read: at most
- * `capacity`. Returns their number. Takes as long as the sources need to open, 5 s at most. */
+ * `capacity`. Returns their number. */
+size_t kw__meter_lines(kw_meter *meter, struct kw__meter_line *lines, size_t capacity);
+/* The same without a meter: takes as long as the sources need to open, 5 s at most. */
 size_t kw__meter_describe(const kw_meter_options *options, struct kw__meter_line *lines, size_t capacity);
+
+/* The window that a window, open or not, is nested in; -1: none. */
+int64_t kw__meter_window_parent(kw_meter *meter, size_t window);
 
 /* As kw_meter_open with sources "replay", but time stands still: it moves only by
  * kw__meter_advance, which plays all samples up to `now_s`. For tests, which so need no sleep. */

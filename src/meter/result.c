@@ -348,22 +348,9 @@ static size_t describe_channels(const struct kw__slot *slot, int device, struct 
     return seen;
 }
 
-size_t kw__meter_describe(const kw_meter_options *options, struct kw__meter_line *lines, size_t capacity)
+size_t kw__meter_lines(kw_meter *meter, struct kw__meter_line *lines, size_t capacity)
 {
-    kw_meter_options brief = *options;
-    kw_error err = {0};
-    kw_meter *meter;
     size_t count = 0;
-    brief.max_windows = brief.trace_samples = 1;
-    if (brief.start_timeout_s <= 0) brief.start_timeout_s = 5;
-    if (kw_meter_open(&brief, &meter, &err)) {
-        for (int d = 0; d < KW_NUM_DEVICES; d++) {
-            struct kw__meter_line line = {.meter = "none", .device = d};
-            snprintf(line.detail, sizeof line.detail, "%.255s", err.message);
-            put_line(lines, capacity, &count, line);
-        }
-        return count;
-    }
     pthread_mutex_lock(&meter->mutex);
     for (size_t i = 0; i < meter->num_slots; i++) {
         const struct kw__slot *slot = &meter->slots[i];
@@ -380,6 +367,26 @@ size_t kw__meter_describe(const kw_meter_options *options, struct kw__meter_line
         }
     }
     pthread_mutex_unlock(&meter->mutex);
+    return count;
+}
+
+size_t kw__meter_describe(const kw_meter_options *options, struct kw__meter_line *lines, size_t capacity)
+{
+    kw_meter_options brief = *options;
+    kw_error err = {0};
+    kw_meter *meter;
+    size_t count = 0;
+    brief.max_windows = brief.trace_samples = 1;
+    if (brief.start_timeout_s <= 0) brief.start_timeout_s = 5;
+    if (kw_meter_open(&brief, &meter, &err)) {
+        for (int d = 0; d < KW_NUM_DEVICES; d++) {
+            struct kw__meter_line line = {.meter = "none", .device = d};
+            snprintf(line.detail, sizeof line.detail, "%.255s", err.message);
+            put_line(lines, capacity, &count, line);
+        }
+        return count;
+    }
+    count = kw__meter_lines(meter, lines, capacity);
     kw_meter_close(meter);
     return count;
 }

@@ -20,7 +20,8 @@ static void price_group(const struct kw__samples *s, int group, const struct kw_
                         double *latency_s, double *energy_j)
 {
     const struct kw__demand *demand = &s->groups[group];
-    kw__price_total(demand->workload, &demand->binding, prices, s->scratch, latency_s, energy_j);
+    kw__price_total(demand->workload, &demand->binding, prices, demand->timed, s->scratch, latency_s,
+                    energy_j);
 }
 
 /* Which rates a workload needs was checked when the samples were made: any of them stands for all. */
@@ -46,12 +47,12 @@ kw_status kw__kernel_price(const struct kw__samples *samples, int group, const d
  * that has an energy. */
 struct context {
     const struct kw__samples *samples;
-    const struct kw__sample **used;
-    size_t num_times, num_powers;
-    double *weight;       /* of each used sample, square root */
-    size_t *power_of;     /* the used sample of each power residual */
-    bool *needed;         /* groups */
-    double *time, *power; /* by group: log t and log(E/t) */
+    const struct kw__sample **used, **wholes; /* wholes: for their parts that are in used, else as there */
+    size_t num_times, num_powers, num_wholes;
+    double *weight, *power_weight; /* of each used sample, square roots */
+    size_t *power_of;              /* the used sample of each power residual */
+    bool *needed;                  /* groups */
+    double *time, *power;          /* by group: log t and log(E/t) */
     double *time_before, *power_before;
 };
 
@@ -102,7 +103,7 @@ static kw_status residuals(void *context, const double *x, double *z, kw_error *
         const struct kw__sample *row = c->used[c->power_of[i]];
         double model = c->power[row->group] + session_power(c->samples, x, row->session);
         z[c->num_times + i] =
-            (model - log(row->energy_j / row->latency_s)) / row_power_sd * c->weight[c->power_of[i]];
+            (model - log(row->energy_j / row->latency_s)) / row_power_sd * c->power_weight[c->power_of[i]];
     }
     return KW_OK;
 }
@@ -129,7 +130,7 @@ static kw_status jacobian(void *context, const double *x, double *out, kw_error 
         for (size_t i = 0; i < c->num_powers; i++) {
             int g = c->used[c->power_of[i]]->group;
             column[c->num_times + i] = (c->power[g] - c->power_before[g]) / difference_step / row_power_sd *
-                                       c->weight[c->power_of[i]];
+                                       c->power_weight[c->power_of[i]];
         }
     }
     for (size_t i = 0; i < c->num_times; i++) {
@@ -142,45 +143,60 @@ static kw_status jacobian(void *context, const double *x, double *out, kw_error 
         int session = c->used[c->power_of[i]]->session;
         if (session < 0) continue;
         size_t b = parameters + (size_t)(s->num_sessions + session);
-        out[c->num_times + i + b * rows] = c->weight[c->power_of[i]] / row_power_sd;
+        out[c->num_times + i + b * rows] = c->power_weight[c->power_of[i]] / row_power_sd;
     }
     return status;
 }
 
-/* Rows that repeat one effective request in one sweep share the weight of one. */
-static void weigh(struct context *c)
+/* Rows that repeat one effective request in one session share the weight of one, the parts of a pipeline that
+ * of the whole. What a session adds is noise where it has no term. */
+static kw_status weigh(struct context *c, struct kw__arena *arena, kw_error *err)
 {
+    const struct kw__calibration *priors = c->samples->priors;
+    size_t sessions = (size_t)c->samples->num_sessions + 1;
+    int *repeats = kw__arena_alloc(arena, c->samples->num_groups * sessions, sizeof *repeats);
+    double session[KW__NUM_QUANTITIES];
+    if (!repeats) return kw__fail_memory(err);
+    kw__session_variances(priors->session_time_sd, priors->session_power_sd, session);
+    for (size_t i = 0; i < c->num_times; i++)
+        repeats[(size_t)c->used[i]->group * sessions + (size_t)(c->used[i]->session + 1)]++;
     for (size_t i = 0; i < c->num_times; i++) {
-        int repeats = 0;
-        for (size_t k = 0; k < c->num_times; k++)
-            repeats += c->used[k]->group == c->used[i]->group && c->used[k]->session == c->used[i]->session;
-        c->weight[i] = sqrt(1.0 / repeats);
+        const struct kw__sample *row = c->used[i];
+        int same = repeats[(size_t)row->group * sessions + (size_t)(row->session + 1)];
+        c->weight[i] = c->power_weight[i] = sqrt(row->share / same);
+        if (row->session >= 0) continue;
+        c->weight[i] *= row_time_sd / sqrt(row_time_sd * row_time_sd + session[KW__LATENCY]);
+        c->power_weight[i] *= row_power_sd / sqrt(row_power_sd * row_power_sd + session[KW__POWER]);
     }
+    return KW_OK;
 }
 
 static kw_status make_context(const struct kw__samples *s, const bool *use, struct kw__arena *arena,
                               struct context *c, kw_error *err)
 {
     *c = (struct context){.samples = s};
-    c->used = kw__arena_alloc(arena, s->count, sizeof *c->used);
+    c->used = kw__arena_alloc(arena, 2 * s->count, sizeof(const struct kw__sample *));
     c->power_of = kw__arena_alloc(arena, s->count, sizeof *c->power_of);
     c->needed = kw__arena_alloc(arena, s->num_groups, sizeof *c->needed);
-    double *figures = kw__arena_alloc(arena, s->count + 4 * s->num_groups, sizeof *figures);
+    double *figures = kw__arena_alloc(arena, 2 * s->count + 4 * s->num_groups, sizeof *figures);
     if (arena->failed) return kw__fail_memory(err);
+    c->wholes = c->used + s->count;
     c->weight = figures;
-    c->time = figures + s->count;
+    c->power_weight = c->weight + s->count;
+    c->time = c->power_weight + s->count;
     c->power = c->time + s->num_groups;
     c->time_before = c->power + s->num_groups;
     c->power_before = c->time_before + s->num_groups;
     for (size_t i = 0; i < s->count; i++) {
         const struct kw__sample *sample = &s->list[i];
-        if (use && !use[i]) continue;
+        if (use && !use[sample->whole < 0 ? i : (size_t)sample->whole]) continue;
         c->needed[sample->group] = true;
+        if (sample->whole < 0) c->wholes[c->num_wholes++] = sample;
+        if (sample->has_parts) continue;
         if (!isnan(sample->energy_j)) c->power_of[c->num_powers++] = c->num_times;
         c->used[c->num_times++] = sample;
     }
-    weigh(c);
-    return KW_OK;
+    return weigh(c, arena, err);
 }
 
 /* ---- The spread of sessions and shapes ---------------------------------------------------------------- */
@@ -208,36 +224,47 @@ static double residual_of(const struct context *c, const struct kw__kernel_fit *
     return quantity == KW__LATENCY ? time : quantity == KW__POWER ? power : time + power;
 }
 
-/* The sd of the model's error from shape to shape: one mean residual for each shape of each session. */
-static double shape_sd(const struct context *c, const struct kw__kernel_fit *fit, int quantity,
-                       double prior_sd)
+/* The sd of the model's error from shape to shape: one mean residual for each shape of each session. Of rows
+ * that are of no session it is the part that sessions are not expected to make. */
+static kw_status shape_sd(const struct context *c, const struct kw__kernel_fit *fit, int quantity,
+                          double prior_sd, double *out, kw_error *err)
 {
-    const struct kw__samples *s = c->samples;
-    double sum = prior_shapes * prior_sd * prior_sd, count = prior_shapes;
-    for (int session = -1; session < s->num_sessions; session++)
-        for (int shape = 0; shape < s->num_shapes; shape++) {
-            double total = 0;
-            int rows = 0;
-            for (size_t i = 0; i < c->num_times; i++) {
-                const struct kw__sample *row = c->used[i];
-                if (row->session != session || row->shape != shape) continue;
-                if (quantity != KW__LATENCY && isnan(row->energy_j)) continue;
-                total += residual_of(c, fit, row, quantity);
-                rows++;
-            }
-            if (!rows) continue;
-            sum += (total / rows) * (total / rows);
-            count++;
-        }
-    return sqrt(sum / count);
+    size_t shapes = (size_t)c->samples->num_shapes, cells = shapes * (size_t)(c->samples->num_sessions + 1);
+    struct {
+        double total;
+        int rows;
+    } *cell = calloc(cells, sizeof *cell);
+    if (!cell) return kw__fail_memory(err);
+    for (size_t i = 0; i < c->num_wholes; i++) {
+        const struct kw__sample *row = c->wholes[i];
+        size_t k = (size_t)(row->session + 1) * shapes + (size_t)row->shape;
+        if (quantity != KW__LATENCY && isnan(row->energy_j)) continue;
+        cell[k].total += residual_of(c, fit, row, quantity);
+        cell[k].rows++;
+    }
+    const struct kw__calibration *priors = c->samples->priors;
+    double sum = prior_shapes * prior_sd * prior_sd, count = prior_shapes, session[KW__NUM_QUANTITIES];
+    kw__session_variances(priors->session_time_sd, priors->session_power_sd, session);
+    for (size_t k = 0; k < cells; k++) {
+        if (!cell[k].rows) continue;
+        double mean = cell[k].total / cell[k].rows, level = session[quantity] / cell[k].rows;
+        if (k < shapes) mean *= prior_sd / sqrt(prior_sd * prior_sd + level);
+        sum += mean * mean;
+        count++;
+    }
+    free(cell);
+    *out = sqrt(sum / count);
+    return KW_OK;
 }
 
 /* Pearson's, of log t and log(E/t), which the fit takes for independent. */
 static double correlation(const struct context *c, const struct kw__kernel_fit *fit)
 {
-    double t = 0, p = 0, tt = 0, tp = 0, pp = 0, n = (double)c->num_powers;
-    for (size_t i = 0; i < c->num_powers; i++) {
-        const struct kw__sample *row = c->used[c->power_of[i]];
+    double t = 0, p = 0, tt = 0, tp = 0, pp = 0, n = 0;
+    for (size_t i = 0; i < c->num_wholes; i++) n += !isnan(c->wholes[i]->energy_j);
+    for (size_t i = 0; i < c->num_wholes; i++) {
+        const struct kw__sample *row = c->wholes[i];
+        if (isnan(row->energy_j)) continue;
         double x = residual_of(c, fit, row, KW__LATENCY), y = residual_of(c, fit, row, KW__POWER);
         t += x / n, p += y / n, tt += x * x / n, tp += x * y / n, pp += y * y / n;
     }
@@ -263,11 +290,11 @@ static kw_status fill_fit(struct context *c, const struct kw__fit *result, struc
         session_sd(out, priors->num_parameters + c->samples->num_sessions, priors->session_power_sd);
     kw_status status = price_groups(c, out->x, c->time, c->power, err);
     if (status) return status;
-    out->model_time_sd = shape_sd(c, out, KW__LATENCY, priors->model_time_sd);
-    out->model_energy_sd = shape_sd(c, out, KW__ENERGY, priors->model_energy_sd);
-    out->model_power_sd = shape_sd(c, out, KW__POWER, priors->model_power_sd);
     out->residual_correlation = correlation(c, out);
-    return KW_OK;
+    status = shape_sd(c, out, KW__LATENCY, priors->model_time_sd, &out->model_time_sd, err);
+    if (!status) status = shape_sd(c, out, KW__ENERGY, priors->model_energy_sd, &out->model_energy_sd, err);
+    if (!status) status = shape_sd(c, out, KW__POWER, priors->model_power_sd, &out->model_power_sd, err);
+    return status;
 }
 
 kw_status kw__kernel_fit(const struct kw__samples *samples, const bool *use, struct kw__kernel_fit *out,
@@ -316,6 +343,21 @@ static kw_status price_one(const void *context, const double *theta, double *lat
     return kw__kernel_price(priced->samples, priced->group, theta, latency_s, energy_j, err);
 }
 
+void kw__kernel_fit_stored(const struct kw__calibration *calibration, struct kw__kernel_fit *out)
+{
+    *out = (struct kw__kernel_fit){.num_parameters = calibration->num_parameters,
+                                   .session_time_sd = calibration->session_time_sd,
+                                   .session_power_sd = calibration->session_power_sd,
+                                   .model_time_sd = calibration->model_time_sd,
+                                   .model_energy_sd = calibration->model_energy_sd,
+                                   .model_power_sd = calibration->model_power_sd,
+                                   .residual_correlation = NAN};
+    for (int i = 0; i < out->num_parameters; i++) {
+        out->x[i] = calibration->parameters[i].log_value;
+        for (int j = 0; j < out->num_parameters; j++) out->covariance[i][j] = calibration->covariance[i][j];
+    }
+}
+
 kw_status kw__kernel_estimate(const struct kw__samples *samples, const struct kw__kernel_fit *fit,
                               const struct kw__sample *sample, struct kw__estimate *out, kw_error *err)
 {
@@ -342,7 +384,7 @@ kw_status kw__kernel_estimate(const struct kw__samples *samples, const struct kw
     for (int q = 0; q < KW__NUM_QUANTITIES; q++)
         out->sd[q] = sqrt(kw__quadratic_form(fit->covariance[0], KW__MAX_FITTED,
                                              fit->num_parameters + 2 * fit->num_sessions, g.of[q]) +
-                          session_variance[q] + model_sd[q] * model_sd[q]);
+                          session_variance[q] + model_sd[q] * model_sd[q] / sample->share);
     return KW_OK;
 }
 
@@ -350,7 +392,9 @@ kw_status kw__kernel_estimate(const struct kw__samples *samples, const struct kw
 
 double kw__sample_flop(const struct kw__samples *samples, const struct kw__sample *sample, bool paper)
 {
-    if (!paper) return samples->groups[sample->group].flop;
+    const struct kw__demand *demand = &samples->groups[sample->group];
+    if (!paper) return demand->flop;
+    if (!demand->closed_form) return NAN;
     const struct kw__row *row = sample->row;
     struct kw__paper_flop flop =
         kw__paper_flops((double)row->width, (double)row->height, (double)row->frames, (double)row->steps);
@@ -366,6 +410,13 @@ static double location(const double *values, size_t count, double *sd)
     return at;
 }
 
+/* Wholes, where the method is defined for them. */
+static bool counts(const struct kw__samples *samples, const bool *use, size_t i, bool paper)
+{
+    const struct kw__sample *sample = &samples->list[i];
+    return sample->whole < 0 && (!use || use[i]) && !isnan(kw__sample_flop(samples, sample, paper));
+}
+
 kw_status kw__proportional_fit(const struct kw__samples *samples, const bool *use, bool paper,
                                double flop_per_s, struct kw__proportional *out, kw_error *err)
 {
@@ -374,19 +425,20 @@ kw_status kw__proportional_fit(const struct kw__samples *samples, const bool *us
     size_t times = 0, powers = 0, energies = 0;
     for (size_t i = 0; i < samples->count; i++) {
         const struct kw__sample *row = &samples->list[i];
-        if (use && !use[i]) continue;
+        if (!counts(samples, use, i, paper)) continue;
         values[times++] = log(kw__sample_flop(samples, row, paper) / flop_per_s / row->latency_s);
     }
     out->efficiency = exp(location(values, times, &out->time_sd));
     for (size_t i = 0; i < samples->count; i++) {
         const struct kw__sample *row = &samples->list[i];
-        if ((!use || use[i]) && !isnan(row->energy_j)) values[powers++] = log(row->energy_j / row->latency_s);
+        if (counts(samples, use, i, paper) && !isnan(row->energy_j))
+            values[powers++] = log(row->energy_j / row->latency_s);
     }
     double unused;
     out->power_w = exp(location(values, powers, &unused));
     for (size_t i = 0; i < samples->count; i++) {
         const struct kw__sample *row = &samples->list[i];
-        if ((use && !use[i]) || isnan(row->energy_j)) continue;
+        if (!counts(samples, use, i, paper) || isnan(row->energy_j)) continue;
         double seconds = kw__sample_flop(samples, row, paper) / flop_per_s / out->efficiency;
         values[energies++] = log(row->energy_j / (seconds * out->power_w));
     }
@@ -399,7 +451,15 @@ kw_status kw__proportional_fit(const struct kw__samples *samples, const bool *us
 
 /* ---- The host ---------------------------------------------------------------------------------------- */
 
-kw_status kw__host_fit(const struct kw__samples *samples, struct kw__host_fit *out, kw_error *err)
+/* A row whose host was measured. */
+static bool has_host(const struct kw__samples *samples, const bool *use, size_t i)
+{
+    const double *wh = samples->list[i].row->energy_wh;
+    return samples->list[i].whole < 0 && (!use || use[i]) && !isnan(wh[KW_CPU]) && !isnan(wh[KW_RAM]);
+}
+
+kw_status kw__host_fit(const struct kw__samples *samples, const bool *use, struct kw__host_fit *out,
+                       kw_error *err)
 {
     double *cpu = malloc((samples->count + 1) * sizeof *cpu);
     if (!cpu) return kw__fail_memory(err);
@@ -409,7 +469,7 @@ kw_status kw__host_fit(const struct kw__samples *samples, struct kw__host_fit *o
     for (size_t i = 0; i < samples->count; i++) {
         const struct kw__row *row = samples->list[i].row;
         double cpu_j = row->energy_wh[KW_CPU] * 3600, ram_j = row->energy_wh[KW_RAM] * 3600;
-        if (isnan(cpu_j) || isnan(ram_j)) continue;
+        if (!has_host(samples, use, i)) continue;
         double p = row->latency_s / ram_j, q = 1 / ram_j;
         tt += p * p, t1 += p * q, one += q * q, t += p, u += q;
         cpu[n++] = log(cpu_j / row->latency_s);
@@ -427,7 +487,7 @@ kw_status kw__host_fit(const struct kw__samples *samples, struct kw__host_fit *o
         for (size_t i = 0; i < samples->count; i++) {
             const struct kw__row *row = samples->list[i].row;
             double ram_j = row->energy_wh[KW_RAM] * 3600;
-            if (isnan(ram_j) || isnan(row->energy_wh[KW_CPU])) continue;
+            if (!has_host(samples, use, i)) continue;
             double error = log((out->ram_w * row->latency_s + out->ram_j) / ram_j);
             residual += error * error;
         }

@@ -28,10 +28,12 @@ struct kw__estimate {
     double latency_s, energy_j, sd[KW__NUM_QUANTITIES];
 };
 
-/* Fits the samples that `use` marks (NULL: all); with none marked the priors are the fit. KW_ERROR_FORMAT
- * when the fit does not converge. */
+/* Fits the wholes that `use` marks (NULL: all), by their parts where they have some; with none marked the
+ * priors are the fit. KW_ERROR_FORMAT when the fit does not converge. */
 kw_status kw__kernel_fit(const struct kw__samples *samples, const bool *use, struct kw__kernel_fit *out,
                          kw_error *err);
+/* A fit as a calibration has it, of no session of these samples. */
+void kw__kernel_fit_stored(const struct kw__calibration *calibration, struct kw__kernel_fit *out);
 /* A sample as the fit predicts it; its session's terms count when the fit has seen the session. */
 kw_status kw__kernel_estimate(const struct kw__samples *samples, const struct kw__kernel_fit *fit,
                               const struct kw__sample *sample, struct kw__estimate *out, kw_error *err);
@@ -45,7 +47,7 @@ struct kw__proportional {
     double efficiency, power_w; /* NaN without rows */
     double time_sd, energy_sd;  /* of the rows about it, in log */
 };
-/* FLOPs of a sample by the exact count, or by the paper's closed form. */
+/* FLOPs of a sample by the exact count, or by the paper's closed form; NaN where that is not defined. */
 double kw__sample_flop(const struct kw__samples *samples, const struct kw__sample *sample, bool paper);
 kw_status kw__proportional_fit(const struct kw__samples *samples, const bool *use, bool paper,
                                double flop_per_s, struct kw__proportional *out, kw_error *err);
@@ -56,14 +58,15 @@ struct kw__host_fit {
     double cpu_w, cpu_log_sd, ram_w, ram_j, ram_log_sd;
     int count; /* rows that have it */
 };
-kw_status kw__host_fit(const struct kw__samples *samples, struct kw__host_fit *out, kw_error *err);
+kw_status kw__host_fit(const struct kw__samples *samples, const bool *use, struct kw__host_fit *out,
+                       kw_error *err);
 
 /* A calibration file: `priors` (the JSON the fit started from) with the fitted values, covariance, errors,
- * sessions, range, host and flops in place; the last two null where the rows do not determine them.
- * `held_out` (NULL: none; its reference is taken) and the date are written as given. What is handed out can
- * be opened: it was read once. */
-kw_status kw__calibration_json(const struct kw__samples *samples, const struct kw__kernel_fit *fit,
-                               const json_t *priors, const char *date, json_t *held_out, json_t **out,
-                               kw_error *err);
+ * sessions, range, host and flops of the marked wholes (NULL: all) in place; the last two null where the rows
+ * do not determine them. `held_out` (NULL: none; its reference is taken) and the date are written as given.
+ * What is handed out can be opened: it was read once. */
+kw_status kw__calibration_json(const struct kw__samples *samples, const bool *use,
+                               const struct kw__kernel_fit *fit, const json_t *priors, const char *date,
+                               json_t *held_out, json_t **out, kw_error *err);
 
 #endif

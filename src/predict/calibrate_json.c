@@ -85,30 +85,49 @@ static void set_sessions(bool *bad, const struct kw__samples *s, const struct kw
     put(bad, root, "errors", NUMBERS(bad, errors));
 }
 
-static void set_range(bool *bad, const struct kw__samples *s, json_t *root)
+/* Whether a fit to the marked wholes sees a sample. */
+static bool is_used(const struct kw__samples *s, const bool *use, size_t i)
 {
-    double tokens_low = INFINITY, tokens_high = 0, steps_low = INFINITY, steps_high = 0;
-    for (size_t g = 0; g < s->num_groups; g++) {
-        const kw_effective *r = &s->groups[g].request;
-        tokens_low = fmin(tokens_low, (double)r->tokens);
-        tokens_high = fmax(tokens_high, (double)r->tokens);
-        steps_low = fmin(steps_low, (double)r->num_inference_steps);
-        steps_high = fmax(steps_high, (double)r->num_inference_steps);
-    }
-    const struct member range[] = {{"tokens_low", tokens_low},
-                                   {"tokens_high", tokens_high},
-                                   {"steps_low", steps_low},
-                                   {"steps_high", steps_high}};
-    put(bad, root, "range", NUMBERS(bad, range));
+    return s->list[i].whole < 0 && (!use || use[i]);
 }
 
-static kw_status set_simple(bool *bad, const struct kw__samples *s, json_t *root, kw_error *err)
+static void widen(struct member *low, struct member *high, int64_t value)
+{
+    low->value = fmin(low->value, (double)value);
+    high->value = fmax(high->value, (double)value);
+}
+
+static void set_range(bool *bad, const struct kw__samples *s, const bool *use, json_t *root)
+{
+    struct member r[] = {{"tokens_low", INFINITY}, {"tokens_high", 0},       {"steps_low", INFINITY},
+                         {"steps_high", 0},        {"pixels_low", INFINITY}, {"pixels_high", 0},
+                         {"batch_low", INFINITY},  {"batch_high", 0}};
+    json_t *models = json_array();
+    const char *last = ""; /* samples are by model */
+    for (size_t i = 0; i < s->count; i++) {
+        const struct kw__demand *d = &s->groups[s->list[i].group];
+        if (!is_used(s, use, i)) continue;
+        widen(&r[0], &r[1], d->request.tokens);
+        widen(&r[2], &r[3], d->request.num_inference_steps);
+        widen(&r[4], &r[5], d->request.width * d->request.height);
+        widen(&r[6], &r[7], d->request.batch_size);
+        if (strcmp(last, d->model) != 0) append(bad, models, json_string(d->model));
+        last = d->model;
+    }
+    json_t *range = json_object(); /* exact: a row at the end is within */
+    for (size_t i = 0; i < sizeof r / sizeof r[0]; i++) put(bad, range, r[i].key, json_real(r[i].value));
+    put(bad, range, "models", models);
+    put(bad, root, "range", range);
+}
+
+static kw_status set_simple(bool *bad, const struct kw__samples *s, const bool *use, json_t *root,
+                            kw_error *err)
 {
     struct kw__host_fit host;
     struct kw__proportional flops;
     double peak = kw_hardware_get(s->hardware, "bf16_flop_per_s");
-    kw_status status = kw__host_fit(s, &host, err);
-    if (!status) status = kw__proportional_fit(s, NULL, false, peak, &flops, err);
+    kw_status status = kw__host_fit(s, use, &host, err);
+    if (!status) status = kw__proportional_fit(s, use, false, peak, &flops, err);
     if (status) return status;
     const struct member of_host[] = {{"cpu_w", host.cpu_w},
                                      {"cpu_log_sd", host.cpu_log_sd},
@@ -126,33 +145,42 @@ static kw_status set_simple(bool *bad, const struct kw__samples *s, json_t *root
     return KW_OK;
 }
 
-static void set_rows(bool *bad, const struct kw__samples *s, const char *date, json_t *root)
+static void set_rows(bool *bad, const struct kw__samples *s, const bool *use,
+                     const struct kw__kernel_fit *fit, const char *date, json_t *root)
 {
-    int energies = 0;
-    for (size_t i = 0; i < s->count; i++) energies += !isnan(s->list[i].energy_j);
+    int energies = 0, sessions = 0;
+    size_t count = 0;
+    const char *source = NULL, *priors = json_string_value(json_object_get(root, "priors"));
+    for (size_t i = 0; i < s->count; i++) {
+        if (!is_used(s, use, i)) continue;
+        if (!source) source = s->list[i].row->source;
+        energies += !isnan(s->list[i].energy_j);
+        count++;
+    }
+    for (int i = 0; i < s->num_sessions; i++) sessions += fit->seen[i];
     json_t *rows = json_object();
-    put(bad, rows, "source", json_string(s->list[0].row->source));
-    put(bad, rows, "count", json_integer((json_int_t)s->count));
+    put(bad, rows, "source", json_string(source));
+    put(bad, rows, "count", json_integer((json_int_t)count));
     put(bad, rows, "with_energy", json_integer(energies));
-    char *basis = kw__text("%zu rows of %s over %d sessions, and priors from micro-benchmarks", s->count,
-                           s->list[0].row->source, s->num_sessions);
+    char *basis = kw__text("%zu rows of %s over %d sessions, and priors from %s", count, source, sessions,
+                           priors ? priors : "micro-benchmarks");
     put(bad, root, "date", json_string(date));
     put(bad, root, "basis", json_string(basis));
     put(bad, root, "rows", rows);
     free(basis);
 }
 
-kw_status kw__calibration_json(const struct kw__samples *samples, const struct kw__kernel_fit *fit,
-                               const json_t *priors, const char *date, json_t *held_out, json_t **out,
-                               kw_error *err)
+kw_status kw__calibration_json(const struct kw__samples *samples, const bool *use,
+                               const struct kw__kernel_fit *fit, const json_t *priors, const char *date,
+                               json_t *held_out, json_t **out, kw_error *err)
 {
     json_t *root = json_deep_copy(priors);
     bool bad = !root;
     set_parameters(&bad, fit, samples->priors, root);
     set_sessions(&bad, samples, fit, root);
-    set_range(&bad, samples, root);
-    set_rows(&bad, samples, date, root);
-    kw_status status = set_simple(&bad, samples, root, err);
+    set_range(&bad, samples, use, root);
+    set_rows(&bad, samples, use, fit, date, root);
+    kw_status status = set_simple(&bad, samples, use, root, err);
     if (held_out) put(&bad, root, "held_out", held_out);
     if (!status && bad) status = kw__fail_memory(err);
     if (!status) status = kw__calibration_check(root, "the fitted calibration", err);

@@ -198,11 +198,49 @@ static kw_status read_errors(struct kw__calibration *c, struct kw__json in, kw_e
     return status;
 }
 
+static kw_status read_models(struct kw__calibration *c, struct kw__json in, kw_error *err)
+{
+    const json_t *array;
+    if (!kw__json_has(in, "models")) return KW_OK;
+    kw_status status = kw__json_array(in, "models", &array, err);
+    if (status) return status;
+    size_t count = json_array_size(array);
+    c->models = kw__arena_alloc(&c->arena, count + 1, sizeof(const char *));
+    for (size_t i = 0; c->models && i < count; i++) {
+        const char *name = json_string_value(json_array_get(array, i));
+        if (!name)
+            return kw__fail(err, KW_ERROR_FORMAT, "%s: \"range\": \"models\" must hold names", in.path);
+        c->models[c->num_models++] = kw__arena_strdup(&c->arena, name);
+    }
+    return c->arena.failed ? kw__fail_memory(err) : KW_OK;
+}
+
+/* Where rows were; what files of before did not say is NaN. */
+static kw_status read_range(struct kw__calibration *c, struct kw__json in, kw_error *err)
+{
+    static const char *const range[] = {"tokens_low", "tokens_high", "steps_low", "steps_high"};
+    kw_status status = read_section(
+        in, "range", range, (double *const[]){&c->tokens_low, &c->tokens_high, &c->steps_low, &c->steps_high},
+        4, err);
+    c->pixels_low = c->pixels_high = c->batch_high = NAN;
+    if (status || isnan(c->tokens_low)) return status;
+    struct kw__json each = {in.path, json_object_get(in.object, "range")};
+    if (kw__json_has(each, "pixels_low")) {
+        status = kw__json_number(each, "pixels_low", 1, 1e15, &c->pixels_low, err);
+        if (!status) status = kw__json_number(each, "pixels_high", 1, 1e15, &c->pixels_high, err);
+        if (!status) status = kw__json_number(each, "batch_high", 1, 1e15, &c->batch_high, err);
+    }
+    if (!status) status = read_models(c, each, err);
+    if (!status &&
+        (c->tokens_low > c->tokens_high || c->steps_low > c->steps_high || c->pixels_low > c->pixels_high))
+        return kw__fail(err, KW_ERROR_FORMAT, "%s: \"range\" ends before it begins", in.path);
+    return status;
+}
+
 static kw_status read_optional(struct kw__calibration *c, struct kw__json in, kw_error *err)
 {
     static const char *const host[] = {"cpu_w", "cpu_log_sd", "ram_w", "ram_j", "ram_log_sd"};
     static const char *const flops[] = {"efficiency", "power_w", "log_sd_time", "log_sd_energy"};
-    static const char *const range[] = {"tokens_low", "tokens_high", "steps_low", "steps_high"};
     kw_status status = read_section(
         in, "host_energy", host,
         (double *const[]){&c->cpu_w, &c->cpu_log_sd, &c->ram_w, &c->ram_j, &c->ram_log_sd}, 5, err);
@@ -211,15 +249,10 @@ static kw_status read_optional(struct kw__calibration *c, struct kw__json in, kw
                               (double *const[]){&c->flops_efficiency, &c->flops_power_w, &c->flops_time_sd,
                                                 &c->flops_energy_sd},
                               4, err);
-    if (!status)
-        status = read_section(
-            in, "range", range,
-            (double *const[]){&c->tokens_low, &c->tokens_high, &c->steps_low, &c->steps_high}, 4, err);
+    if (!status) status = read_range(c, in, err);
     if (!status && (c->flops_efficiency <= 0 || c->flops_efficiency > 1))
         return kw__fail(err, KW_ERROR_FORMAT, "%s: \"flops\": \"efficiency\" must be above 0, at most 1",
                         in.path);
-    if (!status && (c->tokens_low > c->tokens_high || c->steps_low > c->steps_high))
-        return kw__fail(err, KW_ERROR_FORMAT, "%s: \"range\" ends before it begins", in.path);
     return status;
 }
 

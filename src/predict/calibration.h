@@ -11,7 +11,7 @@
 #include "hardware/hardware.h"
 #include "kinowatt.h"
 
-enum { KW__MAX_PARAMETERS = 16, KW__MAX_RATES = 256, KW__MAX_SESSIONS = 8, KW__MAX_KNOTS = 12 };
+enum { KW__MAX_PARAMETERS = 16, KW__MAX_RATES = 256, KW__MAX_SESSIONS = 64, KW__MAX_KNOTS = 12 };
 
 struct kw__parameter {
     const char *name, *source;
@@ -68,8 +68,11 @@ struct kw__calibration {
     double cpu_w, cpu_log_sd, ram_w, ram_j, ram_log_sd;
     /* the flops predictor: one efficiency of the bf16 peak, one power; NaN when there is none */
     double flops_efficiency, flops_power_w, flops_time_sd, flops_energy_sd;
-    /* the calibrated range; 0 to 0 when no rows were fitted */
+    /* the calibrated range; NaN when no rows were fitted */
     double tokens_low, tokens_high, steps_low, steps_high;
+    double pixels_low, pixels_high, batch_high; /* of a frame; of a batch. NaN: not said */
+    const char **models;                        /* that rows were of; NULL: not said */
+    size_t num_models;
 };
 
 /* Opens a calibration of the catalog, or a path. */

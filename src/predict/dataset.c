@@ -38,12 +38,16 @@ struct column {
 
 struct format {
     const char *name, *source;
+    const char *stack;  /* NULL: of none that there is */
+    const char *stages; /* what its pipelines timed; NULL: all */
     struct column columns[MAX_COLUMNS];
 };
 
 static const struct format formats[] = {
     {"delavande2025_wan_sweeps",
      "arXiv 2509.19222",
+     "diffusers-0.34",
+     NULL,
      {{"sweep", TEXT, AT(sweep), 0},
       {"model", TEXT, AT(model), 0},
       {"gpu", TEXT, AT(gpu), 0},
@@ -57,6 +61,8 @@ static const struct format formats[] = {
       ENERGY("ram_energy_wh", KW_RAM, 1)}},
     {"delavande2025_models",
      "arXiv 2509.19222",
+     "diffusers-0.34",
+     NULL,
      {{"model", TEXT, AT(model), 0},
       {"gpu", TEXT, AT(gpu), 0},
       {"width", COUNT, AT(width), 0},
@@ -77,6 +83,8 @@ static const struct format formats[] = {
       {"note", TEXT, AT(note), 0}}},
     {"mlenergy_v3_one_gpu",
      "ML.ENERGY leaderboard v3.0, xDiT 0.4.5",
+     NULL,
+     NULL,
      {{"model", TEXT, AT(model), 0},
       {"gpu", TEXT, AT(gpu), 0},
       {"n_gpu", SKIPPED, 0, 0},
@@ -89,6 +97,8 @@ static const struct format formats[] = {
       ENERGY("gpu_energy_j", KW_GPU, 1.0 / 3600)}},
     {"h200_diffusers040",
      "one H200, 2026-11-23, random weights",
+     "diffusers-0.40",
+     "denoise+decode", /* random text rows; the encoder did not run */
      {{"model", TEXT, AT(model), 0},
       {"gpu", TEXT, AT(gpu), 0},
       {"what", TEXT, AT(what), 0},
@@ -117,6 +127,25 @@ static kw_status find_format(const char *name, const struct format **out, kw_err
     const char *nearest = kw__nearest_name(name, names, NUM_FORMATS);
     return kw__fail(err, KW_ERROR_NOT_FOUND, "unknown data set \"%s\"; did you mean \"%s\"?", name,
                     nearest ? nearest : names[0]);
+}
+
+/* ---- What is left out ------------------------------------------------------------------------------- */
+
+void kw__leave_out(struct kw__left_outs *all, struct kw__arena *arena, const char *why)
+{
+    enum { MOST = 40 };
+    if (all->count >= MOST) why = "other reasons";
+    for (size_t i = 0; i < all->count; i++)
+        if (strcmp(all->list[i].why, why) == 0) {
+            all->list[i].count++;
+            return;
+        }
+    struct kw__left_out *list =
+        kw__arena_grow(arena, all->list, all->count, &all->capacity, sizeof *all->list);
+    if (!list) return;
+    all->list = list;
+    list[all->count] = (struct kw__left_out){kw__arena_strdup(arena, why), 1};
+    if (list[all->count].why) all->count++;
 }
 
 /* ---- CSV -------------------------------------------------------------------------------------------- */
@@ -208,11 +237,17 @@ static kw_status read_file(const char *path, struct kw__arena *arena, struct rea
 
 /* ---- Rows ------------------------------------------------------------------------------------------- */
 
+static size_t count_columns(const struct format *format)
+{
+    size_t columns = 0;
+    while (columns < MAX_COLUMNS && format->columns[columns].name) columns++;
+    return columns;
+}
+
 static kw_status check_header(const struct reader *r, const struct format *format, size_t *columns,
                               kw_error *err)
 {
-    *columns = 0;
-    while (*columns < MAX_COLUMNS && format->columns[*columns].name) ++*columns;
+    *columns = count_columns(format);
     for (size_t i = 0; i < *columns; i++)
         if (i >= r->num_fields || strcmp(r->fields[i], format->columns[i].name) != 0)
             return kw__fail(err, KW_ERROR_FORMAT, "%s:%d: column %zu must be \"%s\"", r->path, r->line, i + 1,
@@ -221,6 +256,20 @@ static kw_status check_header(const struct reader *r, const struct format *forma
         return kw__fail(err, KW_ERROR_FORMAT, "%s:%d: %zu columns instead of %zu", r->path, r->line,
                         r->num_fields, *columns);
     return KW_OK;
+}
+
+/* The format of a header. */
+static kw_status recognise(const struct reader *r, const struct format **out, kw_error *err)
+{
+    for (size_t i = 0; i < NUM_FORMATS; i++) {
+        size_t columns;
+        *out = &formats[i];
+        if (!check_header(r, *out, &columns, NULL)) return KW_OK;
+    }
+    return kw__fail(err, KW_ERROR_FORMAT,
+                    "%s:%d: the columns are of no data set that is known; the first of %s are %s, %s, %s",
+                    r->path, r->line, formats[0].name, formats[0].columns[0].name, formats[0].columns[1].name,
+                    formats[0].columns[2].name);
 }
 
 static kw_status read_field(const struct reader *r, const struct column *column, char *text,
@@ -260,7 +309,11 @@ static kw_status read_row(const struct reader *r, const struct format *format, s
         return kw__fail(err, KW_ERROR_FORMAT, "%s:%d: %zu fields instead of %zu", r->path, r->line,
                         r->num_fields, columns);
     *row = (struct kw__row){.source = format->source,
+                            .stack = format->stack,
                             .batch_size = 1,
+                            .prompt_tokens = -1,
+                            .negative_tokens = -1,
+                            .whole = -1,
                             .guidance_scale = NAN,
                             .latency_s = NAN,
                             .latency_sd_s = NAN,
@@ -273,6 +326,8 @@ static kw_status read_row(const struct reader *r, const struct format *format, s
     if (!row->model || !row->gpu || isnan(row->latency_s))
         return kw__fail(err, KW_ERROR_FORMAT, "%s:%d: model, gpu and latency must be there", r->path,
                         r->line);
+    row->session = row->sweep;
+    if (row->what && strcmp(row->what, "pipeline") == 0) row->stages = format->stages;
     return KW_OK;
 }
 
@@ -298,18 +353,20 @@ static kw_status read_rows(const kw_catalog *catalog, const struct format *forma
                            kw_error *err)
 {
     struct reader r;
-    size_t capacity = 0, columns;
+    size_t columns;
     bool more;
     kw_status status = read_file(set->path, &set->arena, &r, err);
     if (!status) status = read_record(&r, &more, err);
+    if (!status && !format) status = recognise(&r, &format, err);
     if (!status) status = check_header(&r, format, &columns, err);
     while (!status) {
         status = read_record(&r, &more, err);
         if (status || !more) break;
-        set->rows = kw__arena_grow(&set->arena, set->rows, set->num_rows, &capacity, sizeof *set->rows);
+        set->rows = kw__arena_grow(&set->arena, set->rows, set->num_rows, &set->capacity, sizeof *set->rows);
         if (!set->rows) return kw__fail_memory(err);
         status = read_row(&r, format, columns, &set->rows[set->num_rows++], err);
     }
+    set->name = format ? format->name : NULL;
     if (!status && !set->num_rows) status = kw__fail(err, KW_ERROR_FORMAT, "%s has no rows", set->path);
     return status ? status : name_models(catalog, set, err);
 }
@@ -317,13 +374,12 @@ static kw_status read_rows(const kw_catalog *catalog, const struct format *forma
 kw_status kw__dataset_read(const kw_catalog *catalog, const char *name, const char *path,
                            struct kw__dataset **out, kw_error *err)
 {
-    const struct format *format;
-    kw_status status = find_format(name, &format, err);
+    const struct format *format = NULL;
+    kw_status status = name ? find_format(name, &format, err) : KW_OK;
     if (status) return status;
     struct kw__dataset *set = calloc(1, sizeof *set);
     if (!set) return kw__fail_memory(err);
     kw__arena_init(&set->arena);
-    set->name = format->name;
     set->path = kw__arena_strdup(&set->arena, path);
     status = set->path ? read_rows(catalog, format, set, err) : kw__fail_memory(err);
     if (status)
@@ -376,6 +432,8 @@ kw_request kw__row_request(const struct kw__row *row)
     request.num_frames = row->frames;
     request.num_inference_steps = row->steps;
     request.batch_size = row->batch_size;
+    request.prompt_tokens = row->prompt_tokens;
+    request.negative_tokens = row->negative_tokens;
     if (!isnan(row->guidance_scale)) request.guidance_scale = row->guidance_scale;
     return request;
 }

@@ -1,4 +1,5 @@
-/* Published measurements: the CSV files of data/published, read strictly.
+/* Measured rows: the CSV files of data/published and others like them, read strictly; rows of the store
+ * are made the same (store/measured.h).
  *
  * - A file's header is exactly the one known here; every row has as many fields, and each number is a
  *   finite one in its range. What is wrong is said with file, line and column.
@@ -13,32 +14,51 @@
 #include "kinowatt.h"
 
 struct kw__row {
-    const char *sweep;  /* "resolution", "frames", "steps"; NULL outside sweeps. A sweep is one session */
-    const char *what;   /* "forward", "text_encode", "vae_decode", "pipeline"; NULL: a whole pipeline */
+    const char *sweep; /* "resolution", "frames", "steps"; NULL outside sweeps */
+    const char
+        *session;       /* rows of one machine state have it in common, as those of a sweep; NULL: not said */
+    const char *what;   /* "forward", "vae_decode", a stage, "pipeline"; NULL: a whole pipeline */
+    const char *stages; /* of a pipeline: what was timed, "denoise+decode"; NULL: all of it */
     const char *model;  /* a slug of the catalog where there is one, else the file's own name */
-    const char *gpu;    /* as published, "H100-SXM-80GB" */
+    const char *stack;  /* NULL: not said */
+    const char *gpu;    /* as published, "H100-SXM-80GB"; of the store: a profile's name */
     const char *source; /* of the row, or of its file */
     const char *note;
     int64_t width, height, frames, steps, batch_size; /* as asked for; frames before any rounding */
     int64_t frames_out;                               /* that came out; 0: not said */
+    int64_t prompt_tokens, negative_tokens;           /* -1: not said */
     double guidance_scale;                            /* NaN: not said */
     double latency_s, latency_sd_s;
     double energy_wh[KW_NUM_DEVICES], energy_sd_wh[KW_NUM_DEVICES];
-    int line; /* of the file, from 1 */
+    int whole; /* the row of the pipeline that this is a stage of; -1: none */
+    int line;  /* of the file, from 1 */
 };
+
+/* Rows that are in no fit and in no score. */
+struct kw__left_out {
+    const char *why;
+    int count;
+};
+struct kw__left_outs {
+    struct kw__left_out *list;
+    size_t count, capacity;
+};
+/* Counts one more; no memory shows in the arena. Beyond a few dozen reasons they are counted together. */
+void kw__leave_out(struct kw__left_outs *all, struct kw__arena *arena, const char *why);
 
 struct kw__dataset {
     struct kw__arena arena;
     const char *name, *path;
     struct kw__row *rows;
-    size_t num_rows;
+    size_t num_rows, capacity;
+    struct kw__left_outs left_out;
 };
 
 /* Reads <data>/published/<name>.csv: "delavande2025_wan_sweeps", "delavande2025_models",
  * "mlenergy_v3_one_gpu", "h200_diffusers040". KW_ERROR_NOT_FOUND for another name. */
 kw_status kw__dataset_open(const kw_catalog *catalog, const char *name, struct kw__dataset **out,
                            kw_error *err);
-/* The same from any path, in the format of the named one. */
+/* The same from any path, in the format of the named one; name NULL: in the format whose header it has. */
 kw_status kw__dataset_read(const kw_catalog *catalog, const char *name, const char *path,
                            struct kw__dataset **out, kw_error *err);
 void kw__dataset_close(struct kw__dataset *dataset);

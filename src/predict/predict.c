@@ -500,9 +500,7 @@ static kw_status predict_into(struct owned *o, struct inputs *in, const kw_reque
     if (p->request.power_limit_w == 0)
         p->request.power_limit_w = kw_hardware_get(in->hardware, "power_limit_w");
     fill_reference(o);
-    /* the upper end allows a framework's caching allocator a fifth above what is live: a judgement */
-    p->peak_memory_bytes = (kw_reading){o->workload->peak_bytes, o->workload->peak_bytes,
-                                        1.2 * o->workload->peak_bytes, KW_MODELLED, NULL};
+    p->peak_memory_bytes = o->workload->peak_bytes;
     if (options->method != KW_METHOD_KERNEL && request->power_limit_w > 0)
         return kw__fail(err, KW_ERROR_UNSUPPORTED,
                         "power-limit is known to the kernel method alone, and not to %s",

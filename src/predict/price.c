@@ -240,12 +240,13 @@ void kw__price_items(const struct kw__workload *workload, const struct kw__bindi
 }
 
 void kw__price_total(const struct kw__workload *workload, const struct kw__binding *binding,
-                     const struct kw__prices *prices, struct kw__cost_of_item *scratch, double *latency_s,
-                     double *energy_j)
+                     const struct kw__prices *prices, const bool *timed, struct kw__cost_of_item *scratch,
+                     double *latency_s, double *energy_j)
 {
     *latency_s = *energy_j = 0;
     kw__price_items(workload, binding, prices, scratch);
     for (size_t i = 0; i < workload->num_items; i++) {
+        if (timed && !timed[i]) continue;
         *latency_s += scratch[i].busy_s + scratch[i].gap_s;
         *energy_j += scratch[i].energy_j;
     }

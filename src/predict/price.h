@@ -52,9 +52,9 @@ struct kw__cost_of_item {
 void kw__price_items(const struct kw__workload *workload, const struct kw__binding *binding,
                      const struct kw__prices *prices, struct kw__cost_of_item *out);
 
-/* Seconds and joules of the whole. */
+/* Seconds and joules of the items that `timed` marks; NULL: of all. */
 void kw__price_total(const struct kw__workload *workload, const struct kw__binding *binding,
-                     const struct kw__prices *prices, struct kw__cost_of_item *scratch, double *latency_s,
-                     double *energy_j);
+                     const struct kw__prices *prices, const bool *timed, struct kw__cost_of_item *scratch,
+                     double *latency_s, double *energy_j);
 
 #endif

@@ -8,7 +8,7 @@
 #include "base/json.h"
 #include "hardware/hardware.h"
 #include "model/catalog.h"
-#include "predict/validate.h"
+#include "predict/validate_shipped.h"
 
 const char *const kw__repro_component_names[KW__REPRO_COMPONENTS] = {
     "text encoder", "timestep embedding", "self-attention", "cross-attention", "MLP", "VAE decoder", "other"};
@@ -259,11 +259,12 @@ static kw_status add_sweeps(struct kw__reproduction *r, const kw_catalog *catalo
 /* Held-out errors, of the fits that `kinowatt validate` makes. */
 static kw_status add_held_out(struct kw__reproduction *r, const kw_catalog *catalog, kw_error *err)
 {
-    struct kw__validation *v;
-    kw_status status = kw__validate(catalog, NULL, KW__VALIDATE_SWEEPS, &v, err);
+    struct kw__shipped *shipped;
+    kw_status status = kw__validate_shipped(catalog, NULL, KW__VALIDATE_SWEEPS, &shipped, err);
     if (status) return status;
+    const struct kw__validation *v = shipped->ladder;
     const struct kw__estimate *groups = v->estimates[KW__GROUP_OUT][KW__KERNEL],
-                              *axes = v->estimates[KW__AXIS_OUT][KW__KERNEL];
+                              *axes = v->estimates[KW__SESSION_OUT][KW__KERNEL];
     for (int s = 0; s < KW__REPRO_SWEEPS; s++) {
         struct kw__repro_sweep *sweep = &r->sweeps[s];
         for (size_t i = 0; i < v->samples->count; i++)
@@ -282,7 +283,7 @@ static kw_status add_held_out(struct kw__reproduction *r, const kw_catalog *cata
         end_error(&sweep->axis_out_latency);
         end_error(&sweep->axis_out_energy);
     }
-    kw__validation_free(v);
+    kw__shipped_free(shipped);
     return KW_OK;
 }
 

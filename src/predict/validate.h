@@ -1,8 +1,9 @@
 /* Validation: predictors against measured rows that they have, or have not, been fitted to. The splits, and
- * which rows a fit sees in each, are those of docs/CALIBRATION.md.
+ * which rows a fit sees in each, are those of docs/CALIBRATION.md; what is held against the data sets that
+ * ship, and which figures must be reached there, is in validate_shipped.h.
  *
  * Errors are relative and signed, predicted / measured - 1; spreads are (largest - least) / mean. NaN: there
- * is no such figure (a method without intervals, a sweep without energies). */
+ * is no such figure (a method without intervals, rows without energies). */
 #ifndef KW_PREDICT_VALIDATE_H
 #define KW_PREDICT_VALIDATE_H
 
@@ -13,16 +14,16 @@ enum kw__split {
     KW__IN_SAMPLE,
     KW__GROUP_OUT,
     KW__SHAPE_OUT,
-    KW__AXIS_OUT,
-    KW__SIX_SHORTEST,
+    KW__SESSION_OUT,
+    KW__MODEL_OUT,
+    KW__FEW_RUNS, /* fitted to a few runs, scored on all others */
     KW__ZERO_ROWS,
     KW__NUM_SPLITS
 };
 /* The ladder, from the plainest to the default. */
 enum kw__rung { KW__PAPER, KW__PAPER_REFITTED, KW__FLOPS, KW__KERNEL, KW__NUM_RUNGS };
 
-const char *kw__split_name(enum kw__split split); /* "group-out" */
-const char *kw__rung_name(enum kw__rung rung);    /* "paper refitted" */
+const char *kw__rung_name(enum kw__rung rung); /* "paper refitted" */
 
 struct kw__errors {
     double mean, largest, bias; /* mean and largest of the absolute errors; mean of the signed */
@@ -32,7 +33,7 @@ struct kw__errors {
 struct kw__score {
     enum kw__split split;
     enum kw__rung rung;
-    const char *sweep; /* NULL: all rows */
+    const char *slice; /* NULL: all wholes */
     struct kw__errors errors[KW__NUM_QUANTITIES];
     double coverage[KW__NUM_QUANTITIES];   /* share of rows in the 90 % interval */
     double half_width[KW__NUM_QUANTITIES]; /* its median */
@@ -41,34 +42,26 @@ struct kw__score {
 /* Rows of one effective request: in one session, or the means of several sessions. */
 struct kw__repeat {
     const char *session; /* NULL: between sessions */
+    const char *model;
     kw_effective request;
     int count; /* rows, or sessions */
     double least_s, largest_s, latency_spread, energy_spread;
 };
 
-/* A row that no fit may see, and what each rung predicts for it. */
-struct kw__held_out {
-    const struct kw__row *row;
-    struct kw__estimate estimates[KW__NUM_RUNGS];
+struct kw__validate_options {
+    const bool *few;       /* wholes that KW__FEW_RUNS is fitted to; NULL: no such split */
+    const char *few_name;  /* "six-shortest" */
+    const bool *published; /* wholes of KW__AS_PUBLISHED; NULL: no such split */
+    bool sweeps;           /* sessions are sweeps: they are the slices, and leaving one out leaves an axis */
+    const struct kw__samples *others; /* whose repeats of a request count as sessions too; NULL: none */
 };
-
-struct kw__target {
-    const char *what, *source;
-    double low, high; /* of the figure, as a fraction */
-    bool asked;       /* what it needs is a part of this run */
-    double value;     /* NaN: not asked, or a figure is missing, which is not met */
-    bool met;
-};
-enum { KW__NUM_TARGETS = 17 };
 
 struct kw__validation {
     struct kw__arena arena;
-    const char *priors_path;
-    struct kw__calibration *priors, *h200_priors;
-    kw_hardware *hardware, *h200;
-    struct kw__stack *stack, *h200_stack;
-    struct kw__dataset *sweeps, *models, *micro;
-    struct kw__samples *samples, *model_samples, *h200_samples;
+    const struct kw__samples *samples; /* the caller's, as is what the options point to */
+    struct kw__validate_options options;
+    const char **slices; /* what scores are split by: a model, a part of it, a sweep; none when all are one */
+    int num_slices, *slice_of;
     struct kw__kernel_fit fit; /* of all rows */
     struct kw__proportional refitted, flops;
     struct kw__estimate *estimates[KW__NUM_SPLITS][KW__NUM_RUNGS]; /* of each sample; NaN: not scored */
@@ -76,29 +69,31 @@ struct kw__validation {
     size_t num_scores;
     struct kw__repeat *repeats;
     size_t num_repeats;
-    struct kw__held_out *held_out; /* whole pipelines of the paper's model table */
-    size_t num_held_out;
-    struct kw__held_out *zero_rows; /* parts and the pipeline on the H200 */
-    size_t num_zero_rows;
-    struct kw__target targets[KW__NUM_TARGETS];
-    /* axis-out: mean log residual of a sweep's rows over the mean sd of their intervals */
+    /* session-out: mean log residual of a session's rows over the mean sd of their intervals */
     double levels[KW__MAX_SESSIONS][KW__NUM_QUANTITIES];
 };
 
-enum { KW__VALIDATE_SWEEPS = 1, KW__VALIDATE_H200 = 2 };
-
-/* Runs the parts that `parts` names. `priors`: a path, NULL: the ones shipped. A row of the sweeps without a
- * sweep is refused. */
-kw_status kw__validate(const kw_catalog *catalog, const char *priors, unsigned parts,
+/* Splits that the rows allow are run: sessions, models, shapes and groups are left out where there are two.
+ */
+kw_status kw__validate(const struct kw__samples *samples, const struct kw__validate_options *options,
                        struct kw__validation **out, kw_error *err);
 void kw__validation_free(struct kw__validation *validation);
 
-/* The score of a split, rung and sweep (NULL: all); NULL when there is none. */
+const char *kw__split_name(const struct kw__validation *validation, enum kw__split split); /* "group-out" */
+/* The score of a split, rung and slice (NULL: all); NULL when there is none. */
 const struct kw__score *kw__score_of(const struct kw__validation *validation, enum kw__split split,
-                                     enum kw__rung rung, const char *sweep);
+                                     enum kw__rung rung, const char *slice);
 
-/* Scores of the kernel predictor in each split: what `kinowatt calibrate` stores beside a fit. */
-kw_status kw__validation_held_out(const struct kw__validation *validation, json_t **out, kw_error *err);
+/* Scores of the kernel predictor in the splits, KW__NUM_SPLITS: in each: what `kinowatt calibrate` stores
+ * beside a fit. */
+kw_status kw__validation_held_out(const struct kw__validation *validation, enum kw__split split, json_t **out,
+                                  kw_error *err);
+
+/* Marks up to `runs` wholes of at most `seconds` measured together, one of a request, that tell most for
+ * their time about all requests of the samples. What they tell is computed from the priors: nothing measured
+ * decides but whether the time is spent. */
+kw_status kw__choose_runs(const struct kw__samples *samples, int runs, double seconds, bool *marks,
+                          kw_error *err);
 
 /* How data are drawn: as the fit assumes, or against one of its assumptions. */
 enum kw__draw {
@@ -109,7 +104,7 @@ enum kw__draw {
 };
 const char *kw__draw_name(enum kw__draw draw);
 
-/* Coverage that drawn data sets show, axis-out, by quantity. */
+/* Coverage that drawn data sets show, session-out, by quantity. */
 struct kw__simulation {
     int count;
     enum kw__draw draw;
@@ -119,23 +114,22 @@ struct kw__simulation {
     double above[KW__NUM_QUANTITIES], below[KW__NUM_QUANTITIES];
     double half_width[KW__NUM_QUANTITIES]; /* mean over data sets of the median */
 };
-/* `fit`: of the real rows, whose residuals' correlation KW__CORRELATED takes. */
+/* `samples`: wholes without parts, each of a session. `fit`: of the real rows, whose residuals' correlation
+ * KW__CORRELATED takes. */
 kw_status kw__validate_simulated(const struct kw__samples *samples, const struct kw__kernel_fit *fit,
                                  enum kw__draw draw, int count, uint64_t seed, struct kw__simulation *out,
                                  kw_error *err);
 
 /* Half the width of the 90 % interval of a log-normal figure, as a fraction of it. */
 double kw__half_width(double log_sd);
-
-/* Fills the targets from the figures that are there; `parts`: those that were run. */
-void kw__validation_judge(struct kw__validation *validation, unsigned parts);
-
-/* Parts of the validation (validate_held.c), and sums of errors. */
-kw_status kw__validate_models(const kw_catalog *catalog, struct kw__validation *validation, kw_error *err);
-kw_status kw__validate_h200(const kw_catalog *catalog, struct kw__validation *validation, kw_error *err);
-kw_status kw__validate_repeats(struct kw__validation *validation, kw_error *err);
+/* By one efficiency and one power. */
+struct kw__estimate kw__proportional_estimate(const struct kw__samples *samples,
+                                              const struct kw__sample *sample, bool paper, double flop_per_s,
+                                              const struct kw__proportional *fit);
 /* A median; sorts the values. NaN of none. */
 double kw__median(double *values, size_t count);
+/* fmax, but what is missing stays missing. */
+double kw__larger(double a, double b);
 struct kw__errors kw__errors_begin(void);
 /* A measured NaN is no row; a predicted one makes every figure NaN. */
 void kw__errors_add(struct kw__errors *errors, double predicted, double measured);

@@ -29,7 +29,7 @@ struct kw__workload {
     struct kw__sums stage_flop[KW__MAX_STAGES], component_flop[KW__MAX_COMPONENTS]; /* reference */
     kw_phase *phases[KW__MAX_STAGES]; /* of the reference program */
     size_t phases_of[KW__MAX_STAGES];
-    double peak_bytes;
+    kw_reading peak_bytes; /* of memory */
 };
 
 kw_status kw__workload_new(const kw_model *model, const kw_effective *request, const struct kw__stack *stack,

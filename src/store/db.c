@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/folder.h"
 #include "base/pending.h"
 #include "base/time.h"
 #include "report/out.h"
@@ -288,22 +289,6 @@ kw_status kw__db_end(struct kw__store *store, kw_status status, kw_error *err)
 
 /* ---- Opening ----------------------------------------------------------------------------------------- */
 
-/* The folders above the path. Returns 0 or the errno. */
-static int make_folders(const char *path)
-{
-    char *folder = strdup(path);
-    if (!folder) return ENOMEM;
-    int error = 0;
-    for (char *slash = strchr(folder + 1, '/'); slash && !error; slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        struct stat info;
-        if (stat(folder, &info) != 0 && mkdir(folder, 0777) != 0 && errno != EEXIST) error = errno;
-        *slash = '/';
-    }
-    free(folder);
-    return error;
-}
-
 static kw_status check_file(const struct kw__store *store, kw_error *err)
 {
     struct stat info;
@@ -318,8 +303,7 @@ static kw_status check_file(const struct kw__store *store, kw_error *err)
         return error == ENOENT
                    ? kw__fail(err, KW_ERROR_NOT_FOUND, "no runs are kept yet: there is no %s", path)
                    : kw__fail(err, KW_ERROR_IO, "cannot read %s: %s", path, strerror(error));
-    if (error == ENOENT) error = make_folders(path);
-    return error ? kw__fail_write(err, path, error) : KW_OK;
+    return error == ENOENT ? kw__folder_parents(store->path, err) : kw__fail_write(err, path, error);
 }
 
 /* A file in a folder that can't be written has no place for the log's index; when no log is there either,

@@ -109,6 +109,11 @@ const struct kw__quantity kw__quantities[KW__NUM_QUANTITIES] = {
     {"idle_power_w", OF(kw__run_window, idle_power_w)},
 };
 
+kw_reading *kw__quantity_of(const struct kw__run_window *window, int quantity, int device)
+{
+    return (kw_reading *)((const char *)window + kw__quantities[quantity].offset) + device;
+}
+
 static const char *const methods[] = {
     [KW_METER_NONE] = NULL, [KW_METER_BY_COUNTER] = "counter", [KW_METER_BY_POWER] = "power"};
 static const char *const statuses[] = {

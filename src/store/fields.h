@@ -40,6 +40,9 @@ struct kw__quantity {
 };
 extern const struct kw__quantity kw__quantities[KW__NUM_QUANTITIES];
 
+/* Its reading of one device. */
+kw_reading *kw__quantity_of(const struct kw__run_window *window, int quantity, int device);
+
 /* A field as databases and JSON know values. */
 struct kw__value {
     enum { KW__VALUE_NONE, KW__VALUE_TEXT, KW__VALUE_WHOLE, KW__VALUE_REAL } type;

@@ -44,16 +44,11 @@ static kw_status find_reason(struct kw__store *store, const char *text, int64_t 
     return status;
 }
 
-static const kw_reading *reading_of(const struct kw__run_window *window, int quantity, int device)
-{
-    return (const kw_reading *)((const char *)window + kw__quantities[quantity].offset) + device;
-}
-
 /* Whether all of a device's readings are absent without a reason: nothing to keep. */
 static bool is_blank(const struct kw__run_window *window, int device)
 {
     for (int q = 0; q < KW__NUM_QUANTITIES; q++) {
-        const kw_reading *r = reading_of(window, q, device);
+        const kw_reading *r = kw__quantity_of(window, q, device);
         if (r->status != KW_ABSENT || r->reason) return false;
     }
     return true;
@@ -72,7 +67,7 @@ static kw_status add_readings(struct kw__store *store, const struct kw__run *run
         (void)sqlite3_bind_int64(add, at++, (int64_t)position);
         kw__db_bind_text(add, at++, kw_device_name(d));
         for (int q = 0; q < KW__NUM_QUANTITIES && !status; q++) {
-            const kw_reading *r = reading_of(window, q, d);
+            const kw_reading *r = kw__quantity_of(window, q, d);
             int64_t reason = 0;
             bool there = r->status != KW_ABSENT;
             (void)sqlite3_bind_double(add, at++, there ? r->value : NAN); /* NaN is NULL */
@@ -255,8 +250,7 @@ static kw_status get_readings(struct kw__store *store, struct kw__run *run, kw_e
     for (size_t i = 0; i < run->num_windows; i++)
         for (int q = 0; q < KW__NUM_QUANTITIES; q++)
             for (int d = 0; d < KW_NUM_DEVICES; d++)
-                *(kw_reading *)reading_of(&run->windows[i], q, d) =
-                    (kw_reading){NAN, NAN, NAN, KW_ABSENT, NULL};
+                *kw__quantity_of(&run->windows[i], q, d) = (kw_reading){NAN, NAN, NAN, KW_ABSENT, NULL};
     (void)sqlite3_bind_int64(get, 1, run->id);
     while (!(status = kw__db_next(store, get, &more, err)) && more) {
         const struct kw__field device_field = {"device", KW__FIELD_DEVICE, 0};
@@ -269,7 +263,7 @@ static kw_status get_readings(struct kw__store *store, struct kw__run *run, kw_e
             break;
         }
         for (int q = 0; q < KW__NUM_QUANTITIES; q++, at += 5) {
-            kw_reading *r = (kw_reading *)reading_of(&run->windows[position], q, device);
+            kw_reading *r = kw__quantity_of(&run->windows[position], q, device);
             double *figures[] = {&r->value, &r->low, &r->high};
             for (int i = 0; i < 3; i++)
                 *figures[i] = sqlite3_column_type(get, at + i) == SQLITE_NULL

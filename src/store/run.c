@@ -1,46 +1,21 @@
 #include "store/run.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <time.h>
 
 #include "base/error.h"
+#include "base/time.h"
+#include "base/uuid.h"
 
 /* ---- Making one ----------------------------------------------------------------------------------- */
 
-/* RFC 4122, version 4. False: the system gives no random bytes. */
-static bool random_uuid(char out[37])
-{
-    unsigned char b[16];
-    ssize_t got;
-    do got = getrandom(b, sizeof b, 0);
-    while (got < 0 && errno == EINTR);
-    if (got != (ssize_t)sizeof b) return false;
-    b[6] = (unsigned char)(0x40 | (b[6] & 0x0F));
-    b[8] = (unsigned char)(0x80 | (b[8] & 0x3F));
-    (void)snprintf(out, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0],
-                   b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14],
-                   b[15]);
-    return true;
-}
-
-static const char *now_text(struct kw__arena *arena)
-{
-    struct timespec now;
-    struct tm utc;
-    clock_gettime(CLOCK_REALTIME, &now);
-    if (!gmtime_r(&now.tv_sec, &utc)) return NULL;
-    return kw__arena_printf(arena, "%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ", utc.tm_year + 1900, utc.tm_mon + 1,
-                            utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec, now.tv_nsec / 1000000);
-}
-
 struct kw__run *kw__run_new(const char *kind)
 {
-    char uuid[37];
+    char uuid[37], began[32];
+    struct timespec now;
     struct kw__run *run = calloc(1, sizeof *run);
     if (!run) return NULL;
     kw__arena_init(&run->arena);
@@ -48,8 +23,10 @@ struct kw__run *kw__run_new(const char *kind)
     run->request.guidance_scale = run->request.fps = run->request.flow_shift = NAN;
     run->predicted_latency_s = NAN;
     for (int d = 0; d < KW_NUM_DEVICES; d++) run->predicted_energy_j[d] = NAN;
-    if (random_uuid(uuid)) run->uuid = kw__arena_strdup(&run->arena, uuid);
-    run->began = now_text(&run->arena);
+    if (kw__uuid(uuid)) run->uuid = kw__arena_strdup(&run->arena, uuid);
+    clock_gettime(CLOCK_REALTIME, &now);
+    kw__time_format((double)now.tv_sec + 1e-9 * (double)now.tv_nsec, began, sizeof began);
+    run->began = kw__arena_strdup(&run->arena, began);
     run->kind = kw__arena_strdup(&run->arena, kind);
     if (run->uuid && run->began && run->kind) return run;
     kw__run_free(run);
@@ -177,7 +154,16 @@ static kw_reading copy_reading(struct kw__run *run, kw_reading reading)
     return reading;
 }
 
-static void copy_window(struct kw__run *run, const kw_meter_window *from, double origin_s, int64_t parent)
+/* "never closed", "its edges were moved by 0.2 s"; NULL: nothing. */
+static const char *note_of(struct kw__run *run, const kw_meter_window *window, bool never_closed)
+{
+    if (!(window->moved_s > 0)) return never_closed ? "never closed" : NULL;
+    return kw__arena_printf(&run->arena, "%sits edges came late and were moved by %.3f s",
+                            never_closed ? "never closed; " : "", window->moved_s);
+}
+
+static void copy_window(struct kw__run *run, const kw_meter_window *from, double origin_s, int64_t parent,
+                        const char *note)
 {
     struct kw__run_window *to = &run->windows[run->num_windows++];
     *to = (struct kw__run_window){.name = copy(run, from->name),
@@ -185,7 +171,8 @@ static void copy_window(struct kw__run *run, const kw_meter_window *from, double
                                   .begin_s = from->begin_s - origin_s,
                                   .duration_s = from->duration_s,
                                   .failed_reads = from->failed_reads,
-                                  .gap_s = from->gap_s};
+                                  .gap_s = from->gap_s,
+                                  .note = note};
     for (int d = 0; d < KW_NUM_DEVICES; d++) {
         to->energy_j[d] = copy_reading(run, from->energy_j[d]);
         to->power_w[d] = copy_reading(run, from->power_w[d]);
@@ -242,31 +229,38 @@ static kw_status copy_details(struct kw__run *run, kw_meter *meter, size_t meter
     return KW_OK;
 }
 
+/* The meter's window as one of the run. */
+static kw_status take_window(struct kw__run *run, kw_meter *meter, size_t window, int64_t parent,
+                             const kw_meter_window *whole, kw_error *err)
+{
+    kw_meter_window w = {.struct_size = sizeof w};
+    bool never_closed = kw_meter_close_window(meter, window, whole->end_s, NULL) == KW_OK;
+    kw_status status = kw_meter_window_get(meter, window, &w, err);
+    if (status) return status;
+    copy_window(run, &w, whole->begin_s, parent, note_of(run, &w, never_closed));
+    return copy_details(run, meter, window, run->num_windows - 1, err);
+}
+
 kw_status kw__run_from_meter(struct kw__run *run, kw_meter *meter, size_t first, kw_error *err)
 {
-    size_t count = kw_meter_window_count(meter), most = count > first ? count - first : 1;
-    kw_status status = copy_channels(run, meter, err);
+    kw_meter_window whole = {.struct_size = sizeof whole};
+    kw_status status = kw_meter_window_get(meter, first, &whole, err);
+    if (!status) status = copy_channels(run, meter, err);
     if (status) return status;
-    /* of the meter's windows, which ours are: their places, -1 those of another run */
-    int64_t *places = kw__arena_alloc(&run->arena, most, sizeof *places);
-    run->windows = kw__arena_alloc(&run->arena, most, sizeof *run->windows);
-    run->details = kw__arena_alloc(&run->arena, most, (run->num_channels + 1) * sizeof *run->details);
+    size_t count = kw_meter_window_count(meter) - first;
+    /* of the meter's windows: where they are in the run; -1: they are another's */
+    int64_t *places = kw__arena_alloc(&run->arena, count, sizeof *places);
+    run->windows = kw__arena_alloc(&run->arena, count, sizeof *run->windows);
+    run->details = kw__arena_alloc(&run->arena, count, (run->num_channels + 1) * sizeof *run->details);
     run->num_windows = run->num_details = 0;
     if (!places || !run->windows || !run->details) return kw__fail_memory(err);
-    double origin_s = 0;
-    for (size_t i = first; i < first + most; i++) {
-        kw_meter_window w = {.struct_size = sizeof w};
-        places[i - first] = -1;
-        /* later runs of this meter may have windows that are open */
-        status = kw_meter_window_get(meter, i, &w, i == first ? err : NULL);
-        if (status && i == first) return status;
-        if (i == first) origin_s = w.begin_s;
-        int64_t parent = i == first || w.parent < (int64_t)first ? -1 : places[w.parent - (int64_t)first];
-        if (status || (i > first && parent < 0)) continue;
-        places[i - first] = (int64_t)run->num_windows;
-        copy_window(run, &w, origin_s, parent);
-        status = copy_details(run, meter, i, run->num_windows - 1, err);
-        if (status) return status;
+    for (size_t i = 0; i < count && !status; i++) {
+        int64_t parent = i ? kw__meter_window_parent(meter, first + i) - (int64_t)first : -1;
+        int64_t place = parent < 0 ? -1 : places[parent];
+        places[i] = -1;
+        if (i && place < 0) continue;
+        places[i] = (int64_t)run->num_windows;
+        status = take_window(run, meter, first + i, place, &whole, err);
     }
-    return run->arena.failed ? kw__fail_memory(err) : KW_OK;
+    return status || !run->arena.failed ? status : kw__fail_memory(err);
 }

@@ -102,8 +102,8 @@ kw_status kw__run_set(struct kw__run *run, const char *name, const char *value, 
 const char *kw__run_setting(const struct kw__run *run, const char *name); /* NULL: not there */
 
 /* Fills windows, channels and details with the meter's window `first`, which is the whole run and must have
- * ended (KW_ERROR_USAGE otherwise), and all that are nested in it, which so have ended too; waits for their
- * last readings. */
+ * ended (KW_ERROR_USAGE otherwise), and all that are nested in it; waits for their last readings. One that is
+ * still open is closed as `first` ended, and its note says so. */
 kw_status kw__run_from_meter(struct kw__run *run, kw_meter *meter, size_t first, kw_error *err);
 
 /* Whether two runs are repeats of each other. */

@@ -398,6 +398,10 @@ static kw_status check_settings(const struct kw__sweep_plan *plan, kw_error *err
                             "our engine makes one clip from the prompt's own tokens; leave "
                             "out %s, or give it to a command",
                             tokens[i]);
+    if (!o->command && (o->hardware || o->stack || o->power_limit_w > 0))
+        return kw__fail(err, KW_ERROR_USAGE,
+                        "our engine runs on this machine; leave out --hardware, --stack and "
+                        "--power-limit, or give a command");
     for (size_t i = 0; !o->command && i < plan->num_axes; i++)
         if (!plan->axes[i].info)
             return kw__fail(err, KW_ERROR_USAGE, "--axis %s needs a command with {%s} in it",

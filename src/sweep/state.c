@@ -56,9 +56,9 @@ static bool is_repeat(const struct kw__sweep_row *row)
 static size_t collect(const struct kw__sweep_state *state, size_t point, int device, double *out)
 {
     size_t count = 0;
-    for (size_t i = 0; i < state->num_rows; i++) {
-        const struct kw__sweep_row *row = &state->rows[i];
-        if (row->point != point || !is_repeat(row) || row->failed) continue;
+    for (size_t i = state->points[point].last; i; i = state->rows[i - 1].before) {
+        const struct kw__sweep_row *row = &state->rows[i - 1];
+        if (!is_repeat(row) || row->failed) continue;
         double value = device < 0 ? row->latency_s : row->energy_j[device];
         if (!isnan(value)) out[count++] = value;
     }
@@ -117,9 +117,10 @@ kw_status kw__sweep_state_add(struct kw__sweep_state *state, const struct kw__ru
         row->energy_j[d] =
             window && window->energy_j[d].status != KW_ABSENT ? window->energy_j[d].value : NAN;
     if (!row->session) return kw__fail_memory(err);
-    state->num_rows++;
-    if (!is_repeat(row)) return KW_OK;
     struct kw__sweep_point *point = &state->points[row->point];
+    row->before = point->last;
+    point->last = ++state->num_rows;
+    if (!is_repeat(row)) return KW_OK;
     point->have[row->repeat] = 1;
     point->failed += row->failed;
     point->measured += !row->failed;

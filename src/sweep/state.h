@@ -16,8 +16,8 @@ enum { KW__SWEEP_ANCHOR = -1 }; /* the repeat of an anchor's run: any number of 
 
 /* One run, as far as a sweep needs it. */
 struct kw__sweep_row {
-    size_t point;
-    int64_t repeat; /* below KW__SWEEP_ANCHOR: a warm-up */
+    size_t point, before; /* before: the point's row before this one, and 1; 0: none */
+    int64_t repeat;       /* below KW__SWEEP_ANCHOR: a warm-up */
     bool failed;
     const char *session;
     double latency_s, energy_j[KW_NUM_DEVICES]; /* of the plan's window; NaN: not measured */
@@ -31,6 +31,7 @@ struct kw__sweep_state {
     size_t num_rows, room;
     struct kw__sweep_point {
         unsigned char *have; /* whether a repeat is there */
+        size_t last;         /* its newest row, and 1; 0: none */
         int64_t measured, failed;
         bool known; /* its intervals are small enough */
     } * points;

@@ -19,6 +19,9 @@ struct kw__video {
 
 struct kw__video_format {
     const char *ending;
+    bool seeks; /* it cannot be written to a pipe */
+    /* of a whole clip at `rate` frames a second, or what none is smaller than */
+    double (*least_bytes)(int width, int height, const int rate[2], int64_t frames);
     /* whether this machine can; `begin` needs not ask again */
     kw_status (*ready)(kw_error *err);
     /* the header; on failure `release` is called as well */

@@ -9,6 +9,15 @@
 
 #include "base/error.h"
 
+/* Of the boxes: how well the pictures can be packed is known afterwards. */
+static double least_bytes(int width, int height, const int rate[2], int64_t frames)
+{
+    (void)width;
+    (void)height;
+    (void)rate;
+    return 1024 + 8 * (double)frames;
+}
+
 #ifndef KW_HAVE_LIBAV
 
 kw_status kw__mp4_ready(kw_error *err)
@@ -35,7 +44,8 @@ static void release(struct kw__video *video)
     (void)video;
 }
 
-const struct kw__video_format kw__mp4_format = {".mp4", kw__mp4_ready, begin, frame, frame, release};
+const struct kw__video_format kw__mp4_format = {".mp4", true,  least_bytes, kw__mp4_ready,
+                                                begin,  frame, frame,       release};
 
 #else
 
@@ -273,9 +283,6 @@ static kw_status open_muxer(struct kw__video *video, const char *comment, kw_err
 
 static kw_status begin(struct kw__video *video, const char *comment, kw_error *err)
 {
-    if (lseek(video->file.fd, 0, SEEK_SET) < 0)
-        return kw__fail(err, KW_ERROR_USAGE, "%s: an mp4 cannot be written to a pipe; write to a file",
-                        video->file.path);
     struct encoder *e = video->encoder = calloc(1, sizeof *e);
     if (!e) return kw__fail_memory(err);
     kw_status status = load(&e->av, err);
@@ -351,6 +358,7 @@ static void release(struct kw__video *video)
     video->encoder = NULL;
 }
 
-const struct kw__video_format kw__mp4_format = {".mp4", kw__mp4_ready, begin, frame, end, release};
+const struct kw__video_format kw__mp4_format = {".mp4", true,  least_bytes, kw__mp4_ready,
+                                                begin,  frame, end,         release};
 
 #endif

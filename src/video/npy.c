@@ -32,6 +32,14 @@ static size_t make_header(int ndim, const int64_t *dim, char *out)
     return n;
 }
 
+double kw__npy_bytes(int ndim, const int64_t *dim)
+{
+    char header[LONGEST];
+    double count = 1;
+    for (int i = 0; i < ndim; i++) count *= (double)dim[i];
+    return (double)make_header(ndim, dim, header) + count * sizeof(float);
+}
+
 kw_status kw__npy_write(const char *path, int ndim, const int64_t *dim, const float *data, kw_error *err)
 {
     char header[LONGEST];

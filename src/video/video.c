@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/error.h"
 #include "video/format.h"
@@ -48,6 +49,10 @@ static kw_status check_settings(const char *path, const struct kw__video_setting
     if (!*format)
         return kw__fail(err, KW_ERROR_USAGE, "%s: the ending of the name is the format; give .mp4 or .y4m",
                         path);
+    struct stat info;
+    if ((*format)->seeks && stat(path, &info) == 0 && S_ISFIFO(info.st_mode))
+        return kw__fail(err, KW_ERROR_USAGE, "%s: a pipe takes no %s; write .y4m to it, or to a file", path,
+                        (*format)->ending);
     return (*format)->ready(err);
 }
 
@@ -56,6 +61,13 @@ kw_status kw__video_check(const char *path, const struct kw__video_settings *set
     const struct kw__video_format *format;
     kw_status status = check_settings(path, settings, &format, err);
     return status ? status : kw__pending_check(path, err);
+}
+
+double kw__video_least_bytes(const char *path, const struct kw__video_settings *settings, int64_t frames)
+{
+    int rate[2];
+    rate_of(settings->fps, rate);
+    return find_format(path)->least_bytes((int)settings->width, (int)settings->height, rate, frames);
 }
 
 static void release(struct kw__video *video)

@@ -30,6 +30,8 @@ struct kw__video_settings {
 struct kw__video;
 
 kw_status kw__video_check(const char *path, const struct kw__video_settings *settings, kw_error *err);
+/* Of the file, once it has been checked: exact for .y4m, the least it can be for .mp4. */
+double kw__video_least_bytes(const char *path, const struct kw__video_settings *settings, int64_t frames);
 kw_status kw__video_open(const char *path, const struct kw__video_settings *settings, struct kw__video **out,
                          kw_error *err);
 kw_status kw__video_write(struct kw__video *video, const uint8_t *rgb, int64_t frames, kw_error *err);
@@ -41,6 +43,7 @@ void kw__video_discard(struct kw__video *video);
 kw_status kw__mp4_ready(kw_error *err);
 
 /* A NumPy array of float32 in C order, for latents. */
+double kw__npy_bytes(int ndim, const int64_t *dim);
 kw_status kw__npy_write(const char *path, int ndim, const int64_t *dim, const float *data, kw_error *err);
 
 #endif

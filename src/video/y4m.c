@@ -11,12 +11,23 @@ static kw_status ready(kw_error *err)
     return KW_OK;
 }
 
+static int make_header(int width, int height, const int rate[2], char out[128])
+{
+    return snprintf(out, 128, "YUV4MPEG2 W%d H%d F%d:%d Ip A1:1 C420jpeg XCOLORRANGE=LIMITED\n", width,
+                    height, rate[0], rate[1]);
+}
+
+static double least_bytes(int width, int height, const int rate[2], int64_t frames)
+{
+    char header[128];
+    return make_header(width, height, rate, header) + (double)frames * (6 + 1.5 * width * height);
+}
+
 static kw_status begin(struct kw__video *video, const char *comment, kw_error *err)
 {
     (void)comment;
     char header[128];
-    int n = snprintf(header, sizeof header, "YUV4MPEG2 W%d H%d F%d:%d Ip A1:1 C420jpeg XCOLORRANGE=LIMITED\n",
-                     video->width, video->height, video->rate[0], video->rate[1]);
+    int n = make_header(video->width, video->height, video->rate, header);
     return kw__pending_write(&video->file, header, (size_t)n, err);
 }
 
@@ -41,4 +52,5 @@ static void release(struct kw__video *video)
     (void)video;
 }
 
-const struct kw__video_format kw__y4m_format = {".y4m", ready, begin, frame, end, release};
+const struct kw__video_format kw__y4m_format = {".y4m", false, least_bytes, ready,
+                                                begin,  frame, end,         release};

@@ -22,6 +22,8 @@ DEFAULTS = {
 def build(folder, settings, stages):
     dtypes = {"": torch.float16, "vae": common.DTYPES[settings.vae_dtype]}
     parts = common.components(folder, dtypes, settings.weights)
+    with torch.device(common.DEVICE):  # the pipeline would do this on the host
+        parts["unet"] = diffusers.UNetMotionModel.from_unet2d(parts["unet"], parts["motion_adapter"]).eval()
     tokenizer = common.Tokenizer(parts["text_encoder"].config.vocab_size, 77, end=49407, pad=49407, begin=49406)
     pipe = diffusers.AnimateDiffPipeline(tokenizer=tokenizer, **parts)
     stages.watch(pipe)

@@ -100,6 +100,7 @@ def component(folder, name, cls, dtype, weights):
         config = cls.config_class.from_pretrained(os.path.join(folder, name))
         with accelerate.init_empty_weights():
             module = cls(config)
+        module.tie_weights()  # what the meta device undid
     else:
         with accelerate.init_empty_weights():
             module = cls.from_config(read_json(folder, name, "config.json"))
@@ -232,8 +233,9 @@ def versions():
     if DEVICE == "cuda":
         uuid = f"GPU-{torch.cuda.get_device_properties(0).uuid}"
         query = ["--query-gpu=name,driver_version,power.limit", "--format=csv,noheader,nounits", "-i", uuid]
-        answer = subprocess.run(["nvidia-smi", *query], capture_output=True, text=True, check=True).stdout
-        found |= dict(zip(("gpu", "driver", "power_limit_w"), answer.strip().split(", ")), gpu_uuid=uuid)
+        answer = subprocess.run(["nvidia-smi", *query], capture_output=True, text=True, check=False)
+        values = answer.stdout.strip().split(", ") if answer.returncode == 0 else [torch.cuda.get_device_name(0)]
+        found |= dict(zip(("gpu", "driver", "power_limit_w"), values), gpu_uuid=uuid)
     return found
 
 

@@ -4,7 +4,7 @@ Three sessions of about 450 s each: (1) the WAN2.1-1.3B sweeps, (2) the other mo
 them, (3) side experiments. The most important comes first within a session, as run.py leaves out what no
 longer fits. Long runs are made with two small numbers of steps: steps are alike, so the rest follows
 from the slope. Estimates are rounded up from forward passes and decodes timed once on that card
-(data/published/h200_diffusers040.csv and notes in README.md).
+(data/published/h200_diffusers040.csv).
 """
 
 import json
@@ -78,7 +78,59 @@ def session_1():
     yield anchor("anchor-end", warmup=0, reserved=True)
 
 
-SESSIONS = {"1": session_1}
+def default(model, steps, step_s, rest_s, load_s, **more):
+    """A model at its default size, all of it on the GPU; the first point loads it and warms up with one step."""
+    for i, n in enumerate(steps):
+        first = i == 0
+        yield {
+            "name": f"{model}-{n}s" + ("-offload" if more.get("offload") else ""),
+            "model": model,
+            "num_inference_steps": n,
+            "offload": False,
+            "warmup": int(first),
+            "warmup_steps": 1,
+            "estimate_s": round(n * step_s + rest_s + first * (load_s + step_s + rest_s), 1),
+            **more,
+        }
+
+
+def session_2():
+    lightning = "animatediff-lightning-4step"
+    yield {"name": f"{lightning}-4s", "model": lightning, "repeats": 50, "estimate_s": LOAD_S + 51 * 0.75}
+    ltx = "ltx-video-0.9.7-dev"  # 30 steps and 4, as it is, twice
+    yield {"name": f"{ltx}-30s", "model": ltx, "repeats": 2, "warmup_steps": 2, "estimate_s": LOAD_S + 7 + 2 * 14}
+    yield from default("cogvideox-2b", (4, 12), 0.63, 3.9, LOAD_S)
+    yield from default("cogvideox-5b", (2, 6), 1.8, 3.9, LOAD_S)
+    yield from default("mochi-1-preview", (2, 6), 2.9, 4.2, LOAD_S + 8)
+    yield from default("wan2.1-t2v-14b", (2,), 23.4, 8.0, LOAD_S + 8)
+    # as the paper ran them, with model CPU offload: 13 and 20 GB to the GPU and back
+    yield from default("cogvideox-2b", (4,), 0.63, 10, LOAD_S + 10, offload=True)
+    yield from default("cogvideox-5b", (2,), 1.8, 14, LOAD_S + 15, offload=True)
+
+
+def session_3():
+    yield anchor("anchor-start", repeats=2, estimate_s=LOAD_S + 22)
+    yield from renamed("float32-vae", wan_points(832, 480, 81, (2,), 3))
+    yield from renamed("batch-2", wan_points(832, 480, 81, (2, 4), batch_size=2), 2.0)
+    yield from renamed("bfloat16-vae", wan_points(832, 480, 81, (2,), 3, vae_dtype="bfloat16"), 1.0, LOAD_S)
+    for kind in ("uniform", "zeros"):
+        yield from renamed(kind, wan_points(832, 480, 81, (4,), 2, weights=f"random:0:{kind}"), 1.0, LOAD_S)
+    yield anchor("anchor-end", warmup=0, reserved=True, estimate_s=LOAD_S + 9)
+    size = {"width": 832, "height": 480}
+    yield from renamed("832x480", default("wan2.1-t2v-14b", (2, 4), 6.2, 3.4, LOAD_S + 8, **size))
+    # 61 GB to the GPU and back, as the paper ran it
+    yield from default("mochi-1-preview", (2,), 2.9, 40, LOAD_S + 50, offload=True)
+
+
+def renamed(what, points, slower=1.0, load_s=0.0):
+    """The same points under a name of their own, each slower by a factor; the first loads a model."""
+    for point in points:
+        estimate = round(point["estimate_s"] * slower + load_s, 1)
+        yield {**point, "name": f"{what}-{point['name']}", "estimate_s": estimate}
+        load_s = 0.0
+
+
+SESSIONS = {"1": session_1, "2": session_2, "3": session_3}
 
 
 def main():

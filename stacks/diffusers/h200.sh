@@ -12,6 +12,6 @@ export PYTHONUNBUFFERED=1
 
 "$python" stacks/diffusers/h200.py "$session" >"$folder/plan-$session.jsonl"
 meter=()
-if [ -x "$kinowatt" ]; then meter=("$kinowatt" record --); fi
+if "$kinowatt" record --help >/dev/null 2>&1; then meter=("$kinowatt" record --); fi
 "${meter[@]}" "$python" stacks/diffusers/run.py --configs "$folder/plan-$session.jsonl" \
     --results "$folder/results-$session.jsonl" --budget "$seconds"

@@ -142,24 +142,27 @@ class Runner:
         if settings.warmup_steps:
             settings = dataclasses.replace(settings, num_inference_steps=settings.warmup_steps)
         with self.common.AttentionSpy(self.stages) as spy:
-            self.generate(settings)
-        self.attention = spy.counts
+            row = self.measure(settings, "warmup")
+        self.attention = row["attention"] = spy.counts
+        return row
+
+    def measure(self, settings, window):
+        """One generation in a window: its row."""
+        self.common.synchronize()
+        start = time.monotonic()
+        with kinowatt().window(window) if window else contextlib.nullcontext():
+            frames = self.generate(settings)
+        return self.row(settings, "/".join(filter(None, (settings.name, window))), start, frames)
 
     def point(self, settings):
-        """A row for each repeat, as it comes."""
+        """A row for each warm-up and each repeat, as it comes."""
         settings = self.fill(settings)
         with kinowatt().window(settings.name) if settings.name else contextlib.nullcontext():
             self.prepare(settings)
             for _ in range(settings.warmup):
-                with kinowatt().window("warmup"):
-                    self.warm_up(settings)
+                yield self.warm_up(settings)
             for i in range(settings.repeats):
-                window = f"repeat-{i + 1}" if settings.name or settings.repeats > 1 else None
-                self.common.synchronize()
-                start = time.monotonic()
-                with kinowatt().window(window) if window else contextlib.nullcontext():
-                    frames = self.generate(settings)
-                yield self.row(settings, "/".join(filter(None, (settings.name, window))), start, frames)
+                yield self.measure(settings, f"repeat-{i + 1}" if settings.name or settings.repeats > 1 else None)
 
     def row(self, settings, window, start, frames):
         common, latents = self.common, self.stages.latents
@@ -175,6 +178,7 @@ class Runner:
             "seconds": end - start,
             "stages": self.stages.spans,
             "settings": dataclasses.asdict(settings),
+            "full_steps": self.family.DEFAULTS["num_inference_steps"],
             "frames_out": array.shape[0],
             "size_out": [array.shape[2], array.shape[1]],
             "latents": shape,
@@ -216,7 +220,7 @@ def run_plan(points, runner, write, budget, done=()):
             for row in runner.point(point):
                 write(row)
                 print(summary(row), flush=True)
-        except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+        except Exception as error:
             failed += 1
             runner.key = None
             write({"failed": point.name, "error": f"{type(error).__name__}: {error}"})
@@ -239,7 +243,7 @@ def names_done(path):
     if path and os.path.exists(path):
         with open(path) as file:
             for row in map(json.loads, file):
-                if "window" in row and row["window"].endswith(f"/repeat-{row['settings']['repeats']}"):
+                if row.get("window", "").endswith(f"/repeat-{row.get('settings', {}).get('repeats')}"):
                     found.add(row["settings"]["name"])
     return found
 

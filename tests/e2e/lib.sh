@@ -15,6 +15,7 @@ export LC_ALL=C
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 export KINOWATT=${KINOWATT:-$root/build/kinowatt}
 unset KINOWATT_DATA # the command finds its own
+unset KINOWATT_STORE XDG_DATA_HOME # and the user's data below HOME
 base=$(mktemp -d)
 export TMPDIR=$base HOME=$base/home
 mkdir "$base/work" "$HOME"
@@ -72,6 +73,24 @@ expect() # COMMAND...: must succeed
 {
     checked=1
     "$@" >"$base/expect" 2>&1 || problem "failed: $* $(head -c 500 "$base/expect")"
+}
+
+# Expects stdout to be JSON in which the Python expression over `d` is true.
+expect_json() # EXPRESSION
+{
+    checked=1
+    command -v python3 >/dev/null || return 0
+    python3 - "$out" "$1" >"$base/json" 2>&1 <<'PYTHON' || problem "JSON: $1: $(tail -n 1 "$base/json")"
+import json, sys
+def refuse(name): raise ValueError(name + " is not JSON")
+d = json.load(open(sys.argv[1]), parse_constant=refuse)
+assert eval(sys.argv[2]), "false"
+PYTHON
+}
+
+expect_nothing() # no file is in the folder, hidden or not
+{
+    expect test -z "$(ls -A)"
 }
 
 ok() # NAME

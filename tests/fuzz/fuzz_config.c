@@ -145,7 +145,7 @@ static void price(const struct kw__calibration *c, const kw_hardware *hardware)
     for (int k = 0; k < c->num_parameters; k++) values[k] = c->parameters[k].log_value;
     if (costs && !kw__bind_rates(workload, c, &arena, &binding, &err) &&
         !kw__prices_of(c, hardware, workload, &binding, 0, values, &prices, &err)) {
-        kw__price_total(workload, &binding, &prices, costs, &latency_s, &energy_j);
+        kw__price_total(workload, &binding, &prices, NULL, costs, &latency_s, &energy_j);
         require(latency_s > 0 && isfinite(latency_s), "no latency");
         require(isnan(energy_j) || energy_j > 0, "no energy");
     }

@@ -18,7 +18,7 @@ EXPECTED = {
 
 def main():
     with open(sys.argv[1]) as file:
-        rows = {r["settings"]["name"]: r for r in map(json.loads, file) if "window" in r}
+        rows = {r["settings"]["name"]: r for r in map(json.loads, file) if r.get("window", "").endswith("/repeat-1")}
     for name, (stages, frames, size, latents, tokens, attention) in EXPECTED.items():
         row = rows[name]
         assert [s["name"] for s in row["stages"]] == stages, (name, row["stages"])
@@ -34,6 +34,9 @@ def main():
     assert rows["zeros"]["frames_constant"] and rows["zeros"]["latents_finite"]
     assert rows["batch"]["latents"][0] == 2
     wan = rows["wan"]["dtypes"]
+    # embedding 200 x 32; in each of 2 layers q, k, v, o of 32 x 32, three products of 32 x 64, a bias table of 32 x 4
+    # (umT5: one in each layer) and two gains; a gain at the end. The embedding, tied, counts once.
+    assert wan["text_encoder"] == {"bfloat16": 200 * 32 + 2 * (4 * 32 * 32 + 3 * 32 * 64 + 32 * 4 + 2 * 32) + 32}, wan
     assert set(wan["vae"]) == {"float32"} and set(wan["text_encoder"]) == {"bfloat16"} and len(wan["transformer"]) == 2
 
 

@@ -5,6 +5,7 @@ import os
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "..", "stacks", "diffusers"))
+import full_runs
 import h200
 import run
 
@@ -51,7 +52,31 @@ def play(plan, seconds, slow=1.0, broken=(), done=()):
     return runner.ran, failed, rows, clock.now - Clock.now
 
 
+def row(steps, denoise_s, decode_s=2.0, energy=False, **settings):
+    """A row of a run of 50 steps cut to a few, at 500 W."""
+    stages, t = [], 0.0
+    for name, seconds in (("text_encode", 0.5), ("denoise", denoise_s), ("decode", decode_s)):
+        stages.append({"name": name, "start_s": t, "end_s": t + seconds})
+        stages[-1] |= {"energy_j": 500 * seconds} if energy else {}
+        t += seconds + 0.001
+    return {"stages": stages, "full_steps": 50, "settings": {"num_inference_steps": steps, **settings}}
+
+
+def check_full_runs():
+    def near(found, basis, value):
+        assert found[0] == basis and abs(found[1] - value) < 1e-9, (found, basis, value)
+
+    # 0.25 s and 1.5 s a step: 0.25 + 75 + 0.5 + the mean decode
+    two = [row(2, 3.25, 2.2, True), row(4, 6.25, 1.8, True)]
+    near(full_runs.full(two, "seconds"), "slope", 77.75)
+    near(full_runs.full(two, "energy_j"), "slope", 500 * 77.75)
+    near(full_runs.full(two + [row(50, 70.0, 2.0)], "seconds"), "measured", 72.5)
+    near(full_runs.full([row(2, 3.0)], "seconds"), "per-step", 77.5)
+    assert full_runs.full([row(2, 3.0)], "energy_j") == ("", "")
+
+
 def main():
+    check_full_runs()
     ran, _, rows, _ = play(points(10, 50, 20, last=5), 40)
     assert ran == ["p0", "p2", "last"], ran  # p1 does not fit, p2 does, and the last one's time was kept
     assert [r["skipped"] for r in rows if "skipped" in r] == ["p1"], rows

@@ -1,5 +1,6 @@
 /* See fake_nvml.h. Numbers and layouts are those of nvml.h. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -48,9 +49,16 @@ static unsigned index_of(const void *handle)
     return (unsigned)((const char *)handle - handles);
 }
 
+static struct timespec begun;
+static long good_ms, bad_ms; /* 0: all reads are good */
+
 int nvmlInit_v2(void)
 {
+    const char *code = getenv("FAKE_NVML_INIT"), *reads = getenv("FAKE_NVML_READS");
     while (fake_nvml.hang_init) nap();
+    if (code) fake_nvml.init_code = (int)strtol(code, NULL, 10);
+    if (!reads || sscanf(reads, "%ld %ld", &good_ms, &bad_ms) != 2) good_ms = bad_ms = 0;
+    clock_gettime(CLOCK_MONOTONIC, &begun);
     if (fake_nvml.init_code == 0) fake_nvml.open++;
     return fake_nvml.init_code;
 }
@@ -91,7 +99,11 @@ int nvmlDeviceGetName(void *handle, char *name, unsigned size)
 
 static int broken(void)
 {
+    struct timespec now;
     while (fake_nvml.hang_reads) nap();
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    long ms = (now.tv_sec - begun.tv_sec) * 1000 + (now.tv_nsec - begun.tv_nsec) / 1000000;
+    if (bad_ms && ms % (good_ms + bad_ms) >= good_ms) return LOST;
     return fake_nvml.fail_reads;
 }
 

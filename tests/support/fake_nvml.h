@@ -4,7 +4,10 @@
  *     void *library = dlopen(path, RTLD_NOW);
  *     struct fake_nvml *fake = dlsym(library, "fake_nvml");
  *
- * Each GPU draws its power from the beginning of time; its counter moves every 100 ms. */
+ * Each GPU draws its power from the beginning of time; its counter moves every 100 ms.
+ *
+ * A program that opens it as its driver's library is told by the environment: FAKE_NVML_INIT is what nvmlInit
+ * returns; "FAKE_NVML_READS=300 500" lets reads succeed for 300 ms, then fail for 500, and so on. */
 #ifndef TESTS_SUPPORT_FAKE_NVML_H
 #define TESTS_SUPPORT_FAKE_NVML_H
 

@@ -34,7 +34,7 @@
 #include "predict/dataset.h"
 #include "predict/reproduction.h"
 #include "predict/scaling.h"
-#include "predict/validate.h"
+#include "predict/validate_shipped.h"
 #include "predict/workload.h"
 #include "support/folder.h"
 
@@ -495,13 +495,13 @@ static kw_status explain(kw_error *err)
 
 static kw_status validate_parts(unsigned parts, kw_error *err)
 {
-    struct kw__validation *v = NULL;
-    kw_status status = kw__validate(catalog, NULL, parts, &v, err);
+    struct kw__shipped *v = NULL;
+    kw_status status = kw__validate_shipped(catalog, NULL, parts, &v, err);
     for (int i = 0; !status && i < KW__NUM_TARGETS; i++) {
         size_t used = strlen(digest);
         snprintf(digest + used, sizeof digest - used, "%s %g\n", v->targets[i].what, v->targets[i].value);
     }
-    kw__validation_free(v);
+    kw__shipped_free(v);
     return status;
 }
 

@@ -478,18 +478,6 @@ static void test_same_bytes_again(void **state)
     kw__program_free(program);
 }
 
-static void test_memory_limit(void **state)
-{
-    (void)state;
-    struct kw__program *program = lower(shapes[0], &all_f32, true);
-    struct kw__run_options options = {.memory_limit_bytes = 1000};
-    struct kw__run *run;
-    kw_error err;
-    assert_int_equal(kw__run_open(&kw__backend_cpu, &options, program, &run, &err), KW_ERROR_MEMORY);
-    assert_non_null(strstr(err.message, "needs"));
-    kw__program_free(program);
-}
-
 struct watch {
     int stages, calls;
     double last;
@@ -621,7 +609,6 @@ int main(void)
         cmocka_unit_test(test_trace_sees_its_stamps),
         cmocka_unit_test(test_check_finds_an_overlap),
         cmocka_unit_test(test_same_bytes_again),
-        cmocka_unit_test(test_memory_limit),
         cmocka_unit_test(test_progress_and_cancel),
         cmocka_unit_test(test_not_finite_is_named),
         cmocka_unit_test(test_bad_inputs),

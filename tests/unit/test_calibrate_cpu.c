@@ -19,7 +19,6 @@
 #include "hardware/hardware.h"
 #include "model/catalog.h"
 #include "predict/calibrate_cpu.h"
-#include "predict/cpu_memory.h"
 #include "predict/price.h"
 #include "support/folder.h"
 
@@ -220,48 +219,12 @@ static void test_found(void **state)
     assert_int_equal(unsetenv("XDG_DATA_HOME"), 0);
 }
 
-/* ---- Memory ------------------------------------------------------------------------------------------ */
-
-/* Foreseen without kernels, planned with them: weights, states and workspace of nano and of WAN2.1-1.3B. */
-static void test_memory(void **state)
-{
-    (void)state;
-    static const char *const names[] = {"wan2.1-t2v-nano", "wan2.1-t2v-1.3b"};
-    static const double planned[][3] = {{82.78, 59.12, 42.92},
-                                        {13692.24, 302.09, 219.45}}; /* MiB, 2026-11-24 */
-    kw_catalog *catalog;
-    kw_error err;
-    struct kw__stack *stack;
-    assert_int_equal(kw_catalog_open("data", &catalog, &err), KW_OK);
-    assert_int_equal(kw__stack_open(catalog, "kinowatt-cpu", &stack, &err), KW_OK);
-    for (int i = 0; i < 2; i++) {
-        kw_model *model;
-        kw_effective r;
-        struct kw__workload *w;
-        kw_request request = KW_REQUEST_INIT;
-        request.width = 256;
-        request.height = i ? 256 : 144;
-        request.num_frames = 17;
-        request.num_inference_steps = 2;
-        assert_int_equal(kw_model_open(catalog, names[i], &model, &err), KW_OK);
-        assert_int_equal(kw_request_resolve(model, &request, &r, &err), KW_OK);
-        if (kw__workload_new(model, &r, stack, &w, &err)) fail_msg("%s", err.message);
-        double bytes = (planned[i][0] + planned[i][1] + planned[i][2]) * 0x1p20;
-        expect_within(names[i], w->peak_bytes - stack->resident_extra_bytes - 94 * stack->conv_extra_bytes,
-                      bytes, 0.05);
-        kw__workload_free(w);
-        kw_model_close(model);
-    }
-    kw__stack_close(stack);
-    kw_catalog_close(catalog);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_recovers),   cmocka_unit_test(test_no_power),
         cmocka_unit_test(test_needs_gemm), cmocka_unit_test(test_undisturbed),
-        cmocka_unit_test(test_found),      cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

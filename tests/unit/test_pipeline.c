@@ -9,8 +9,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "engine/machine.h"
+#include "engine/measure.h"
 #include "engine/pipeline.h"
 #include "engine/random.h"
 #include "model/family.h"
@@ -301,14 +305,26 @@ static void test_checkpoint(void **state)
     folder_remove(folder);
 }
 
-/* With and without looking at each operator, the first that made it is named. */
+static void count_notes(void *user, const char *text)
+{
+    assert_non_null(strstr(text, "NaN or infinity came out of operator"));
+    ++*(int *)user;
+}
+
+/* With and without looking at each operator, the first that made it is named; that the run is repeated for
+ * it is told. */
 static void check_poison(const char *tensor, const char *words)
 {
     char folder[FOLDER_BYTES];
     kw_model *own = make_checkpoint(folder, tensor);
     for (int check = 0; check < 2; check++) {
-        const struct kw__pipeline_options options = {
-            .stack = f32, .prompt = "a cat", .weights = folder, .check = check};
+        int notes = 0;
+        const struct kw__pipeline_options options = {.stack = f32,
+                                                     .prompt = "a cat",
+                                                     .weights = folder,
+                                                     .check = check,
+                                                     .user = &notes,
+                                                     .note = count_notes};
         kw_request request = small();
         struct kw__pipeline *pipeline = open_with(own, &request, &options);
         struct kw__clip clip;
@@ -317,6 +333,7 @@ static void check_poison(const char *tensor, const char *words)
         assert_int_equal(kw__pipeline_run(pipeline, 3, &clip, &err), KW_ERROR_FORMAT);
         if (!strstr(err.message, words) || !strstr(err.message, "NaN"))
             fail_msg("%s poisoned: '%s' lacks '%s'", tensor, err.message, words);
+        assert_int_equal(notes, !check);
         kw__pipeline_close(pipeline);
     }
     kw_model_close(own);
@@ -412,6 +429,44 @@ static void test_latents_that_cannot_be_kept(void **state)
     kw__pipeline_close(pipeline);
 }
 
+/* ---- On a machine that others use ------------------------------------------------------------------- */
+
+static void spin(double cpu_seconds)
+{
+    struct timespec now;
+    do clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    while ((double)now.tv_sec + 1e-9 * (double)now.tv_nsec < cpu_seconds);
+}
+
+/* What another process takes is seen, and is at most the machine. */
+static void test_other_processes_are_seen(void **state)
+{
+    (void)state;
+    struct kw__measure measure;
+    struct kw__clip clip = {0};
+    double before = kw__machine_busy_s();
+    if (isnan(before)) skip();
+    kw__measure_open(&measure, NULL);
+    kw__measure_begin(&measure, "all");
+    kw__measure_begin(&measure, "stage");
+    pid_t child = fork();
+    if (child == 0) {
+        spin(0.8);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    kw__measure_end(&measure, "stage");
+    kw__measure_end(&measure, "all");
+    kw__measure_results(&measure, &clip);
+    double machine = kw__machine_busy_s() - before;
+    assert_int_equal(clip.num_stages, 1);
+    const struct kw__clip_stage *stage = &clip.stages[0];
+    double others = stage->other_cores * stage->seconds;
+    if (!(others >= 0.7 && others <= machine + 0.05))
+        fail_msg("%.2f s of others in %.2f s; the machine worked %.2f s", others, stage->seconds, machine);
+    assert_true(clip.cores >= 1 && stage->other_cores <= clip.cores + 0.1);
+}
+
 /* ---- Under a meter --------------------------------------------------------------------------------- */
 
 /* A trace of a CPU package at 40 W for `seconds`. */
@@ -500,6 +555,7 @@ int main(void)
         cmocka_unit_test(test_too_little_memory_is_said_with_both_figures),
         cmocka_unit_test(test_stopping),
         cmocka_unit_test(test_latents_that_cannot_be_kept),
+        cmocka_unit_test(test_other_processes_are_seen),
         cmocka_unit_test(test_energy_by_stage),
         cmocka_unit_test(test_a_meter_that_stops_stops_nothing),
     };

@@ -325,16 +325,19 @@ static void takes_its_windows_from_a_meter(void **state)
         const char *begin, *end;
     } steps[] = {{0.2, "before", NULL}, {0.3, NULL, "before"}, {0.5, "total", NULL},   {0.6, "denoise", NULL},
                  {0.7, "step", NULL},   {0.9, NULL, "step"},   {1.1, NULL, "denoise"}, {1.2, "decode", NULL},
-                 {1.3, NULL, "decode"}, {1.5, NULL, "total"},  {1.6, "next", NULL}};
+                 {1.3, NULL, "decode"}, {1.5, NULL, "total"}};
     struct kw__run *run = kw__run_new("record");
     for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
         kw__meter_advance(meter, steps[i].at_s);
         if (steps[i].begin) assert_int_equal(kw_meter_begin(meter, steps[i].begin, &err), KW_OK);
         if (steps[i].end) assert_int_equal(kw_meter_end(meter, steps[i].end, &err), KW_OK);
         /* the run is over only when its window is */
-        if (i == 9) break;
         if (i == 8) assert_int_equal(kw__run_from_meter(run, meter, 1, &err), KW_ERROR_USAGE);
     }
+    /* one that nobody ends, and another run's */
+    size_t open_window, others;
+    assert_int_equal(kw_meter_open_window(meter, "never", 1, 1.4, &open_window, &err), KW_OK);
+    assert_int_equal(kw_meter_open_window(meter, "other", 0, 1.4, &others, &err), KW_OK);
     kw__meter_advance(meter, 1.6);
     assert_int_equal(kw_meter_begin(meter, "next", &err), KW_OK);
     kw__meter_advance(meter, 9);
@@ -344,12 +347,15 @@ static void takes_its_windows_from_a_meter(void **state)
         const char *name;
         int parent;
         double begin_s, duration_s;
-    } expected[] = {
-        {"total", -1, 0, 1}, {"denoise", 0, 0.1, 0.5}, {"step", 1, 0.2, 0.2}, {"decode", 0, 0.7, 0.1}};
-    assert_int_equal(run->num_windows, 4);
+    } expected[] = {{"total", -1, 0, 1},
+                    {"denoise", 0, 0.1, 0.5},
+                    {"step", 1, 0.2, 0.2},
+                    {"decode", 0, 0.7, 0.1},
+                    {"never", 0, 0.9, 0.1}};
+    assert_int_equal(run->num_windows, 5);
     assert_int_equal(run->num_channels, 2);
-    assert_int_equal(run->num_details, 8);
-    for (size_t i = 0; i < 4; i++) {
+    assert_int_equal(run->num_details, 10);
+    for (size_t i = 0; i < 5; i++) {
         const struct kw__run_window *w = &run->windows[i];
         assert_string_equal(w->name, expected[i].name);
         assert_int_equal(w->parent, expected[i].parent);
@@ -360,9 +366,11 @@ static void takes_its_windows_from_a_meter(void **state)
         assert_int_equal(w->energy_j[KW_RAM].status, KW_ABSENT);
         assert_non_null(w->energy_j[KW_RAM].reason);
         assert_int_equal(run->details[2 * i].window, i);
+        assert_true(!w->note == (i < 4));
         assert_true(run->details[2 * i].sm_clock_mhz == 1980);
         assert_true(run->details[2 * i].highest_temperature_c == 58);
     }
+    assert_string_equal(run->windows[4].note, "never closed");
     assert_string_equal(run->channels[0].label, "GPU-0");
     kw__run_free(run);
 }

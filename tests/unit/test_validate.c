@@ -15,19 +15,22 @@
 #include <unistd.h>
 
 #include "base/json.h"
-#include "predict/validate.h"
+#include "predict/validate_shipped.h"
 #include "support/folder.h"
 
 static kw_catalog *catalog;
-static struct kw__validation *validation;
+static struct kw__shipped *shipped;
+static struct kw__validation *validation; /* its ladder */
 
 static int set_up(void **state)
 {
     (void)state;
     kw_error err = {0};
     if (!kw_catalog_open(NULL, &catalog, &err) &&
-        !kw__validate(catalog, NULL, KW__VALIDATE_SWEEPS | KW__VALIDATE_H200, &validation, &err))
+        !kw__validate_shipped(catalog, NULL, KW__VALIDATE_SWEEPS | KW__VALIDATE_H200, &shipped, &err)) {
+        validation = shipped->ladder;
         return 0;
+    }
     print_error("%s\n", err.message);
     return 1;
 }
@@ -35,7 +38,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     (void)state;
-    kw__validation_free(validation);
+    kw__shipped_free(shipped);
     kw_catalog_close(catalog);
     return 0;
 }
@@ -44,7 +47,7 @@ static void test_targets(void **state)
 {
     (void)state;
     for (int i = 0; i < KW__NUM_TARGETS; i++) {
-        const struct kw__target *t = &validation->targets[i];
+        const struct kw__target *t = &shipped->targets[i];
         /* Coverage above its band is no fault of a fit: docs/CALIBRATION.md, "Coverage". */
         bool covers = strstr(t->what, "covered") && t->value > t->high;
         if (!t->met && !covers)
@@ -58,9 +61,9 @@ static void test_ladder(void **state)
 {
     (void)state;
     for (int q = KW__LATENCY; q <= KW__ENERGY; q++) {
-        const struct kw__score *kernel = kw__score_of(validation, KW__AXIS_OUT, KW__KERNEL, NULL);
+        const struct kw__score *kernel = kw__score_of(validation, KW__SESSION_OUT, KW__KERNEL, NULL);
         for (int rung = KW__PAPER; rung < KW__KERNEL; rung++) {
-            const struct kw__score *s = kw__score_of(validation, KW__AXIS_OUT, (enum kw__rung)rung, NULL);
+            const struct kw__score *s = kw__score_of(validation, KW__SESSION_OUT, (enum kw__rung)rung, NULL);
             assert_true(kernel->errors[q].mean < 0.5 * s->errors[q].mean);
         }
     }
@@ -71,7 +74,7 @@ static void test_ladder(void **state)
 /* Held-out rows are made NaN: a fit that looks at one of them is NaN itself. */
 static void check_fold(enum kw__split split, bool (*is_out)(const struct kw__row *row))
 {
-    struct kw__samples *s = validation->samples;
+    struct kw__samples *s = shipped->samples;
     struct kw__sample *kept = malloc(s->count * sizeof *kept);
     bool *train = calloc(s->count, sizeof *train);
     struct kw__kernel_fit fit;
@@ -129,9 +132,9 @@ static bool is_any(const struct kw__row *row)
 static void test_no_fit_sees_what_it_is_scored_on(void **state)
 {
     (void)state;
-    check_fold(KW__AXIS_OUT, is_steps);
+    check_fold(KW__SESSION_OUT, is_steps);
     check_fold(KW__GROUP_OUT, is_main_request);
-    check_fold(KW__SIX_SHORTEST, is_long);
+    check_fold(KW__FEW_RUNS, is_long);
     check_fold(KW__ZERO_ROWS, is_any);
 }
 
@@ -139,16 +142,16 @@ static void test_no_fit_sees_what_it_is_scored_on(void **state)
 static void test_priors(void **state)
 {
     (void)state;
-    bool *none = calloc(validation->samples->count, sizeof *none);
+    bool *none = calloc(shipped->samples->count, sizeof *none);
     struct kw__kernel_fit fit;
     kw_error err;
-    assert_int_equal(kw__kernel_fit(validation->samples, none, &fit, &err), KW_OK);
+    assert_int_equal(kw__kernel_fit(shipped->samples, none, &fit, &err), KW_OK);
     for (int i = 0; i < fit.num_parameters; i++) {
         assert_true(fit.x[i] == 0);
-        assert_float_equal(sqrt(fit.covariance[i][i]), validation->priors->parameters[i].prior_log_sd, 1e-9);
+        assert_float_equal(sqrt(fit.covariance[i][i]), shipped->priors->parameters[i].prior_log_sd, 1e-9);
     }
-    assert_float_equal(fit.session_time_sd, validation->priors->session_time_sd, 1e-12);
-    assert_float_equal(fit.model_energy_sd, validation->priors->model_energy_sd, 1e-12);
+    assert_float_equal(fit.session_time_sd, shipped->priors->session_time_sd, 1e-12);
+    assert_float_equal(fit.model_energy_sd, shipped->priors->model_energy_sd, 1e-12);
     free(none);
 }
 
@@ -156,7 +159,7 @@ static void test_priors(void **state)
 static void test_recovery(void **state)
 {
     (void)state;
-    struct kw__samples *s = validation->samples;
+    struct kw__samples *s = shipped->samples;
     struct kw__sample *kept = malloc(s->count * sizeof *kept);
     const double speed[] = {0.01, -0.02, 0.01};
     double theta[KW__MAX_PARAMETERS] = {0};
@@ -212,7 +215,7 @@ static void test_simulated_coverage(void **state)
     (void)state;
     struct kw__simulation m;
     kw_error err;
-    if (kw__validate_simulated(validation->samples, &validation->fit, KW__AS_ASSUMED, 60, 1, &m, &err))
+    if (kw__validate_simulated(shipped->samples, &validation->fit, KW__AS_ASSUMED, 60, 1, &m, &err))
         fail_msg("%s", err.message);
     for (int q = 0; q < KW__NUM_QUANTITIES; q++) assert_in_range((int)(100 * m.coverage[q]), 80, 95);
 }
@@ -240,7 +243,7 @@ static void test_shipped(void **state)
     assert_float_equal(c->ram_w, 38, 0.5);
     kw__calibration_close(c);
 
-    const struct kw__held_out *held = &validation->held_out[0];
+    const struct kw__held_out *held = &shipped->held_out[0];
     kw_request request = KW_REQUEST_INIT;
     kw_predict_options options = KW_PREDICT_OPTIONS_INIT;
     kw_model *model;
@@ -290,17 +293,17 @@ static void test_row_without_sweep(void **state)
 {
     (void)state;
     char folder[FOLDER_BYTES];
-    struct kw__validation *v;
+    struct kw__shipped *v;
     kw_error err;
     kw_catalog *copy = with_line(folder, "delavande2025_wan_sweeps.csv", 5,
                                  ",wan2.1-t2v-1.3b,H100-SXM-80GB,832,480,81,50,100,20,2,1\n");
-    assert_int_equal(kw__validate(copy, NULL, KW__VALIDATE_SWEEPS, &v, &err), KW_ERROR_FORMAT);
+    assert_int_equal(kw__validate_shipped(copy, NULL, KW__VALIDATE_SWEEPS, &v, &err), KW_ERROR_FORMAT);
     if (!strstr(err.message, "delavande2025_wan_sweeps.csv:5: sweep is empty")) fail_msg("%s", err.message);
     kw_catalog_close(copy);
     folder_remove(folder);
     copy = with_line(folder, "h200_diffusers040.csv", 2,
                      "wan2.1-t2v-1.3b,H200-141GB,,832,480,81,1,5,0.6,400,,\n");
-    assert_int_equal(kw__validate(copy, NULL, KW__VALIDATE_H200, &v, &err), KW_ERROR_FORMAT);
+    assert_int_equal(kw__validate_shipped(copy, NULL, KW__VALIDATE_H200, &v, &err), KW_ERROR_FORMAT);
     if (!strstr(err.message, "h200_diffusers040.csv:2: what is empty")) fail_msg("%s", err.message);
     kw_catalog_close(copy);
     folder_remove(folder);
@@ -309,7 +312,7 @@ static void test_row_without_sweep(void **state)
 static struct kw__target *target(const char *what)
 {
     for (int i = 0; i < KW__NUM_TARGETS; i++)
-        if (strcmp(validation->targets[i].what, what) == 0) return &validation->targets[i];
+        if (strcmp(shipped->targets[i].what, what) == 0) return &shipped->targets[i];
     fail_msg("no target %s", what);
     return NULL;
 }
@@ -321,37 +324,37 @@ static void test_targets_need_their_figures(void **state)
     const unsigned all = KW__VALIDATE_SWEEPS | KW__VALIDATE_H200;
     const char *unseen = "kernel, WAN2.1-14B unseen: latency and energy";
     /* two rows of the 14B, the first of them bad */
-    struct kw__held_out *kept = validation->held_out, both[2];
-    size_t count = validation->num_held_out;
+    struct kw__held_out *kept = shipped->held_out, both[2];
+    size_t count = shipped->num_held_out;
     both[0] = both[1] = kept[count - 1];
     both[0].estimates[KW__KERNEL].latency_s *= 2;
-    validation->held_out = both;
-    validation->num_held_out = 2;
-    kw__validation_judge(validation, all);
+    shipped->held_out = both;
+    shipped->num_held_out = 2;
+    kw__shipped_judge(shipped, all);
     assert_false(target(unseen)->met);
     assert_true(target(unseen)->value > 0.9);
     both[0].estimates[KW__KERNEL].latency_s = NAN;
-    kw__validation_judge(validation, all);
+    kw__shipped_judge(shipped, all);
     assert_true(target(unseen)->asked && !target(unseen)->met && isnan(target(unseen)->value));
-    validation->num_held_out = 0;
-    kw__validation_judge(validation, all);
+    shipped->num_held_out = 0;
+    kw__shipped_judge(shipped, all);
     assert_true(target(unseen)->asked && !target(unseen)->met);
-    validation->held_out = kept;
-    validation->num_held_out = count;
+    shipped->held_out = kept;
+    shipped->num_held_out = count;
     /* a sweep without a score */
     const char *each = "kernel, group-out, each sweep: latency";
     for (size_t i = 0; i < validation->num_scores; i++) {
         struct kw__score *s = &validation->scores[i];
-        if (s->split != KW__GROUP_OUT || s->rung != KW__KERNEL || !s->sweep) continue;
+        if (s->split != KW__GROUP_OUT || s->rung != KW__KERNEL || !s->slice) continue;
         s->split = KW__NUM_SPLITS;
-        kw__validation_judge(validation, all);
+        kw__shipped_judge(shipped, all);
         assert_true(isnan(target(each)->value) && !target(each)->met);
         s->split = KW__GROUP_OUT;
         break;
     }
-    kw__validation_judge(validation, KW__VALIDATE_H200);
+    kw__shipped_judge(shipped, KW__VALIDATE_H200);
     assert_false(target(each)->asked);
-    kw__validation_judge(validation, all);
+    kw__shipped_judge(shipped, all);
     assert_true(target(each)->met && target(unseen)->met);
     /* a prediction that is missing is no row to pass over */
     struct kw__errors errors = kw__errors_begin();
@@ -373,9 +376,9 @@ static struct kw__calibration *written(json_t **document)
     int fd = mkstemp(path);
     assert_true(fd >= 0);
     close(fd);
-    if (kw__kernel_fit(validation->samples, NULL, &fit, &err) ||
-        kw__json_load(validation->priors_path, &priors, &err) ||
-        kw__calibration_json(validation->samples, &fit, priors, "2026-11-24", NULL, document, &err))
+    if (kw__kernel_fit(shipped->samples, NULL, &fit, &err) ||
+        kw__json_load(shipped->priors_path, &priors, &err) ||
+        kw__calibration_json(shipped->samples, NULL, &fit, priors, "2026-11-24", NULL, document, &err))
         fail_msg("%s", err.message);
     assert_int_equal(json_dump_file(*document, path, 0), 0);
     if (kw__calibration_open(catalog, path, &c, &err)) fail_msg("%s", err.message);
@@ -388,9 +391,9 @@ static struct kw__calibration *written(json_t **document)
 static void test_undetermined_sections(void **state)
 {
     (void)state;
-    struct kw__samples *s = validation->samples;
+    struct kw__samples *s = shipped->samples;
     struct kw__sample *kept = malloc(s->count * sizeof *kept);
-    struct kw__dataset *sweeps = validation->sweeps;
+    struct kw__dataset *sweeps = shipped->sweeps;
     struct kw__row *rows = malloc(sweeps->num_rows * sizeof *rows);
     json_t *document;
     memcpy(kept, s->list, s->count * sizeof *kept);
@@ -431,9 +434,9 @@ static void test_no_file_that_predict_refuses(void **state)
     json_t *priors, *document = NULL;
     kw_error err = {KW_OK, ""};
     fit.x[0] = 11; /* log_value: -10 to 10 */
-    assert_int_equal(kw__json_load(validation->priors_path, &priors, &err), KW_OK);
+    assert_int_equal(kw__json_load(shipped->priors_path, &priors, &err), KW_OK);
     assert_int_equal(
-        kw__calibration_json(validation->samples, &fit, priors, "2026-11-24", NULL, &document, &err),
+        kw__calibration_json(shipped->samples, NULL, &fit, priors, "2026-11-24", NULL, &document, &err),
         KW_ERROR_FORMAT);
     assert_null(document);
     assert_non_null(strstr(err.message, "the fitted calibration"));
@@ -445,7 +448,7 @@ static void test_no_file_that_predict_refuses(void **state)
 static void test_batch_is_of_the_group(void **state)
 {
     (void)state;
-    struct kw__row one = validation->sweeps->rows[0], two = one;
+    struct kw__row one = shipped->sweeps->rows[0], two = one;
     kw_model *model;
     kw_effective a, b;
     kw_error err;
@@ -462,9 +465,9 @@ static void test_batch_is_of_the_group(void **state)
     struct kw__row rows[] = {one, two};
     struct kw__dataset set = {.path = "rows", .rows = rows, .num_rows = 2};
     struct kw__samples *samples;
-    assert_int_equal(kw__samples_new(catalog, &set, validation->stack, validation->priors,
-                                     validation->hardware, &samples, &err),
-                     KW_OK);
+    assert_int_equal(
+        kw__samples_new(catalog, &set, shipped->stack, shipped->priors, shipped->hardware, &samples, &err),
+        KW_OK);
     assert_int_equal(samples->num_groups, 2);
     assert_int_equal(samples->num_shapes, 2);
     kw__samples_free(samples);

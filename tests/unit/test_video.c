@@ -1,6 +1,9 @@
 /* Clips and arrays: colours against the standards' values, the structure of an mp4 read box by box, and
  * what a failure leaves behind. */
+#define _GNU_SOURCE /* O_TMPFILE */
 #include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -68,6 +71,17 @@ static unsigned char *read_file(const char *path, size_t *size)
     assert_true(*size < 1 << 20);
     fclose(in);
     return bytes;
+}
+
+/* Whether files without a name can be made there: what is left by SIGKILL then has none. */
+static bool has_unnamed_files(void)
+{
+    int fd = -1;
+#ifdef O_TMPFILE
+    fd = open(folder, O_TMPFILE | O_WRONLY, 0600);
+    if (fd >= 0) close(fd);
+#endif
+    return fd >= 0;
 }
 
 /* A clip of `frames` moving stripes, finished. */
@@ -337,8 +351,126 @@ static void test_killed(void **state)
         unsigned char *bytes = read_file(in_folder(names[i]), &size);
         assert_int_equal(size, 3);
         free(bytes);
-        count_files(true);
+        int files = count_files(true);
+        if (has_unnamed_files()) assert_int_equal(files, 1);
     }
+}
+
+/* ---- Paths -------------------------------------------------------------------------------------- */
+
+static void make_file(const char *path)
+{
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void test_same_file(void **state)
+{
+    (void)state;
+    char a[512], b[512];
+    snprintf(a, sizeof a, "%s/a", folder);
+    snprintf(b, sizeof b, "%s/../%s/./a", folder, strrchr(folder, '/') + 1);
+    assert_int_equal(mkdir(in_folder("sub"), 0700), 0);
+    for (int there = 0; there < 2; there++) {
+        assert_true(kw__pending_same(a, a));
+        assert_true(kw__pending_same(a, b));
+        assert_false(kw__pending_same(a, in_folder("b")));
+        assert_false(kw__pending_same(a, in_folder("sub/a")));
+        assert_int_equal(symlink("a", in_folder("link")), 0);
+        assert_int_equal(symlink(folder, in_folder("sub/folder")), 0);
+        assert_true(kw__pending_same(a, in_folder("link")));
+        assert_true(kw__pending_same(a, in_folder("sub/folder/a")));
+        unlink(in_folder("sub/folder"));
+        unlink(in_folder("link"));
+        if (!there) make_file(a);
+    }
+    assert_int_equal(link(a, in_folder("hard")), 0);
+    assert_true(kw__pending_same(a, in_folder("hard")));
+    assert_false(kw__pending_same(in_folder("no/a"), in_folder("nowhere/a")));
+    assert_int_equal(symlink("round", in_folder("round")), 0);
+    assert_false(kw__pending_same(a, in_folder("round")));
+    count_files(true);
+}
+
+/* A link to where no file is yet leads there; one to an old file replaces the file and keeps its mode. */
+static void test_links(void **state)
+{
+    (void)state;
+    const struct kw__video_settings s = {4, 4, 16, NULL};
+    struct stat info;
+    assert_int_equal(mkdir(in_folder("sub"), 0700), 0);
+    assert_int_equal(symlink("sub/new.y4m", in_folder("one.y4m")), 0);
+    assert_int_equal(symlink("one.y4m", in_folder("two.y4m")), 0);
+    for (int again = 0; again < 2; again++) {
+        assert_int_equal(write_clip(in_folder("two.y4m"), &s, 1 + again, NULL), KW_OK);
+        assert_int_equal(lstat(in_folder("sub/new.y4m"), &info), 0);
+        assert_true(S_ISREG(info.st_mode) && info.st_size > 30);
+        if (again) assert_int_equal(info.st_mode & 0777, 0640);
+        assert_int_equal(chmod(in_folder("sub/new.y4m"), 0640), 0);
+        assert_int_equal(lstat(in_folder("two.y4m"), &info), 0);
+        assert_true(S_ISLNK(info.st_mode));
+    }
+    assert_int_equal(unlink(in_folder("sub/new.y4m")), 0);
+    assert_int_equal(rmdir(in_folder("sub")), 0);
+    kw_error err;
+    assert_int_equal(write_clip(in_folder("two.y4m"), &s, 1, &err), KW_ERROR_IO);
+    assert_non_null(strstr(err.message, "create the folder first"));
+    assert_int_equal(count_files(true), 2);
+}
+
+/* A pipe is not opened by the check, which would wait for a reader. */
+static void test_pipes(void **state)
+{
+    (void)state;
+    const struct kw__video_settings s = {4, 4, 16, NULL};
+    kw_error err;
+    assert_int_equal(mkfifo(in_folder("clip.y4m"), 0600), 0);
+    assert_int_equal(mkfifo(in_folder("clip.mp4"), 0600), 0);
+    alarm(20);
+    assert_int_equal(kw__video_check(in_folder("clip.y4m"), &s, NULL), KW_OK);
+    if (kw__mp4_ready(NULL) == KW_OK) {
+        assert_int_equal(kw__video_check(in_folder("clip.mp4"), &s, &err), KW_ERROR_USAGE);
+        assert_non_null(strstr(err.message, "a pipe takes no .mp4"));
+    }
+    alarm(0);
+    count_files(true);
+}
+
+/* The sizes are those of the files; what is there and what is needed are said. */
+static void test_room(void **state)
+{
+    (void)state;
+    const struct kw__video_settings s = {64, 48, 24 / 1.001, NULL};
+    const int64_t dim[] = {1, 16, 3, 5, 7};
+    static const float data[16 * 3 * 5 * 7];
+    struct stat info;
+    kw_error err;
+    char clip[512], array[512];
+    snprintf(clip, sizeof clip, "%s/clip.y4m", folder);
+    snprintf(array, sizeof array, "%s/x.npy", folder);
+    assert_int_equal(write_clip(clip, &s, 7, NULL), KW_OK);
+    assert_int_equal(stat(clip, &info), 0);
+    assert_true(kw__video_least_bytes(clip, &s, 7) == (double)info.st_size);
+    assert_int_equal(kw__npy_write(array, 5, dim, data, NULL), KW_OK);
+    assert_int_equal(stat(array, &info), 0);
+    assert_true(kw__npy_bytes(5, dim) == (double)info.st_size);
+    if (kw__mp4_ready(NULL) == KW_OK) {
+        assert_int_equal(write_clip(in_folder("clip.mp4"), &s, 1, NULL), KW_OK);
+        assert_int_equal(stat(in_folder("clip.mp4"), &info), 0);
+        assert_true(kw__video_least_bytes("clip.mp4", &s, 1) <= (double)info.st_size);
+    }
+    const char *const paths[] = {clip, array}, *const special[] = {"/dev/null"};
+    assert_int_equal(kw__pending_room(2, paths, (const double[]){1000, 1000}, &err), KW_OK);
+    assert_int_equal(kw__pending_room(1, special, (const double[]){1e30}, &err), KW_OK);
+    assert_int_equal(kw__pending_room(2, paths, (const double[]){1000, 0x1p70}, &err), KW_ERROR_IO);
+    double needed = 0, available = -1;
+    const char *figures = strstr(err.message, "clip.y4m: ");
+    assert_non_null(figures);
+    assert_int_equal(sscanf(figures, "clip.y4m: %lf TiB are needed on its disk and %lf", &needed, &available),
+                     2);
+    assert_true(needed == 0x1p30 && available >= 0);
+    count_files(true);
 }
 
 static void test_discarded(void **state)
@@ -392,8 +524,10 @@ static void test_npy(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_colours), cmocka_unit_test(test_y4m),       cmocka_unit_test(test_rates),
-        cmocka_unit_test(test_mp4),     cmocka_unit_test(test_refused),   cmocka_unit_test(test_full_disk),
-        cmocka_unit_test(test_killed),  cmocka_unit_test(test_discarded), cmocka_unit_test(test_npy)};
+        cmocka_unit_test(test_colours),   cmocka_unit_test(test_y4m),       cmocka_unit_test(test_rates),
+        cmocka_unit_test(test_mp4),       cmocka_unit_test(test_refused),   cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_killed),    cmocka_unit_test(test_discarded), cmocka_unit_test(test_npy),
+        cmocka_unit_test(test_same_file), cmocka_unit_test(test_links),     cmocka_unit_test(test_pipes),
+        cmocka_unit_test(test_room)};
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

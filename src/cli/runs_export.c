@@ -1,0 +1,422 @@
+/*
+ * kinowatt runs export: runs for other programs and for `kinowatt import`.
+ *
+ *   kinowatt    everything, schema kinowatt.runs/1, one run a line; with --csv one row for each window
+ *   codecarbon  CodeCarbon's emissions.csv (3.3): kWh, kg, W, s. energy_consumed adds up the devices whose
+ *               columns are not empty; emissions are there with --carbon-intensity alone
+ *   mlenergy    the ML.ENERGY leaderboard's JSON (3.0): GPU energy and power of a batch
+ *
+ * Runs are read and written one by one, so any number may be exported. A file appears whole or not at all;
+ * what goes to stdout goes as it comes. What is not known is empty or null, never 0.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/number.h"
+#include "base/pending.h"
+#include "base/time.h"
+#include "cli/runs.h"
+#include "store/fields.h"
+#include "store/run_json.h"
+
+static const double kwh_per_j = 1.0 / 3.6e6;
+
+struct export
+{
+    const struct kw__runs_settings *settings;
+    struct kw__store *store;
+    struct kw__pending file;
+    bool to_file;
+    struct kw__out out; /* what is not yet written */
+    size_t runs;
+    void (*put)(struct export * export, const struct kw__run *run, const struct kw__finding *findings,
+                size_t count);
+};
+
+/* ---- Ours -------------------------------------------------------------------------------------------- */
+
+static void put_json(struct export *e, const struct kw__run *run, const struct kw__finding *findings,
+                     size_t count)
+{
+    kw__out_puts(&e->out, e->runs ? ",\n" : "\n");
+    kw__run_put_json(&e->out, run, 0, findings, count);
+}
+
+/* A comma and the value; nothing for NaN. */
+static void put_number(struct kw__out *out, double value)
+{
+    char text[KW__FORMAT_SIZE];
+    kw__out_puts(out, ",");
+    if (isfinite(value)) kw__out_puts(out, kw__format_exact(text, value));
+}
+
+static void put_text(struct kw__out *out, const char *text)
+{
+    kw__out_puts(out, ",");
+    kw__out_csv(out, text);
+}
+
+static void put_fields(struct kw__out *out, const struct kw__fields *fields, const void *base)
+{
+    for (size_t i = 0; i < fields->count; i++) {
+        struct kw__value value = kw__field_get(&fields->fields[i], base);
+        switch (value.type) {
+        case KW__VALUE_NONE: kw__out_puts(out, ","); break;
+        case KW__VALUE_TEXT: put_text(out, value.text); break;
+        case KW__VALUE_WHOLE: kw__out_printf(out, ",%" PRId64, value.whole); break;
+        case KW__VALUE_REAL: put_number(out, value.real); break;
+        }
+    }
+}
+
+static void put_windows_header(struct kw__out *out)
+{
+    kw__out_puts(out, "window");
+    for (size_t i = 0; i < kw__window_fields.count; i++)
+        kw__out_printf(out, ",window_%s", kw__window_fields.fields[i].name);
+    for (int q = 0; q < KW__NUM_QUANTITIES; q++)
+        for (int d = 0; d < KW_NUM_DEVICES; d++) {
+            const char *device = kw_device_name(d), *name = kw__quantities[q].name;
+            kw__out_printf(out, ",%s_%s,%s_%s_low,%s_%s_high,%s_%s_status", device, name, device, name,
+                           device, name, device, name);
+        }
+    for (size_t i = 0; i < kw__run_fields.count; i++)
+        kw__out_printf(out, ",%s", kw__run_fields.fields[i].name);
+    kw__out_puts(out, ",findings\n");
+}
+
+static void put_windows(struct export *e, const struct kw__run *run, const struct kw__finding *findings,
+                        size_t count)
+{
+    struct kw__out *out = &e->out, codes;
+    kw__out_init(&codes);
+    for (size_t i = 0; i < count; i++) kw__out_printf(&codes, "%s%s", i ? " " : "", findings[i].code);
+    for (size_t i = 0; i < run->num_windows; i++) {
+        kw__out_printf(out, "%zu", i);
+        put_fields(out, &kw__window_fields, &run->windows[i]);
+        for (int q = 0; q < KW__NUM_QUANTITIES; q++)
+            for (int d = 0; d < KW_NUM_DEVICES; d++) {
+                const kw_reading *r = kw__quantity_of(&run->windows[i], q, d);
+                put_number(out, r->value);
+                put_number(out, r->low);
+                put_number(out, r->high);
+                put_text(out, kw__reading_status_name(r->status));
+            }
+        put_fields(out, &kw__run_fields, run);
+        put_text(out, codes.data);
+        kw__out_puts(out, "\n");
+    }
+    out->failed = out->failed || codes.failed;
+    kw__out_free(&codes);
+}
+
+/* ---- CodeCarbon -------------------------------------------------------------------------------------- */
+
+static const char codecarbon_header[] =
+    "timestamp,project_name,run_id,experiment_id,duration,emissions,emissions_rate,cpu_power,gpu_power,"
+    "ram_power,cpu_energy,gpu_energy,ram_energy,energy_consumed,water_consumed,country_name,country_iso_code,"
+    "region,cloud_provider,cloud_region,os,python_version,codecarbon_version,cpu_count,cpu_model,gpu_count,"
+    "gpu_model,longitude,latitude,ram_total_size,tracking_mode,cpu_utilization_percent,"
+    "gpu_utilization_percent,ram_utilization_percent,ram_used_gb,on_cloud,pue,wue\n";
+
+/* The first channel of a device that has a name. */
+static const char *channel_name(const struct kw__run *run, int device)
+{
+    for (size_t i = 0; i < run->num_channels; i++)
+        if (run->channels[i].device == device && run->channels[i].name) return run->channels[i].name;
+    return NULL;
+}
+
+static double num_gpus(const struct kw__run *run)
+{
+    size_t count = 0;
+    if (run->request.num_gpus) return (double)run->request.num_gpus;
+    for (size_t i = 0; i < run->num_channels; i++) count += run->channels[i].device == KW_GPU;
+    return count ? (double)count : NAN;
+}
+
+/* What the GPU calls itself, else the hardware that was named, where GPUs were used at all. */
+static const char *gpu_model(const struct kw__run *run)
+{
+    const char *name = channel_name(run, KW_GPU);
+    if (name || isnan(num_gpus(run)) || (run->hardware && strcmp(run->hardware, "cpu") == 0)) return name;
+    return run->hardware;
+}
+
+/* CodeCarbon's moment is the end, to the second and without a zone. */
+static void put_end(struct kw__out *out, const struct kw__run *run, double duration_s)
+{
+    double began_s;
+    char text[32];
+    if (!kw__time_parse(run->began, &began_s)) return;
+    if (isfinite(duration_s)) began_s += duration_s;
+    kw__time_format(began_s, text, sizeof text);
+    text[19] = '\0';
+    kw__out_puts(out, text);
+}
+
+static void put_codecarbon(struct export *e, const struct kw__run *run, const struct kw__finding *findings,
+                           size_t count)
+{
+    static const int order[KW_NUM_DEVICES] = {KW_CPU, KW_GPU, KW_RAM};
+    (void)findings;
+    (void)count;
+    if (!run->num_windows) return;
+    struct kw__out *out = &e->out;
+    const struct kw__run_window *whole = &run->windows[0];
+    const char *cores = kw__run_setting(run, "cpu.cores");
+    double consumed_j = NAN;
+    for (int d = 0; d < KW_NUM_DEVICES; d++) {
+        double energy_j = whole->energy_j[d].value;
+        if (!isnan(energy_j)) consumed_j = isnan(consumed_j) ? energy_j : consumed_j + energy_j;
+    }
+    double emissions_kg = consumed_j * kwh_per_j * e->settings->carbon_intensity / 1000;
+    put_end(out, run, whole->duration_s);
+    put_text(out, run->dataset ? run->dataset : "kinowatt");
+    put_text(out, run->uuid);
+    put_text(out, run->sweep ? run->sweep : run->session);
+    put_number(out, whole->duration_s);
+    put_number(out, emissions_kg);
+    put_number(out, emissions_kg / whole->duration_s);
+    for (int i = 0; i < KW_NUM_DEVICES; i++) put_number(out, whole->power_w[order[i]].value);
+    for (int i = 0; i < KW_NUM_DEVICES; i++) put_number(out, whole->energy_j[order[i]].value * kwh_per_j);
+    put_number(out, consumed_j * kwh_per_j);
+    kw__out_puts(out, ",,,,,,,,,"); /* water_consumed to codecarbon_version */
+    put_text(out, cores);
+    put_text(out, kw__run_setting(run, "cpu"));
+    put_number(out, num_gpus(run));
+    put_text(out, gpu_model(run));
+    kw__out_puts(out, ",,,,,,,,,,,\n"); /* longitude to wue */
+}
+
+/* ---- ML.ENERGY --------------------------------------------------------------------------------------- */
+
+static void member(json_t *object, const char *name, double value)
+{
+    json_object_set_new(object, name, kw__cli_number(value));
+}
+
+/* What an imported row had besides: a number where it is one. */
+static void setting(json_t *object, const struct kw__run *run, const char *name)
+{
+    const char *text = kw__run_setting(run, name);
+    double value;
+    if (!text) return;
+    if (strcmp(text, "true") == 0 || strcmp(text, "false") == 0)
+        json_object_set_new(object, name, json_boolean(text[0] == 't'));
+    else if (kw__number_parse(text, &value))
+        member(object, name, value);
+    else
+        json_object_set_new(object, name, kw__cli_string(text));
+}
+
+static double known(int64_t count)
+{
+    return count ? (double)count : NAN;
+}
+
+static void put_mlenergy(struct export *e, const struct kw__run *run, const struct kw__finding *findings,
+                         size_t count)
+{
+    static const char *const besides[] = {"activated_params_billions", "ring_degree",
+                                          "total_params_billions",     "ulysses_degree",
+                                          "use_torch_compile",         "weight_precision"};
+    (void)findings;
+    (void)count;
+    if (!run->num_windows) return;
+    const struct kw__run_window *whole = &run->windows[0];
+    const struct kw__run_request *r = &run->request;
+    const char *nickname = kw__run_setting(run, "nickname");
+    double batch = known(r->batch_size);
+    json_t *o = json_object();
+    member(o, "avg_power_watts", whole->power_w[KW_GPU].value);
+    member(o, "batch_latency_s", whole->duration_s);
+    member(o, "batch_size", batch);
+    member(o, "energy_per_video_joules", whole->energy_j[KW_GPU].value / batch);
+    member(o, "fps", r->fps);
+    json_object_set_new(o, "gpu_model", kw__cli_string(gpu_model(run)));
+    member(o, "inference_steps", known(r->num_inference_steps));
+    json_object_set_new(o, "model_id", kw__cli_string(run->model));
+    json_object_set_new(o, "nickname", kw__cli_string(nickname ? nickname : run->model));
+    member(o, "num_frames", known(r->num_frames ? r->num_frames : r->num_frames_asked));
+    member(o, "num_gpus", num_gpus(run));
+    member(o, "throughput_videos_per_sec", batch / whole->duration_s);
+    member(o, "video_height", known(r->height));
+    member(o, "video_width", known(r->width));
+    for (size_t i = 0; i < sizeof besides / sizeof besides[0]; i++) setting(o, run, besides[i]);
+    char *text = json_dumps(o, JSON_SORT_KEYS | JSON_REAL_PRECISION(15));
+    json_decref(o);
+    kw__out_puts(&e->out, e->runs ? ",\n  " : "\n  ");
+    if (text)
+        kw__out_puts(&e->out, text);
+    else
+        e->out.failed = true;
+    free(text);
+}
+
+/* ---- Formats ----------------------------------------------------------------------------------------- */
+
+static void put_codecarbon_header(struct kw__out *out)
+{
+    kw__out_puts(out, codecarbon_header);
+}
+
+static void put_json_header(struct kw__out *out)
+{
+    kw__out_puts(out, "{\"schema\": \"" KW__RUNS_SCHEMA "\", \"runs\": [");
+}
+
+static void put_mlenergy_header(struct kw__out *out)
+{
+    kw__out_puts(out, "{\"architecture\": \"diffusion\", \"configurations\": [");
+}
+
+static const struct format {
+    const char *name;
+    bool csv; /* given with --csv */
+    void (*header)(struct kw__out *out);
+    void (*put)(struct export *export, const struct kw__run *run, const struct kw__finding *findings,
+                size_t count);
+    const char *footer;
+} formats[] = {
+    {"kinowatt", false, put_json_header, put_json, "\n]}\n"},
+    {"kinowatt", true, put_windows_header, put_windows, ""},
+    {"codecarbon", false, put_codecarbon_header, put_codecarbon, ""},
+    {"codecarbon", true, put_codecarbon_header, put_codecarbon, ""},
+    {"mlenergy", false, put_mlenergy_header, put_mlenergy,
+     "\n], \"task\": \"text-to-video\", \"task_display_name\": \"Text to Video\"}\n"},
+};
+
+static const struct format *find_format(const char *name, bool csv)
+{
+    for (size_t i = 0; i < sizeof formats / sizeof formats[0]; i++)
+        if (strcmp(formats[i].name, name) == 0 && formats[i].csv == csv) return &formats[i];
+    return NULL;
+}
+
+/* ---- Writing ----------------------------------------------------------------------------------------- */
+
+enum { WRITTEN_AT_ONCE = 1 << 18 };
+
+static kw_status flush(struct export *e, kw_error *err)
+{
+    if (e->out.failed) return kw__fail_memory(err);
+    if (!e->out.len) return KW_OK;
+    kw_status status = e->to_file ? kw__pending_write(&e->file, e->out.data, e->out.len, err)
+                                  : kw__out_write_fd(&e->out, STDOUT_FILENO, err);
+    e->out.len = 0;
+    return status;
+}
+
+static kw_status export_run(void *user, struct kw__run *run, kw_error *err)
+{
+    struct export *e = user;
+    struct kw__finding *findings;
+    size_t count;
+    kw_status status = kw__store_get_findings(e->store, run->id, &run->arena, &findings, &count, err);
+    if (status) return status;
+    e->put(e, run, findings, count);
+    e->runs += run->num_windows > 0 || e->put == put_json;
+    return e->out.len >= WRITTEN_AT_ONCE || e->out.failed ? flush(e, err) : KW_OK;
+}
+
+static kw_status export_all(struct export *e, const struct kw__options *options, kw_error *err)
+{
+    if (!options->n_args) return kw__store_each(e->store, &e->settings->filter, export_run, e, err);
+    kw_status status = KW_OK;
+    for (size_t i = 0; i < options->n_args && !status; i++) {
+        struct kw__run *run = NULL;
+        status = kw__store_get(e->store, strtoll(options->args[i], NULL, 10), &run, err);
+        if (!status) status = export_run(e, run, err);
+        kw__run_free(run);
+    }
+    return status;
+}
+
+static kw_status write_all(struct export *e, const struct format *format, const struct kw__options *options,
+                           kw_error *err)
+{
+    e->to_file = options->output != NULL;
+    kw_status status = e->to_file ? kw__pending_open(options->output, &e->file, err) : KW_OK;
+    if (status) return status;
+    e->put = format->put;
+    kw__out_init(&e->out);
+    format->header(&e->out);
+    status = export_all(e, options, err);
+    kw__out_puts(&e->out, format->footer);
+    if (!status) status = flush(e, err);
+    kw__out_free(&e->out);
+    if (e->to_file) {
+        if (!status) return kw__pending_commit(&e->file, err);
+        kw__pending_discard(&e->file);
+    } else if (!status && close(STDOUT_FILENO) != 0) {
+        status = kw__fail(err, KW_ERROR_IO, "cannot write the output: %s", strerror(errno));
+    }
+    return status;
+}
+
+/* ---- The command ------------------------------------------------------------------------------------- */
+
+static int check(const struct kw__runs_settings *settings, const struct kw__options *options,
+                 const struct format **format)
+{
+    const struct kw__run_filter *f = &settings->filter;
+    if (!find_format(settings->format, false))
+        return kw__cli_usage("--format '%.80s' is not known; kinowatt, codecarbon and mlenergy are",
+                             settings->format);
+    *format = find_format(settings->format, options->csv);
+    if (!*format) return kw__cli_usage("--format %s is JSON; leave --csv out", settings->format);
+    if (!isnan(settings->carbon_intensity) && strcmp(settings->format, "codecarbon") != 0)
+        return kw__cli_usage("--carbon-intensity is for --format codecarbon");
+    if (options->n_args && (f->model || f->hardware || f->stack || f->dataset || f->kind || f->limit))
+        return kw__cli_usage("name runs or say which by --model and the like, not both");
+    for (size_t i = 0; i < options->n_args; i++) {
+        int64_t id;
+        int code = kw__runs_id(options->args[i], &id);
+        if (code != KW__PROCEED) return code;
+    }
+    return KW__PROCEED;
+}
+
+int kw__runs_export(int argc, char **argv)
+{
+    struct kw__runs_settings settings = {.format = "kinowatt", .carbon_intensity = NAN};
+    const struct kw__option extra[] = {{"format", 0, KW__OPTION_TEXT, "NAME",
+                                        "kinowatt (unless given), codecarbon or mlenergy", &settings.format},
+                                       {"carbon-intensity", 0, KW__OPTION_ABOVE, "G_PER_KWH",
+                                        "g CO2e a kWh, for codecarbon's emissions",
+                                        &settings.carbon_intensity},
+                                       KW__RUNS_FILTERS(settings),
+                                       KW__RUNS_STORE(settings)};
+    const struct kw__usage usage = {
+        .name = "runs export",
+        .synopsis = "[RUN...]",
+        .about =
+            "Writes runs, all of them unless some are named, oldest first.\n\n"
+            "  kinowatt    everything, as JSON that 'kinowatt import' reads; --csv: one row for each window\n"
+            "  codecarbon  CSV with the columns of CodeCarbon's emissions.csv\n"
+            "  mlenergy    JSON with the names of the ML.ENERGY leaderboard",
+        .sets = KW__WITH_CSV | KW__WITH_OUTPUT,
+        .most = 100000,
+        .extra = extra,
+        .n_extra = sizeof extra / sizeof extra[0],
+    };
+    struct kw__options options;
+    const struct format *format = NULL;
+    int code = kw__options_parse(&usage, argc, argv, &options);
+    if (code == KW__PROCEED) code = check(&settings, &options, &format);
+    if (code != KW__PROCEED) return code;
+    struct export e = {.settings = &settings};
+    kw_error err = {0};
+    code = kw__runs_open(&settings, KW__STORE_READ, &e.store);
+    if (code) return code;
+    if (write_all(&e, format, &options, &err)) code = kw__cli_fail(&err);
+    kw__store_close(e.store);
+    return code;
+}
