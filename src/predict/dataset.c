@@ -1,13 +1,13 @@
 #include "predict/dataset.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/csv.h"
 #include "base/error.h"
 #include "base/number.h"
 #include "model/catalog.h"
@@ -148,93 +148,6 @@ void kw__leave_out(struct kw__left_outs *all, struct kw__arena *arena, const cha
     if (list[all->count].why) all->count++;
 }
 
-/* ---- CSV -------------------------------------------------------------------------------------------- */
-
-struct reader {
-    const char *path;
-    char *at, *end; /* NUL-terminated at `end` */
-    int line;       /* of the record that was read last */
-    int next_line;
-    char *fields[MAX_COLUMNS];
-    size_t num_fields;
-};
-
-/* Reads a quoted field in place, doubled quotes made single; `at` is left behind the closing quote. */
-static kw_status read_quoted(struct reader *r, char **field, kw_error *err)
-{
-    char *from = r->at + 1, *to = r->at;
-    *field = to;
-    for (;; from++) {
-        if (from >= r->end)
-            return kw__fail(err, KW_ERROR_FORMAT, "%s:%d: a quote is not closed", r->path, r->line);
-        if (*from == '\n') r->next_line++;
-        if (*from == '"' && from[1] != '"') break;
-        if (*from == '"') from++;
-        *to++ = *from;
-    }
-    r->at = from + 1;
-    if (r->at < r->end && *r->at != ',' && *r->at != '\n' && !(*r->at == '\r' && r->at[1] == '\n'))
-        return kw__fail(err, KW_ERROR_FORMAT, "%s:%d: text follows a closing quote", r->path, r->line);
-    *to = '\0'; /* before `from`, which is past the opening quote */
-    return KW_OK;
-}
-
-/* Reads one record; *more is false at the end of the file. */
-static kw_status read_record(struct reader *r, bool *more, kw_error *err)
-{
-    r->num_fields = 0;
-    *more = r->at < r->end;
-    r->line = r->next_line;
-    if (!*more) return KW_OK;
-    for (;;) {
-        if (r->num_fields == MAX_COLUMNS)
-            return kw__fail(err, KW_ERROR_FORMAT, "%s:%d: more than %d fields", r->path, r->line,
-                            MAX_COLUMNS);
-        char **field = &r->fields[r->num_fields++];
-        if (*r->at == '"') {
-            kw_status status = read_quoted(r, field, err);
-            if (status) return status;
-        } else {
-            *field = r->at;
-            r->at += strcspn(r->at, ",\n\"");
-            if (*r->at == '"')
-                return kw__fail(err, KW_ERROR_FORMAT, "%s:%d: a quote within a field", r->path, r->line);
-            if (*r->at == '\0' && r->at != r->end)
-                return kw__fail(err, KW_ERROR_FORMAT, "%s:%d: a NUL byte", r->path, r->line);
-        }
-        char *stop = r->at;
-        char separator = stop < r->end ? *stop : '\n';
-        if (separator == '\r') separator = *++r->at;
-        if (r->at < r->end) r->at++;
-        if (separator == '\n' && stop > *field && stop[-1] == '\r') stop[-1] = '\0';
-        *stop = '\0';
-        if (separator == ',') continue;
-        r->next_line++;
-        return KW_OK;
-    }
-}
-
-static kw_status read_file(const char *path, struct kw__arena *arena, struct reader *out, kw_error *err)
-{
-    struct stat info;
-    if (stat(path, &info) != 0)
-        return kw__fail(err, errno == ENOENT ? KW_ERROR_NOT_FOUND : KW_ERROR_IO, "cannot read %s: %s", path,
-                        strerror(errno));
-    if (!S_ISREG(info.st_mode) || info.st_size > LARGEST_FILE)
-        return kw__fail(err, KW_ERROR_FORMAT, "%s is not a regular file of at most 16 MiB", path);
-    size_t size = (size_t)info.st_size;
-    char *text = kw__arena_alloc(arena, size + 2, 1);
-    if (!text) return kw__fail_memory(err);
-    FILE *file = fopen(path, "rb");
-    if (!file) return kw__fail(err, KW_ERROR_IO, "cannot read %s: %s", path, strerror(errno));
-    size_t got = fread(text, 1, size, file);
-    bool bad = ferror(file) != 0;
-    fclose(file);
-    if (bad) return kw__fail(err, KW_ERROR_IO, "cannot read %s", path);
-    *out = (struct reader){.path = path, .at = text, .end = text + got, .next_line = 1};
-    return KW_OK;
-}
-
 /* ---- Rows ------------------------------------------------------------------------------------------- */
 
 static size_t count_columns(const struct format *format)
@@ -244,7 +157,7 @@ static size_t count_columns(const struct format *format)
     return columns;
 }
 
-static kw_status check_header(const struct reader *r, const struct format *format, size_t *columns,
+static kw_status check_header(const struct kw__csv *r, const struct format *format, size_t *columns,
                               kw_error *err)
 {
     *columns = count_columns(format);
@@ -259,7 +172,7 @@ static kw_status check_header(const struct reader *r, const struct format *forma
 }
 
 /* The format of a header. */
-static kw_status recognise(const struct reader *r, const struct format **out, kw_error *err)
+static kw_status recognise(const struct kw__csv *r, const struct format **out, kw_error *err)
 {
     for (size_t i = 0; i < NUM_FORMATS; i++) {
         size_t columns;
@@ -272,7 +185,7 @@ static kw_status recognise(const struct reader *r, const struct format **out, kw
                     formats[0].columns[2].name);
 }
 
-static kw_status read_field(const struct reader *r, const struct column *column, char *text,
+static kw_status read_field(const struct kw__csv *r, const struct column *column, char *text,
                             struct kw__row *row, kw_error *err)
 {
     char *target = (char *)row + column->offset;
@@ -302,7 +215,7 @@ static kw_status read_field(const struct reader *r, const struct column *column,
     return KW_OK;
 }
 
-static kw_status read_row(const struct reader *r, const struct format *format, size_t columns,
+static kw_status read_row(const struct kw__csv *r, const struct format *format, size_t columns,
                           struct kw__row *row, kw_error *err)
 {
     if (r->num_fields != columns)
@@ -352,15 +265,15 @@ static kw_status name_models(const kw_catalog *catalog, struct kw__dataset *set,
 static kw_status read_rows(const kw_catalog *catalog, const struct format *format, struct kw__dataset *set,
                            kw_error *err)
 {
-    struct reader r;
+    struct kw__csv r;
     size_t columns;
     bool more;
-    kw_status status = read_file(set->path, &set->arena, &r, err);
-    if (!status) status = read_record(&r, &more, err);
+    kw_status status = kw__csv_open(set->path, LARGEST_FILE, &set->arena, &r, err);
+    if (!status) status = kw__csv_next(&r, &more, err);
     if (!status && !format) status = recognise(&r, &format, err);
     if (!status) status = check_header(&r, format, &columns, err);
     while (!status) {
-        status = read_record(&r, &more, err);
+        status = kw__csv_next(&r, &more, err);
         if (status || !more) break;
         set->rows = kw__arena_grow(&set->arena, set->rows, set->num_rows, &set->capacity, sizeof *set->rows);
         if (!set->rows) return kw__fail_memory(err);
