@@ -220,7 +220,7 @@ def run_plan(points, runner, write, budget, done=()):
             for row in runner.point(point):
                 write(row)
                 print(summary(row), flush=True)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next point may do
             failed += 1
             runner.key = None
             write({"failed": point.name, "error": f"{type(error).__name__}: {error}"})
