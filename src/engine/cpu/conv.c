@@ -232,7 +232,7 @@ static kw_status compile_kernel(struct kw__cpu_plan *plan, struct kw__cpu_step *
     int slice = c->kernels > 1 ? kernel : -1;
     const dnnl_memory_desc_t *packed = kw__cpu_packed(plan, w, slice);
     dnnl_status_t e = packed ? create(plan, s, c, kernel, packed) : dnnl_unimplemented;
-    if (e) e = create(plan, s, c, kernel, NULL);
+    if (e || kw__cpu_is_reference(&c->p[kernel])) e = create(plan, s, c, kernel, NULL);
     if (e) return kw__cpu_fail(e, "a convolution", err);
     struct sizes z = sizes_of(s, c, kernel);
     dnnl_memory_desc_t source;

@@ -148,7 +148,7 @@ static kw_status compile_onednn(struct kw__cpu_plan *plan, struct kw__cpu_step *
     const dnnl_memory_desc_t *packed = kw__cpu_packed(plan, w, -1);
     dnnl_memory_desc_t source;
     dnnl_status_t s = packed ? create(plan, step, l, packed) : dnnl_unimplemented;
-    if (s) s = create(plan, step, l, NULL);
+    if (s || kw__cpu_is_reference(&l->p)) s = create(plan, step, l, NULL);
     if (!s) s = create_memories(plan, step, l);
     if (!s)
         s = dnnl_memory_desc_init_by_tag(&source, 2, (dnnl_dims_t){l->k, l->n}, kw__cpu_type(w->dtype),

@@ -49,6 +49,13 @@ dnnl_status_t kw__cpu_primitive(struct kw__device *device, const void *desc, con
     return s;
 }
 
+bool kw__cpu_is_reference(const struct kw__cpu_primitive *p)
+{
+    const char *name = NULL;
+    dnnl_status_t s = dnnl_primitive_desc_query(p->desc, dnnl_query_impl_info_str, 0, &name);
+    return !s && name && strncmp(name, "ref", 3) == 0;
+}
+
 dnnl_status_t kw__cpu_memory(const struct kw__cpu_primitive *p, dnnl_query_t what, dnnl_engine_t engine,
                              dnnl_memory_t *out)
 {

@@ -16,6 +16,8 @@ struct kw__cpu_primitive {
 dnnl_status_t kw__cpu_primitive(struct kw__device *device, const void *desc, const_dnnl_post_ops_t post,
                                 struct kw__cpu_primitive *out);
 void kw__cpu_primitive_free(struct kw__cpu_primitive *p);
+/* Whether all that oneDNN has for it are plain loops, hundreds of times slower. */
+bool kw__cpu_is_reference(const struct kw__cpu_primitive *p);
 
 /* A memory object without data, of the shape and layout that the primitive has for this operand. */
 dnnl_status_t kw__cpu_memory(const struct kw__cpu_primitive *p, dnnl_query_t what, dnnl_engine_t engine,
