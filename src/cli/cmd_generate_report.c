@@ -223,8 +223,8 @@ static void collect_warnings(const struct kw__generate_report *report, struct wa
     for (int d = 0; d < KW_NUM_DEVICES; d++) {
         const kw_reading *energy = &clip->total.energy_j[d];
         if (!report->metered[d] || energy->status != KW_ABSENT) continue;
-        snprintf(w->text[w->count++], size, "the meter stopped: no energy of the %s, as %s", device_titles[d],
-                 energy->reason ? energy->reason : "its reading is not known");
+        snprintf(w->text[w->count++], size, "the energy of the %s was lost during the run: %s",
+                 device_titles[d], energy->reason ? energy->reason : "its reading is not known");
     }
     char buffer[KW__FORMAT_SIZE];
     double gap_s = longest_gap_s(report);

@@ -13,10 +13,12 @@ enum { NUM_FORMATS = sizeof formats / sizeof formats[0], LARGEST_SIDE = 16384 };
 
 static const struct kw__video_format *find_format(const char *path)
 {
-    size_t length = strlen(path);
+    const char *slash = strrchr(path, '/');
+    size_t length = strlen(slash ? slash + 1 : path);
     for (int i = 0; i < NUM_FORMATS; i++) {
         size_t ending = strlen(formats[i]->ending);
-        if (length > ending && strcmp(path + length - ending, formats[i]->ending) == 0) return formats[i];
+        if (length > ending && strcmp(path + strlen(path) - ending, formats[i]->ending) == 0)
+            return formats[i];
     }
     /* a device or a pipe has no ending, and .y4m can be written to it */
     return strncmp(path, "/dev/", 5) == 0 ? &kw__y4m_format : NULL;

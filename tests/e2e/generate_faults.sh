@@ -138,6 +138,17 @@ if ((rc == 0)); then
     expect_out '^Written +disk/clip.y4m$'
     ok "a disk that the outputs do not fit on: before anything is loaded, with both figures"
 
+    # where /proc does not show its descriptors a file cannot get its name at the end, and has one from the start
+    mkdir empty
+    run unshare -m bash -c \
+        'mount --bind empty /proc/$$/fd && exec $KINOWATT generate $model $small_request -p x -o clip.y4m'
+    rmdir empty
+    expect_rc 0
+    expect test "$(ls -A)" = $'clip.y4m\ndisk'
+    expect test "$(wc -c <clip.y4m)" = 30811
+    rm -f clip.y4m
+    ok "where files must have a name: the same, and nothing else is left"
+
     # how large an mp4 is shows when it is written: then it is put where there is room
     run "$KINOWATT" doctor
     if grep -q '^ok  *mp4 ' "$out"; then

@@ -83,12 +83,12 @@ head -n 5 trace >short
 generate "${long[@]}" --meter replay:short
 expect_rc 0
 expect_out '^ +CPU  .*absent: replay package-0 has given no reading since'
-expect_err '^kinowatt: warning: the meter stopped: no energy of the CPU, as replay package-0 has given no reading'
+expect_err '^kinowatt: warning: the energy of the CPU was lost during the run: replay package-0 has given no reading'
 expect_out '^Written +clip.y4m$'
 generate "${long[@]}" --meter replay:short --json
 expect_rc 0
 expect_json 'd["total"]["energy_j"]["cpu"] is None and "no reading since" in d["total"]["absent"]["cpu"]'
-expect_json 'any("the meter stopped" in w for w in d["warnings"])'
+expect_json 'any("of the CPU was lost" in w for w in d["warnings"])'
 ok "a trace that ends: absent with the reason, and a warning"
 
 trace 200 500 >gaps
@@ -108,7 +108,7 @@ if [[ -e $driver ]]; then
     FAKE_NVML_READS="300 100000000" generate "${long[@]}" --meter nvml
     expect_rc 0
     expect_out '^Energy +GPU  .*absent: .*GPU is lost'
-    expect_err '^kinowatt: warning: the meter stopped: no energy of the GPU, as .*GPU is lost'
+    expect_err '^kinowatt: warning: the energy of the GPU was lost during the run: .*GPU is lost'
     FAKE_NVML_READS="300 400" generate "${long[@]}" --meter nvml --json
     expect_rc 0
     expect_json 'd["total"]["energy_j"]["gpu"]["status"] == "measured" and d["total"]["failed_reads"] > 0'

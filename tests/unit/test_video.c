@@ -283,6 +283,7 @@ static void test_refused(void **state)
     expect_refused(in_folder("clip.avi"), good, KW_ERROR_USAGE, "give .mp4 or .y4m");
     expect_refused(in_folder("clip"), good, KW_ERROR_USAGE, "give .mp4 or .y4m");
     expect_refused(".y4m", good, KW_ERROR_USAGE, "give .mp4 or .y4m");
+    expect_refused(in_folder(".y4m"), good, KW_ERROR_USAGE, "give .mp4 or .y4m");
     expect_refused(in_folder("a.y4m"), (struct kw__video_settings){15, 16, 16, NULL}, KW_ERROR_UNSUPPORTED,
                    "15x16");
     expect_refused(in_folder("a.y4m"), (struct kw__video_settings){16, 0, 16, NULL}, KW_ERROR_UNSUPPORTED,
