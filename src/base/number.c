@@ -1,6 +1,8 @@
 #include "base/number.h"
 
 #include <locale.h>
+#include <math.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,4 +66,61 @@ double kw__number_round(double value, int digits)
     char text[40];
     (void)kw__number_format(text, sizeof text, "%.*g", digits, value);
     return kw__number_read(text, NULL);
+}
+
+/* ---- The exact decimal ------------------------------------------------------------------------------- */
+
+enum { EXACT_SIZE = 32 };
+typedef unsigned __int128 wide;
+
+static void exact_by_trying(char *buffer, double value)
+{
+    for (int digits = 15; digits <= 17; digits++) {
+        (void)kw__number_format(buffer, EXACT_SIZE, "%.*g", digits, value);
+        if (kw__number_read(buffer, NULL) == value) return;
+    }
+}
+
+/* A decimal of `digits` times 10 to the -`places`, less its trailing zeros. */
+static void put_decimal(char *buffer, bool negative, uint64_t digits, int places)
+{
+    char text[24];
+    int length = 0;
+    for (; places > 0 && digits % 10 == 0; places--) digits /= 10;
+    for (; digits || length <= places; digits /= 10) { /* a digit before the point at least */
+        if (places > 0 && length == places) text[length++] = '.', places = -1;
+        text[length++] = (char)('0' + digits % 10);
+    }
+    if (negative) *buffer++ = '-';
+    while (length) *buffer++ = text[--length];
+    *buffer = '\0';
+}
+
+/* With value = m * 2^-s, the n digits are round(m * 10^k / 2^s), ties to even as printf has it, and read
+ * back as the value when they are off by less than half a step of the double, 10^k / 2 in units of
+ * 10^-k 2^-s. For 1e-4 <= value < 1e15: k is at most 20 and s at most 66, so that every number here is
+ * below 2^127. */
+void kw__number_exact(char *buffer, double value)
+{
+    static const double bounds[] = {1e-4, 1e-3, 1e-2, 1e-1, 1e0,  1e1,  1e2,  1e3,  1e4,  1e5,
+                                    1e6,  1e7,  1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15};
+    double size = fabs(value);
+    int above = -4, exponent; /* 10^above <= size < 10^(above + 1) */
+    bool usual = size >= bounds[0] && size < bounds[19];
+    while (usual && size >= bounds[above + 5]) above++;
+    uint64_t m = usual ? (uint64_t)ldexp(frexp(size, &exponent), 53) : 0;
+    for (int n = 15, s = usual ? 53 - exponent : 0; usual && n <= 17; n++) {
+        int k = n - 1 - above;
+        wide power = 1, half = (wide)1 << (s - 1);
+        for (int i = 0; i < k; i++) power *= 10;
+        wide exact = m * power;
+        uint64_t digits = (uint64_t)((exact + half) >> s);
+        wide back = (wide)digits << s, off = exact > back ? exact - back : back - exact;
+        if (off == half && (digits & 1)) digits--;
+        if (off && m == (uint64_t)1 << 52) break; /* the step below a power of two is half as wide */
+        if (2 * off > power || (2 * off == power && (m & 1))) continue;
+        put_decimal(buffer, value < 0, digits, k);
+        return;
+    }
+    exact_by_trying(buffer, value);
 }

@@ -20,6 +20,11 @@ int kw__number_format(char *buffer, size_t size, const char *format, ...)
 int kw__number_vformat(char *buffer, size_t size, const char *format, va_list args)
     __attribute__((format(printf, 3, 0)));
 
+/* The decimal of the fewest digits, from 15 on, that reads back as the same double, without trailing zeros:
+ * what "%.15g", "%.16g" or "%.17g" gives, but ten times faster for usual magnitudes. `buffer` holds 32
+ * bytes; the value is finite. */
+void kw__number_exact(char *buffer, double value);
+
 /* The value to so many significant digits, at most 17. */
 double kw__number_round(double value, int digits);
 

@@ -20,6 +20,7 @@ static const struct command {
     {"scaling", "the laws by resolution, frames and steps, with figures", kw__cmd_scaling},
     {"generate", "runs a model here: a clip, and its seconds and watt-hours", kw__cmd_generate},
     {"runs", "what was measured and kept: list, show, compare, export", kw__cmd_runs},
+    {"import", "adds others' measurements: CodeCarbon, ML.ENERGY, tables", kw__cmd_import},
     {"compare", "models side by side, per clip, second of video and pixel", kw__cmd_compare},
     {"validate", "predictors against measurements", kw__cmd_validate},
     {"calibrate", "times this machine, or fits a calibration to measured rows", kw__cmd_calibrate},

@@ -100,7 +100,7 @@ static kw_status add_windows(struct comparison *c, int which, kw_error *err)
 static const char *value_text(struct comparison *c, const struct kw__field *field, const struct kw__run *run)
 {
     char number[KW__FORMAT_SIZE];
-    struct kw__value value = kw__field_get(field, run);
+    struct kw__field_value value = kw__field_get(field, run);
     switch (value.type) {
     case KW__VALUE_TEXT: return value.text;
     case KW__VALUE_WHOLE: return kw__arena_printf(&c->arena, "%" PRId64, value.whole);

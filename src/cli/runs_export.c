@@ -65,7 +65,7 @@ static void put_text(struct kw__out *out, const char *text)
 static void put_fields(struct kw__out *out, const struct kw__fields *fields, const void *base)
 {
     for (size_t i = 0; i < fields->count; i++) {
-        struct kw__value value = kw__field_get(&fields->fields[i], base);
+        struct kw__field_value value = kw__field_get(&fields->fields[i], base);
         switch (value.type) {
         case KW__VALUE_NONE: kw__out_puts(out, ","); break;
         case KW__VALUE_TEXT: put_text(out, value.text); break;

@@ -244,26 +244,59 @@ static kw_status read_row(const struct kw__csv *r, const struct format *format, 
     return KW_OK;
 }
 
-/* Replaces Hub names ("Wan-AI/Wan2.1-T2V-14B-Diffusers") by slugs where the catalog has the model. */
-static kw_status name_models(const kw_catalog *catalog, struct kw__dataset *set, kw_error *err)
+kw_status kw__slug_of(const kw_catalog *catalog, const char *hub_id, struct kw__arena *arena,
+                      const char **out, kw_error *err)
 {
-    bool hub = false;
-    for (size_t i = 0; i < set->num_rows; i++) hub = hub || strchr(set->rows[i].model, '/');
-    for (size_t m = 0; hub && m < kw_catalog_count(catalog, KW_MODELS); m++) {
+    *out = hub_id;
+    for (size_t m = 0; strchr(hub_id, '/') && m < kw_catalog_count(catalog, KW_MODELS); m++) {
         kw_model *model;
         kw_status status = kw_model_open(catalog, kw_catalog_name(catalog, KW_MODELS, m), &model, err);
         if (status) return status;
-        for (size_t i = 0; model->hub_id && i < set->num_rows; i++)
-            if (strcmp(set->rows[i].model, model->hub_id) == 0)
-                set->rows[i].model = kw__arena_strdup(&set->arena, model->name);
+        if (model->hub_id && strcmp(hub_id, model->hub_id) == 0) *out = kw__arena_strdup(arena, model->name);
         kw_model_close(model);
-        if (set->arena.failed) return kw__fail_memory(err);
+        if (!*out) return kw__fail_memory(err);
+        if (*out != hub_id) break;
     }
     return KW_OK;
 }
 
+/* Replaces Hub names by slugs; those that follow on each other are often the same. */
+static kw_status name_models(const kw_catalog *catalog, struct kw__dataset *set, kw_error *err)
+{
+    const char *before = "", *slug = "";
+    kw_status status = KW_OK;
+    for (size_t i = 0; i < set->num_rows && !status; i++) {
+        if (strcmp(set->rows[i].model, before) != 0) {
+            before = set->rows[i].model;
+            status = kw__slug_of(catalog, before, &set->arena, &slug, err);
+        }
+        set->rows[i].model = slug;
+    }
+    return status;
+}
+
+/* Who is told of bad rows; NULL: the first is a failure. */
+struct listener {
+    void (*bad)(void *user, const kw_error *why);
+    void *user;
+};
+
+/* The next row into *row; *more is false behind the last. */
+static kw_status next_row(struct kw__csv *r, const struct format *format, size_t columns,
+                          const struct listener *listener, struct kw__row *row, bool *more, kw_error *err)
+{
+    for (;;) {
+        kw_error why = {0};
+        kw_status status = kw__csv_next(r, more, &why);
+        if (!status && *more) status = read_row(r, format, columns, row, &why);
+        if (!status) return KW_OK;
+        if (!listener || status != KW_ERROR_FORMAT) return kw__fail(err, status, "%s", why.message);
+        listener->bad(listener->user, &why);
+    }
+}
+
 static kw_status read_rows(const kw_catalog *catalog, const struct format *format, struct kw__dataset *set,
-                           kw_error *err)
+                           const struct listener *listener, kw_error *err)
 {
     struct kw__csv r;
     size_t columns;
@@ -273,15 +306,31 @@ static kw_status read_rows(const kw_catalog *catalog, const struct format *forma
     if (!status && !format) status = recognise(&r, &format, err);
     if (!status) status = check_header(&r, format, &columns, err);
     while (!status) {
-        status = kw__csv_next(&r, &more, err);
-        if (status || !more) break;
         set->rows = kw__arena_grow(&set->arena, set->rows, set->num_rows, &set->capacity, sizeof *set->rows);
         if (!set->rows) return kw__fail_memory(err);
-        status = read_row(&r, format, columns, &set->rows[set->num_rows++], err);
+        status = next_row(&r, format, columns, listener, &set->rows[set->num_rows], &more, err);
+        if (status || !more) break;
+        set->num_rows++;
     }
     set->name = format ? format->name : NULL;
-    if (!status && !set->num_rows) status = kw__fail(err, KW_ERROR_FORMAT, "%s has no rows", set->path);
-    return status ? status : name_models(catalog, set, err);
+    if (!status && !set->num_rows && !listener)
+        status = kw__fail(err, KW_ERROR_FORMAT, "%s has no rows", set->path);
+    return status || listener ? status : name_models(catalog, set, err);
+}
+
+static kw_status read_set(const kw_catalog *catalog, const struct format *format, const char *path,
+                          const struct listener *listener, struct kw__dataset **out, kw_error *err)
+{
+    struct kw__dataset *set = calloc(1, sizeof *set);
+    if (!set) return kw__fail_memory(err);
+    kw__arena_init(&set->arena);
+    set->path = kw__arena_strdup(&set->arena, path);
+    kw_status status = set->path ? read_rows(catalog, format, set, listener, err) : kw__fail_memory(err);
+    if (status)
+        kw__dataset_close(set);
+    else
+        *out = set;
+    return status;
 }
 
 kw_status kw__dataset_read(const kw_catalog *catalog, const char *name, const char *path,
@@ -289,17 +338,15 @@ kw_status kw__dataset_read(const kw_catalog *catalog, const char *name, const ch
 {
     const struct format *format = NULL;
     kw_status status = name ? find_format(name, &format, err) : KW_OK;
-    if (status) return status;
-    struct kw__dataset *set = calloc(1, sizeof *set);
-    if (!set) return kw__fail_memory(err);
-    kw__arena_init(&set->arena);
-    set->path = kw__arena_strdup(&set->arena, path);
-    status = set->path ? read_rows(catalog, format, set, err) : kw__fail_memory(err);
-    if (status)
-        kw__dataset_close(set);
-    else
-        *out = set;
-    return status;
+    return status ? status : read_set(catalog, format, path, NULL, out, err);
+}
+
+kw_status kw__dataset_read_good(const kw_catalog *catalog, const char *path,
+                                void (*bad)(void *user, const kw_error *why), void *user,
+                                struct kw__dataset **out, kw_error *err)
+{
+    const struct listener listener = {bad, user};
+    return read_set(catalog, NULL, path, &listener, out, err);
 }
 
 static char *path_of(const kw_catalog *catalog, const char *name)

@@ -61,12 +61,21 @@ kw_status kw__dataset_open(const kw_catalog *catalog, const char *name, struct k
 /* The same from any path, in the format of the named one; name NULL: in the format whose header it has. */
 kw_status kw__dataset_read(const kw_catalog *catalog, const char *name, const char *path,
                            struct kw__dataset **out, kw_error *err);
+/* Reads what is good of a file in any of these formats: `bad` is told of each row that is not. Models are
+ * named as the file does. */
+kw_status kw__dataset_read_good(const kw_catalog *catalog, const char *path,
+                                void (*bad)(void *user, const kw_error *why), void *user,
+                                struct kw__dataset **out, kw_error *err);
 void kw__dataset_close(struct kw__dataset *dataset);
 /* Whether the file of a data set is there: an installation without it has no rows. */
 kw_status kw__dataset_exists(const kw_catalog *catalog, const char *name, bool *out, kw_error *err);
 
 /* What a row asks for; what it does not say is the model's default. */
 kw_request kw__row_request(const struct kw__row *row);
+/* The catalog's slug of a model that the Hub names so ("Wan-AI/Wan2.1-T2V-14B-Diffusers"), in the arena; the
+ * name itself where the catalog has none. */
+kw_status kw__slug_of(const kw_catalog *catalog, const char *hub_id, struct kw__arena *arena,
+                      const char **out, kw_error *err);
 /* Whether two requests of one model run the same: size, frames, steps, guidance passes and batch. */
 bool kw__same_run(const kw_effective *a, const kw_effective *b);
 

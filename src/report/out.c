@@ -326,14 +326,6 @@ const char *kw__format_percent(char *buffer, double fraction)
 const char *kw__format_exact(char *buffer, double value)
 {
     buffer[0] = '\0';
-    if (isnan(value)) {
-        return buffer;
-    }
-    for (int digits = 15; digits <= 17; digits++) {
-        (void)kw__number_format(buffer, KW__FORMAT_SIZE, "%.*g", digits, value);
-        if (kw__number_read(buffer, NULL) == value) {
-            break;
-        }
-    }
+    if (!isnan(value)) kw__number_exact(buffer, value);
     return buffer;
 }

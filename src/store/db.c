@@ -326,7 +326,8 @@ static int open_still(struct kw__store *store)
     (void)sqlite3_close(store->db);
     store->db = NULL;
     int rc = uri.failed ? SQLITE_NOMEM
-                        : sqlite3_open_v2(uri.data, &store->db, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI, NULL);
+                        : sqlite3_open_v2(uri.data, &store->db,
+                                          SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX, NULL);
     kw__out_free(&uri);
     return rc;
 }
@@ -355,7 +356,7 @@ kw_status kw__db_open(struct kw__store *store, kw_error *err)
     if (status) return status;
     int flags =
         store->mode == KW__STORE_WRITE ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READONLY;
-    int rc = sqlite3_open_v2(store->path, &store->db, flags, NULL);
+    int rc = sqlite3_open_v2(store->path, &store->db, flags | SQLITE_OPEN_NOMUTEX, NULL);
     if (rc) return store->db ? kw__db_fail(store, rc, err) : kw__fail_memory(err);
     (void)sqlite3_extended_result_codes(store->db, 1);
     kw__store_set_wait(store, 30);

@@ -140,22 +140,22 @@ bool kw__reading_status_parse(const char *name, kw_reading_status *out)
     return found >= 0;
 }
 
-static struct kw__value none(void)
+static struct kw__field_value none(void)
 {
-    return (struct kw__value){.type = KW__VALUE_NONE};
+    return (struct kw__field_value){.type = KW__VALUE_NONE};
 }
 
-static struct kw__value text(const char *value)
+static struct kw__field_value text(const char *value)
 {
-    return value ? (struct kw__value){.type = KW__VALUE_TEXT, .text = value} : none();
+    return value ? (struct kw__field_value){.type = KW__VALUE_TEXT, .text = value} : none();
 }
 
-static struct kw__value whole(int64_t value)
+static struct kw__field_value whole(int64_t value)
 {
-    return (struct kw__value){.type = KW__VALUE_WHOLE, .whole = value};
+    return (struct kw__field_value){.type = KW__VALUE_WHOLE, .whole = value};
 }
 
-struct kw__value kw__field_get(const struct kw__field *field, const void *base)
+struct kw__field_value kw__field_get(const struct kw__field *field, const void *base)
 {
     const void *at = (const char *)base + field->offset;
     const struct kw__run_detail *detail = base;
@@ -167,7 +167,7 @@ struct kw__value kw__field_get(const struct kw__field *field, const void *base)
     case KW__FIELD_SIZE: return whole((int64_t) * (const size_t *)at);
     case KW__FIELD_REAL:
         if (isnan(*(const double *)at)) return none();
-        return (struct kw__value){.type = KW__VALUE_REAL, .real = *(const double *)at};
+        return (struct kw__field_value){.type = KW__VALUE_REAL, .real = *(const double *)at};
     case KW__FIELD_FLAG: return whole(*(const bool *)at);
     case KW__FIELD_FLAGS: return whole(*(const unsigned *)at);
     case KW__FIELD_DEVICE: return text(kw_device_name(*(const int *)at));
@@ -228,7 +228,7 @@ static bool set_none(const struct kw__field *field, void *base)
     }
 }
 
-bool kw__field_set(const struct kw__field *field, void *base, const struct kw__value *value,
+bool kw__field_set(const struct kw__field *field, void *base, const struct kw__field_value *value,
                    struct kw__arena *arena)
 {
     void *at = (char *)base + field->offset;

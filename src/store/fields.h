@@ -44,16 +44,16 @@ extern const struct kw__quantity kw__quantities[KW__NUM_QUANTITIES];
 kw_reading *kw__quantity_of(const struct kw__run_window *window, int quantity, int device);
 
 /* A field as databases and JSON know values. */
-struct kw__value {
+struct kw__field_value {
     enum { KW__VALUE_NONE, KW__VALUE_TEXT, KW__VALUE_WHOLE, KW__VALUE_REAL } type;
     const char *text;
     int64_t whole;
     double real;
 };
 
-struct kw__value kw__field_get(const struct kw__field *field, const void *base);
+struct kw__field_value kw__field_get(const struct kw__field *field, const void *base);
 /* Texts are copied into the arena. False: the value is not of the field's kind. */
-bool kw__field_set(const struct kw__field *field, void *base, const struct kw__value *value,
+bool kw__field_set(const struct kw__field *field, void *base, const struct kw__field_value *value,
                    struct kw__arena *arena);
 
 /* "measured", "modelled"; NULL for KW_ABSENT. */

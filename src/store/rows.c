@@ -11,7 +11,7 @@
 static void bind_fields(sqlite3_stmt *statement, int at, const struct kw__fields *fields, const void *base)
 {
     for (size_t i = 0; i < fields->count; i++, at++) {
-        struct kw__value value = kw__field_get(&fields->fields[i], base);
+        struct kw__field_value value = kw__field_get(&fields->fields[i], base);
         switch (value.type) {
         case KW__VALUE_NONE: (void)sqlite3_bind_null(statement, at); break;
         case KW__VALUE_TEXT: kw__db_bind_text(statement, at, value.text); break;
@@ -195,17 +195,19 @@ static kw_status read_fields(struct kw__store *store, struct kw__run *run, sqlit
 {
     for (size_t i = 0; i < fields->count; i++) {
         int column = (int)i;
-        struct kw__value value = {.type = KW__VALUE_NONE};
+        struct kw__field_value value = {.type = KW__VALUE_NONE};
         switch (sqlite3_column_type(row, column)) {
         case SQLITE_INTEGER:
-            value = (struct kw__value){.type = KW__VALUE_WHOLE, .whole = sqlite3_column_int64(row, column)};
+            value =
+                (struct kw__field_value){.type = KW__VALUE_WHOLE, .whole = sqlite3_column_int64(row, column)};
             break;
         case SQLITE_FLOAT:
-            value = (struct kw__value){.type = KW__VALUE_REAL, .real = sqlite3_column_double(row, column)};
+            value =
+                (struct kw__field_value){.type = KW__VALUE_REAL, .real = sqlite3_column_double(row, column)};
             break;
         case SQLITE_TEXT:
-            value = (struct kw__value){.type = KW__VALUE_TEXT,
-                                       .text = (const char *)sqlite3_column_text(row, column)};
+            value = (struct kw__field_value){.type = KW__VALUE_TEXT,
+                                             .text = (const char *)sqlite3_column_text(row, column)};
             if (!value.text) return kw__fail_memory(err);
             break;
         default: break;
@@ -255,7 +257,8 @@ static kw_status get_readings(struct kw__store *store, struct kw__run *run, kw_e
     while (!(status = kw__db_next(store, get, &more, err)) && more) {
         const struct kw__field device_field = {"device", KW__FIELD_DEVICE, 0};
         int device = 0, at = 2;
-        struct kw__value name = {.type = KW__VALUE_TEXT, .text = (const char *)sqlite3_column_text(get, 1)};
+        struct kw__field_value name = {.type = KW__VALUE_TEXT,
+                                       .text = (const char *)sqlite3_column_text(get, 1)};
         int64_t position = sqlite3_column_int64(get, 0);
         if (!kw__field_set(&device_field, &device, &name, &run->arena) || position < 0 ||
             (uint64_t)position >= run->num_windows) {

@@ -47,16 +47,26 @@ static void put_number(struct kw__out *out, double value)
     kw__out_puts(out, isfinite(value) ? kw__format_exact(text, value) : "null");
 }
 
+static void put_whole(struct kw__out *out, int64_t value)
+{
+    if (value >= 0 && value < 10)
+        kw__out_write(out, &"0123456789"[value], 1);
+    else
+        kw__out_printf(out, "%" PRId64, value);
+}
+
 /* "name": value for each field, with a comma before all but the first. */
 static void put_fields(struct kw__out *out, const struct kw__fields *fields, const void *base, bool first)
 {
     for (size_t i = 0; i < fields->count; i++, first = false) {
-        struct kw__value value = kw__field_get(&fields->fields[i], base);
-        kw__out_printf(out, "%s\"%s\": ", first ? "" : ", ", fields->fields[i].name);
+        struct kw__field_value value = kw__field_get(&fields->fields[i], base);
+        kw__out_puts(out, first ? "\"" : ", \"");
+        kw__out_puts(out, fields->fields[i].name);
+        kw__out_puts(out, "\": ");
         switch (value.type) {
         case KW__VALUE_NONE: kw__out_puts(out, "null"); break;
         case KW__VALUE_TEXT: put_string(out, value.text); break;
-        case KW__VALUE_WHOLE: kw__out_printf(out, "%" PRId64, value.whole); break;
+        case KW__VALUE_WHOLE: put_whole(out, value.whole); break;
         case KW__VALUE_REAL: put_number(out, value.real); break;
         }
     }
@@ -80,7 +90,9 @@ static void put_reading(struct kw__out *out, const kw_reading *r)
     put_number(out, r->low);
     kw__out_puts(out, ", \"high\": ");
     put_number(out, r->high);
-    kw__out_printf(out, ", \"status\": \"%s\"}", kw__reading_status_name(r->status));
+    kw__out_puts(out, ", \"status\": \"");
+    kw__out_puts(out, kw__reading_status_name(r->status));
+    kw__out_puts(out, "\"}");
 }
 
 static void put_window(struct kw__out *out, const struct kw__run_window *window)
@@ -88,9 +100,13 @@ static void put_window(struct kw__out *out, const struct kw__run_window *window)
     kw__out_puts(out, "{");
     put_fields(out, &kw__window_fields, window, true);
     for (int q = 0; q < KW__NUM_QUANTITIES; q++) {
-        kw__out_printf(out, ", \"%s\": {", kw__quantities[q].name);
+        kw__out_puts(out, ", \"");
+        kw__out_puts(out, kw__quantities[q].name);
+        kw__out_puts(out, "\": {");
         for (int d = 0; d < KW_NUM_DEVICES; d++) {
-            kw__out_printf(out, "%s\"%s\": ", d ? ", " : "", kw_device_name(d));
+            kw__out_puts(out, d ? ", \"" : "\"");
+            kw__out_puts(out, kw_device_name(d));
+            kw__out_puts(out, "\": ");
             put_reading(out, kw__quantity_of(window, q, d));
         }
         kw__out_puts(out, "}");
@@ -166,14 +182,14 @@ static kw_status read_fields(const json_t *object, const struct kw__fields *fiel
     for (size_t i = 0; i < fields->count; i++) {
         const struct kw__field *field = &fields->fields[i];
         const json_t *member = json_object_get(object, field->name);
-        struct kw__value value = {.type = KW__VALUE_NONE};
+        struct kw__field_value value = {.type = KW__VALUE_NONE};
         bool good = true;
         if (json_is_string(member))
-            value = (struct kw__value){.type = KW__VALUE_TEXT, .text = json_string_value(member)};
+            value = (struct kw__field_value){.type = KW__VALUE_TEXT, .text = json_string_value(member)};
         else if (json_is_integer(member))
-            value = (struct kw__value){.type = KW__VALUE_WHOLE, .whole = json_integer_value(member)};
+            value = (struct kw__field_value){.type = KW__VALUE_WHOLE, .whole = json_integer_value(member)};
         else if (json_is_real(member))
-            value = (struct kw__value){.type = KW__VALUE_REAL, .real = json_real_value(member)};
+            value = (struct kw__field_value){.type = KW__VALUE_REAL, .real = json_real_value(member)};
         else
             good = !member || json_is_null(member);
         if (!good || !kw__field_set(field, base, &value, arena)) return fail_key(field->name, err);

@@ -144,9 +144,14 @@ kw_status kw__store_end(struct kw__store *store, bool commit, kw_error *err)
 kw_status kw__store_add(struct kw__store *store, struct kw__run *run, kw_error *err)
 {
     bool added;
+    return kw__store_add_new(store, run, &added, err);
+}
+
+kw_status kw__store_add_new(struct kw__store *store, struct kw__run *run, bool *added, kw_error *err)
+{
     kw_status status = kw__db_begin(store, err);
     if (status) return status;
-    status = kw__rows_add(store, run, &added, err);
+    status = kw__rows_add(store, run, added, err);
     status = kw__db_end(store, status, err);
     if (status) run->id = 0;
     return status;

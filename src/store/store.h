@@ -5,6 +5,7 @@
  *   one is refused (KW_ERROR_UNSUPPORTED) and left as it is. A file that is no database of ours:
  * KW_ERROR_FORMAT.
  * - A writer waits for others as long as it takes (30 s, then KW_ERROR_IO says who is in the way).
+ * - One thread at a time uses a store.
  * - docs/STORE.md has the schema, column by column. */
 #ifndef KW_STORE_STORE_H
 #define KW_STORE_STORE_H
@@ -27,6 +28,8 @@ void kw__store_close(struct kw__store *store);
 /* Adds a run in one transaction and sets its id. A run whose uuid, or whose sweep, point and repeat, is there
  * already is not added again: *id is that of the one that is there. */
 kw_status kw__store_add(struct kw__store *store, struct kw__run *run, kw_error *err);
+/* The same, and whether it is new. */
+kw_status kw__store_add_new(struct kw__store *store, struct kw__run *run, bool *added, kw_error *err);
 /* Between these, adds are one transaction: for imports. _end with commit false undoes them. */
 kw_status kw__store_begin(struct kw__store *store, kw_error *err);
 kw_status kw__store_end(struct kw__store *store, bool commit, kw_error *err);

@@ -1,0 +1,188 @@
+#!/bin/bash
+# import: each form, again, in part, and by several processes at once.
+. "$(dirname "$0")/../e2e/lib.sh"
+
+import() { run "$KINOWATT" import "$@"; }
+export_to() # FILE STORE
+{
+    run "$KINOWATT" runs export --store "$2" -o "$1"
+    expect_rc 0
+}
+
+# Two runs of ours with all that a run can have, from the figures of the tests' corpus.
+ours=$root/tests/fuzz/corpus/fuzz_import/ours-lines
+
+# ---- Ours ----
+
+import "$ours" --store a.db
+expect_rc 0
+expect_out ': 2 runs imported$'
+export_to a.json a.db
+import a.json --store b.db
+expect_rc 0
+export_to b.json b.db
+expect cmp a.json b.json
+import a.json --store a.db
+expect_rc 0
+expect_out '^a.json: 0 runs imported, 2 there already$'
+export_to again.json a.db
+expect cmp a.json again.json
+run "$KINOWATT" runs show 1 --store b.db
+expect_out 'few-repeats: m; a'
+ok "an export comes back byte for byte, once"
+
+head -c $(($(wc -c <a.json) - 300)) a.json >short.json
+import short.json --store c.db
+expect_rc 1
+expect_out '^short.json: 1 run imported, 1 not read$'
+expect_err '^kinowatt: short.json:3: '
+expect_err_lines 1
+sed '2s/"anchor": 0/"anchor": "x"/' a.json >odd.json
+import odd.json --store c.db
+expect_rc 1
+expect_err '^kinowatt: odd.json:2: "anchor" '
+expect_out '^odd.json: 0 runs imported, 1 there already, 1 not read$|^odd.json: 1 run imported, 1 not read$'
+sed '2s/"settings"/settings/' a.json >broken.json
+import broken.json --store d.db
+expect_rc 1
+expect_err '^kinowatt: broken.json:2: not valid JSON'
+expect_out '^broken.json: 1 run imported, 1 not read$'
+ok "of a file that is broken or cut off, what is good"
+
+# ---- Others' ----
+
+cat >emissions.csv <<'CSV'
+timestamp,project_name,run_id,experiment_id,duration,emissions,emissions_rate,cpu_power,gpu_power,ram_power,cpu_energy,gpu_energy,ram_energy,energy_consumed,country_name,country_iso_code,region,cloud_provider,cloud_region,os,python_version,codecarbon_version,cpu_count,cpu_model,gpu_count,gpu_model,longitude,latitude,ram_total_size,tracking_mode,on_cloud,pue
+2025-05-30T14:49:15,clips,1b2c,e,36.0,0.01,0.0003,42.5,0.0,20.0,0.0004,0.007,0.0002,0.0076,France,FRA,,,,Linux,3.12.3,2.8.4,8,"AMD EPYC, 8 cores",1.0,1 x NVIDIA H100 80GB HBM3,,,64.0,machine,N,1.0
+2025-05-30T15:00:00,clips,1b2d,e,10,0.01,0.0003,42.5,0.0,20.0,0.0001,,0.0002,0.0003,,,,,,,,,,,,,,,,,,
+2025-05-30T16:00:00,clips,1b2e,e,-3,0.01,0.0003,42.5,0.0,20.0,0.0001,0.002,0.0002,0.0003,,,,,,,,,,,,,,,,,,
+2025-05-30T17:00:00,clips,1b2f,e,3
+CSV
+import emissions.csv --store e.db
+expect_rc 1
+expect_out '^emissions.csv: 2 runs imported, 2 not read$'
+expect_err '^kinowatt: emissions.csv:4: duration is "-3"'
+expect_err '^kinowatt: emissions.csv:5: 5 fields instead of 32$'
+expect_err_lines 2
+import emissions.csv --store e.db
+expect_out '^emissions.csv: 0 runs imported, 2 there already, 2 not read$'
+# 0.007 kWh in 36 s are 700 W; the moment is the end's
+run "$KINOWATT" runs --store e.db --csv
+expect_out '^1,2025-05-30T14:48:39.000Z,import,,,h100-sxm,,36,25200,700,'
+expect_out '^2,2025-05-30T14:59:50.000Z,import,,,,,10,,,360,42.5,720,20,done,$'
+run "$KINOWATT" runs show 1 --store e.db
+expect_out '^Data set +emissions$'
+expect_out '^total .* ~0.40 Wh '
+expect_out '^  run.codecarbon.country_iso_code +FRA$'
+run "$KINOWATT" runs show 2 --store e.db
+expect_out '^GPU of total is absent: CodeCarbon measured nothing of it$'
+ok "CodeCarbon's emissions.csv: kWh, and 0 that means nothing"
+
+cat >ml.json <<'JSON'
+{"architecture": "diffusion",
+ "configurations": [
+  {"avg_power_watts": 650, "batch_latency_s": 100.0, "batch_size": 2, "energy_per_video_joules": 32500.0, "fps": 16,
+   "gpu_model": "H100", "inference_steps": 50, "num_frames": 81, "num_gpus": 1, "ulysses_degree": 1,
+   "use_torch_compile": false, "video_height": 480, "video_width": 832},
+  {"batch_latency_s": 1.0, "energy_per_image_joules": 3.0, "gpu_model": "H100"},
+  {"batch_latency_s": -1, "energy_per_video_joules": 3.0, "gpu_model": "H100"}],
+ "model_id": "Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "task": "text-to-video"}
+JSON
+import ml.json --store m.db --dataset leaderboard
+expect_rc 1
+expect_out '^ml.json: 1 run imported, 2 not read$'
+expect_err '^kinowatt: ml.json:6: neither a run of ours nor '
+expect_err '^kinowatt: ml.json:7: batch_latency_s must be '
+run "$KINOWATT" runs --store m.db --csv --dataset leaderboard
+expect_out '^1,.*,import,wan2.1-t2v-1.3b,"832x480x81, 50 steps, batch 2",h100-sxm,,100,65000,650,done,$'
+run "$KINOWATT" runs export --store m.db --format mlenergy
+expect_out '"energy_per_video_joules": 32500, .*"use_torch_compile": false, '
+ok "ML.ENERGY's JSON: two clips a batch"
+
+for name in delavande2025_models delavande2025_wan_sweeps mlenergy_v3_one_gpu h200_diffusers040; do
+    import "$root/data/published/$name.csv" --store p.db
+    expect_rc 0
+    expect_out ": $(($(wc -l <"$root/data/published/$name.csv") - 1)) runs imported$"
+done
+run "$KINOWATT" runs --store p.db --dataset delavande2025_models --model cogvideox-2b --csv
+expect_out '^[0-9]+,.*,cogvideox-2b,"720x480x49, 50 steps",h100-sxm,diffusers-0.34,50.5688,29866.9'
+export_to p.json p.db
+import p.json --store q.db
+export_to q.json q.db
+expect cmp p.json q.json
+ok "the published tables"
+
+# ---- What is none of them ----
+
+echo '{"a": 1}' >foreign.json
+printf 'a,b\n1,2\n' >foreign.csv
+: >empty
+head -c 3000 /dev/urandom >noise
+printf '[1, 2' >cut.json
+for file in foreign.json foreign.csv empty noise cut.json; do
+    import "$file" --store f.db
+    expect_rc 1
+    expect_err "^kinowatt: $file"
+done
+import nothing.json --store f.db
+expect_rc 2
+expect_err '^kinowatt: cannot read nothing.json: '
+import . --store f.db
+expect_rc 1
+run "$KINOWATT" runs export --csv --store a.db -o table.csv
+import table.csv --store f.db
+expect_rc 1
+expect_err 'export the runs without --csv'
+import foreign.csv a.json --store f.db
+expect_rc 1
+expect_out '^a.json: 2 runs imported$'
+run "$KINOWATT" runs --store f.db --csv
+expect_out_lines 3
+ok "foreign files are named, and the others imported"
+
+# ---- Two at once, and one that is killed ----
+
+for half in 1 2; do
+    awk -v half=$half 'BEGIN {
+        print "timestamp,duration,emissions,gpu_energy"
+        for (i = 0; i < 3000; i++) printf "2026-01-0%dT%02d:%02d:%02d,%d,,0.00%d\n", half, i / 3600, i / 60 % 60, i % 60, i % 50 + 1, i + 1
+    }' >half$half.csv
+    "$KINOWATT" import half$half.csv --store two.db >log$half 2>&1 &
+    pids[half]=$!
+done
+for half in 1 2; do
+    wait "${pids[half]}" || problem "import $half failed: $(cat log$half)"
+    expect grep -qx "half$half.csv: 3000 runs imported" log$half
+done
+run "$KINOWATT" runs export --store two.db --format codecarbon
+expect_out_lines 6001
+ok "two processes into one new database: no row lost, no error shown"
+
+for wait in 0.05 0.1 0.2 0.4; do
+    "$KINOWATT" import half1.csv --store killed.db >/dev/null 2>&1 &
+    sleep $wait
+    kill -KILL $! && wait $! 2>/dev/null
+    [[ -e killed.db ]] || continue
+    "$KINOWATT" runs export --store killed.db --csv >part.csv 2>"$err" ||
+        grep -q 'no runs are kept yet' "$err" || problem "after $wait s: $(cat "$err")"
+done
+import half1.csv --store killed.db
+expect_rc 0
+expect_out '^half1.csv: [0-9]+ runs imported'
+run "$KINOWATT" runs export --store killed.db --format codecarbon
+expect_out_lines 3001
+ok "killed at any moment: the next import completes it"
+
+(
+    ulimit -f 400
+    trap '' XFSZ
+    "$KINOWATT" import half1.csv --store full.db >"$out" 2>"$err"
+)
+rc=$? last_command="import with little room"
+expect_rc 1
+expect_err '^kinowatt: cannot write full.db: .*; free some space'
+import half1.csv --store full.db
+expect_rc 0
+run "$KINOWATT" runs export --store full.db --format codecarbon
+expect_out_lines 3001
+ok "a full disk: one clear line, and later all of it"
