@@ -7,5 +7,5 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 echo
 echo "This machine's CPU is timed for half a minute; what it makes is noise, since the weights are random."
-"$KINOWATT" calibrate --device cpu --seconds 10 -o "$folder/cpu.json"
+"$KINOWATT" calibrate --device cpu --seconds 30 -o "$folder/cpu.json"
 "$KINOWATT" generate wan2.1-t2v-nano -p "a cat surfs a wave" --calibration "$folder/cpu.json" -o "$(dirname "$KINOWATT")/demo.y4m"

@@ -4,8 +4,11 @@
  * What is fitted to rows, with which priors, and how it is judged is in docs/CALIBRATION.md; that file holds
  * the priors it started from, the fitted values with their covariance, and the errors on held-out rows. What
  * is timed on this machine is said in src/predict/micro.h. It is written to the user's own folder of
- * calibrations unless told otherwise, since it holds for this machine alone.
+ * calibrations unless told otherwise, since it holds for this machine alone; one that was stopped is not
+ * written, one from which something was left out does not replace a finished one.
  */
+#include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,41 +51,121 @@ static int write_calibration(const kw_catalog *catalog, const struct settings *s
 
 /* ---- This machine ------------------------------------------------------------------------------------- */
 
-/* Once for each tenth, so that a log of it is short. */
+static volatile sig_atomic_t stop_signal;
+
+static void on_signal(int number)
+{
+    stop_signal = number;
+}
+
+/* A second one ends the program at once. Signals that the caller has ignored (nohup) stay so. */
+static void catch_signals(void)
+{
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) {
+        struct sigaction old, action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+        sigemptyset(&action.sa_mask);
+        if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+            (void)sigaction(signals[i], &action, NULL);
+    }
+}
+
+struct bar {
+    bool shown; /* stderr is a terminal */
+    double seconds, drawn;
+};
+
 static bool show_progress(void *user, double done)
 {
-    int *tenths = user, now = (int)(10 * done);
-    if (isatty(STDERR_FILENO) && now > *tenths) fprintf(stderr, "\rcalibrating: %3d %%", 10 * now);
-    if (now > *tenths) *tenths = now;
-    return true;
+    enum { WIDTH = 24 };
+    struct bar *bar = user;
+    char full[WIDTH + 1], left[KW__FORMAT_SIZE];
+    if (bar->shown && (done - bar->drawn) * bar->seconds >= 0.1) {
+        for (int i = 0; i < WIDTH; i++) full[i] = i < (int)(done * WIDTH) ? '#' : '.';
+        full[WIDTH] = '\0';
+        fprintf(stderr, "\rcalibrate    [%s] %3d %%  %s left\033[K", full, (int)(100 * done),
+                kw__format_seconds(left, ceil((1 - done) * bar->seconds)));
+        bar->drawn = done;
+    }
+    return stop_signal == 0;
 }
 
 /* Times and fits. The document is the caller's. */
 static kw_status time_machine(const kw_catalog *catalog, const struct settings *settings,
-                              const char *stack_name, const kw_hardware *hardware, json_t **document,
-                              double *disturbed, kw_error *err)
+                              const char *stack_name, const kw_hardware *hardware,
+                              struct kw__micro_samples *samples, json_t **document, kw_error *err)
 {
     struct kw__stack *stack;
-    struct kw__micro_samples samples = {0};
-    int tenths = -1;
+    struct bar bar = {isatty(STDERR_FILENO), (double)settings->seconds, -1};
     kw_status status = kw__stack_open(catalog, stack_name, &stack, err);
     if (status) return status;
     if (!stack->on_cpu)
         status =
             kw__fail(err, KW_ERROR_USAGE, "stack %s does not run on a CPU; kinowatt-cpu does", stack->name);
-    struct kw__micro_options options = {
-        .seconds = (double)settings->seconds, .user = &tenths, .progress = show_progress};
-    if (!status) status = kw__micro_run(catalog, stack, &options, &samples, err);
-    if (isatty(STDERR_FILENO)) fputs("\r\033[K", stderr);
+    struct kw__micro_options options = {.seconds = bar.seconds, .user = &bar, .progress = show_progress};
+    if (!status) status = kw__micro_run(catalog, stack, &options, samples, err);
+    if (bar.shown) fputs("\r\033[K", stderr);
     struct kw__cpu_description description = {.stack = stack->name,
                                               .cpu = hardware->cpu,
                                               .date = settings->date,
                                               .cores = (int)kw_hardware_get(hardware, "num_cores")};
-    if (!status) status = kw__calibrate_cpu(&samples, &description, document, err);
-    *disturbed = samples.disturbed;
-    kw__micro_free(&samples);
+    if (!status) status = kw__calibrate_cpu(samples, &description, document, err);
     kw__stack_close(stack);
     return status;
+}
+
+/* "A, B and C": what there was no time for. */
+static void list_left_out(const struct kw__micro_samples *samples, char *text, size_t size)
+{
+    char name[KW__MICRO_NAME];
+    size_t used = 0;
+    unsigned rest = samples->left_out;
+    text[0] = '\0';
+    for (size_t i = 0; i < kw__num_micro_scenes && used < size; i++) {
+        if (!(rest >> i & 1)) continue;
+        rest &= ~(1u << i);
+        used += (size_t)snprintf(text + used, size - used, "%s%s",
+                                 !used  ? ""
+                                 : rest ? ", "
+                                        : " and ",
+                                 kw__micro_scene_name(i, name));
+    }
+}
+
+/* A calibration from which something was left out does not replace a finished one of the same machine. */
+static kw_status keep_finished(const char *path, const struct kw__micro_samples *samples, const char *cpu,
+                               kw_error *err)
+{
+    json_t *before = NULL;
+    kw_error unreadable;
+    char missing[512];
+    if (!path || !samples->left_out || kw__json_load(path, &before, &unreadable)) return KW_OK;
+    const char *its_cpu = json_string_value(json_object_get(json_object_get(before, "machine"), "cpu"));
+    const char *date = json_string_value(json_object_get(before, "date"));
+    bool finished = json_array_size(json_object_get(before, "left_out")) == 0;
+    kw_status status = KW_OK;
+    list_left_out(samples, missing, sizeof missing);
+    if (finished && its_cpu && strcmp(its_cpu, cpu) == 0)
+        status = kw__fail(err, KW_ERROR_CANCELLED,
+                          "there was no time for %s, so the finished calibration of %.10s stays; let nothing "
+                          "else run, or give --seconds more",
+                          missing, date ? date : "before");
+    json_decref(before);
+    return status;
+}
+
+static void warn(const struct kw__micro_samples *samples)
+{
+    char missing[512];
+    list_left_out(samples, missing, sizeof missing);
+    if (samples->left_out)
+        kw__cli_warn("there was no time for %s; for such sizes predictions stand on others until it is "
+                     "calibrated with more --seconds",
+                     missing);
+    if (samples->disturbed > 0.3)
+        kw__cli_warn(
+            "%.0f %% of the runs were disturbed by other programs; calibrate again when the machine is idle",
+            100 * samples->disturbed);
 }
 
 /* Where it goes without --output; malloc'ed, its folders made. */
@@ -107,7 +190,7 @@ static int calibrate_cpu(const kw_catalog *catalog, const struct settings *setti
     kw_hardware *hardware = NULL;
     json_t *document = NULL;
     char *path = NULL;
-    double disturbed = 0;
+    struct kw__micro_samples samples = {0};
     struct kw__options to = *options;
     kw_status status = kw_hardware_open(catalog, "cpu", &hardware, &err);
     const char *stack = settings->stack;
@@ -117,9 +200,14 @@ static int calibrate_cpu(const kw_catalog *catalog, const struct settings *setti
         status = usual_place(stack, &path, &err);
         to.output = path;
     }
-    if (!status) status = time_machine(catalog, settings, stack, hardware, &document, &disturbed, &err);
+    catch_signals();
+    if (!status) status = time_machine(catalog, settings, stack, hardware, &samples, &document, &err);
+    if (!status && stop_signal) status = kw__fail(&err, KW_ERROR_CANCELLED, "calibrating was stopped");
+    if (!status) status = keep_finished(to.output, &samples, hardware->cpu, &err);
     kw_hardware_close(hardware);
+    if (status) json_decref(document);
     int code = status ? kw__cli_fail(&err) : kw__cli_emit_json(&to, document);
+    if (stop_signal) code = 128 + stop_signal;
     if (!code && path) {
         struct kw__out out;
         kw__out_init(&out);
@@ -130,10 +218,8 @@ static int calibrate_cpu(const kw_catalog *catalog, const struct settings *setti
         kw__out_puts(&out, "\n");
         code = kw__cli_emit(NULL, &out);
     }
-    if (!code && disturbed > 0.3)
-        kw__cli_warn(
-            "%.0f %% of the runs were disturbed by other programs; calibrate again when the machine is idle",
-            100 * disturbed);
+    if (!code) warn(&samples);
+    kw__micro_free(&samples);
     free(path);
     return code;
 }
@@ -165,12 +251,12 @@ static int check_settings(const struct settings *settings)
 
 int kw__cmd_calibrate(int argc, char **argv)
 {
-    struct settings settings = {.seconds = 25};
+    struct settings settings = {.seconds = 45};
     const struct kw__option extra[] = {
         {"device", 0, KW__OPTION_TEXT, "DEVICE", "what to time: cpu, this machine's", &settings.device},
         {"stack", 0, KW__OPTION_TEXT, "NAME",
          "with --device: kinowatt-cpu, or kinowatt-cpu-f32 without bf16 units", &settings.stack},
-        {"seconds", 0, KW__OPTION_COUNT, "S", "with --device: time to spend on timing; 25 without it",
+        {"seconds", 0, KW__OPTION_COUNT, "S", "with --device: the time that it takes; 45 without it",
          &settings.seconds},
         {"from", 0, KW__OPTION_TEXT, "DATASET", "the rows to fit: delavande2025", &settings.from},
         {"priors", 0, KW__OPTION_TEXT, "FILE", "a calibration to start from; the shipped priors without it",

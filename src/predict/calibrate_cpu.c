@@ -203,6 +203,16 @@ static json_t *make_machine(const struct fit *f, const struct kw__micro_samples 
                      "the best that any operator reached in this calibration");
 }
 
+static json_t *make_left_out(const struct kw__micro_samples *samples)
+{
+    json_t *names = json_array();
+    char name[KW__MICRO_NAME];
+    for (size_t i = 0; i < kw__num_micro_scenes; i++)
+        if (samples->left_out >> i & 1)
+            json_array_append_new(names, json_string(kw__micro_scene_name(i, name)));
+    return names;
+}
+
 static void fill_document(struct fit *f, const struct kw__micro_samples *samples,
                           const struct kw__cpu_description *d, json_t *root)
 {
@@ -215,6 +225,7 @@ static void fill_document(struct fit *f, const struct kw__micro_samples *samples
     json_object_set_new(root, "hardware", json_string("cpu"));
     json_object_set_new(root, "date", json_string(d->date));
     json_object_set_new(root, "basis", json_string(basis));
+    json_object_set_new(root, "left_out", make_left_out(samples));
     json_object_set_new(root, "machine", make_machine(f, samples, d));
     json_t *rates = make_rates(f);
     json_object_set_new(root, "parameters", make_parameters(f, samples));

@@ -3,8 +3,12 @@
  * What is timed is what runs: a model is lowered for a small request and rewritten as the stack says; of
  * each phase those operators stay that differ in shape, and of equal ones so many that the caches see
  * what they see in a whole run. The thinned graphs are compiled by the backend and run in turn, each
- * operator between two looks at the monotonic clock. Weights and inputs are constants, on which no
- * kernel's time depends. */
+ * operator between two looks at the monotonic clock, in one memory for their states and workspaces.
+ * Weights and inputs are constants, on which no kernel's time depends.
+ *
+ * Time is a deadline, which the models share equally, one after the other. The scenes of a model are
+ * prepared in their order, and those that are not ready when nine tenths have passed are left out; the
+ * rest of it they are run in rounds, as many as there is time for. */
 #ifndef KW_PREDICT_MICRO_H
 #define KW_PREDICT_MICRO_H
 
@@ -23,8 +27,10 @@ struct kw__micro_samples {
     struct kw__micro_sample *list;
     size_t count, capacity;
     int threads;
-    double disturbed; /* share of the runs that took over 1.3 times what undisturbed ones take */
-    double drift;     /* log sd of a whole round */
+    double disturbed;  /* share of the runs that took over 1.3 times what undisturbed ones take */
+    double drift;      /* log sd of a whole round; 0.1 when there were not three */
+    size_t rounds;     /* whole ones */
+    unsigned left_out; /* scenes, bits by index, for which there was no time */
 };
 void kw__micro_free(struct kw__micro_samples *samples);
 
@@ -36,14 +42,20 @@ struct kw__micro_scene {
 };
 extern const struct kw__micro_scene kw__micro_scenes[];
 extern const size_t kw__num_micro_scenes;
+/* Writes and returns "wan2.1-t2v-nano at 112x112x5". */
+enum { KW__MICRO_NAME = 64 };
+const char *kw__micro_scene_name(size_t scene, char buffer[KW__MICRO_NAME]);
 
 struct kw__micro_options {
-    double seconds; /* for timing; preparing comes on top, about half of it */
+    double seconds;            /* for all of it; passed by one operator, or one phase's compiling */
+    double memory_limit_bytes; /* 0: what this machine has */
     void *user;
-    bool (*progress)(void *user, double done); /* NULL, or: false stops with KW_ERROR_CANCELLED */
+    /* NULL, or called between operators: false stops with KW_ERROR_CANCELLED */
+    bool (*progress)(void *user, double done);
 };
 
-/* Appends samples of all scenes whose model the catalog has. */
+/* Appends samples of the scenes whose model the catalog has. KW_ERROR_MEMORY, with both figures, when it
+ * needs more than there is; KW_ERROR_UNSUPPORTED when there is no time even for the first scene. */
 kw_status kw__micro_run(const kw_catalog *catalog, const struct kw__stack *stack,
                         const struct kw__micro_options *options, struct kw__micro_samples *out,
                         kw_error *err);

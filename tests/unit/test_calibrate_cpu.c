@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/time.h"
 #include "graph/stack.h"
 #include "hardware/hardware.h"
 #include "model/catalog.h"
@@ -219,12 +220,114 @@ static void test_found(void **state)
     assert_int_equal(unsetenv("XDG_DATA_HOME"), 0);
 }
 
+/* ---- Micro-runs ------------------------------------------------------------------------------------ */
+
+struct watch {
+    int calls, most; /* stops at the most-th, 0: never */
+    double last;
+};
+
+static bool watch(void *user, double done)
+{
+    struct watch *w = user;
+    assert_true(done >= w->last && done <= 1);
+    w->last = done;
+    return ++w->calls != w->most;
+}
+
+/* A run on this machine, with what it takes in `seconds`. */
+static kw_status run_micro(const char *stack_name, struct kw__micro_options *options, struct watch *w,
+                           struct kw__micro_samples *samples, double *seconds, kw_error *err)
+{
+    kw_catalog *catalog;
+    struct kw__stack *stack;
+    assert_int_equal(kw_catalog_open("data", &catalog, err), KW_OK);
+    assert_int_equal(kw__stack_open(catalog, stack_name, &stack, err), KW_OK);
+    options->user = w;
+    options->progress = watch;
+    double begin = kw__monotonic_s();
+    kw_status status = kw__micro_run(catalog, stack, options, samples, err);
+    *seconds = kw__monotonic_s() - begin;
+    kw__stack_close(stack);
+    kw_catalog_close(catalog);
+    return status;
+}
+
+/* A machine with less than 1.5 GB, or hardly any. */
+static void test_micro_memory(void **state)
+{
+    (void)state;
+    static const char *const stacks[] = {"kinowatt-cpu", "kinowatt-cpu-f32"};
+    for (int i = 0; i < 2; i++) {
+        struct kw__micro_options options = {.seconds = 60, .memory_limit_bytes = 1.5e9};
+        struct kw__micro_samples samples = {0};
+        struct watch w = {.most = 1};
+        double seconds;
+        kw_error err;
+        assert_int_equal(run_micro(stacks[i], &options, &w, &samples, &seconds, &err), KW_ERROR_CANCELLED);
+        options.memory_limit_bytes = 0.5 * 0x1p30;
+        w = (struct watch){0};
+        assert_int_equal(run_micro(stacks[i], &options, &w, &samples, &seconds, &err), KW_ERROR_MEMORY);
+        assert_non_null(strstr(err.message, "needs 1."));
+        assert_non_null(strstr(err.message, "there are 0.50 GiB"));
+        assert_int_equal(w.calls, 0);
+        assert_int_equal(samples.count, 0);
+    }
+}
+
+/* However busy the machine, and however many runs a round would have. */
+static void test_micro_deadline(void **state)
+{
+    (void)state;
+    struct kw__micro_options options = {.seconds = 1};
+    struct kw__micro_samples samples = {0};
+    struct watch w = {0};
+    double seconds;
+    kw_error err;
+    kw_status status = run_micro("kinowatt-cpu-f32", &options, &w, &samples, &seconds, &err);
+    if (seconds > options.seconds + 4) fail_msg("%g s, not 1", seconds);
+    if (status) { /* too busy for any */
+        assert_int_equal(status, KW_ERROR_CANCELLED);
+        assert_int_equal(samples.count, 0);
+        assert_non_null(strstr(err.message, "1 s are too few"));
+    } else {
+        assert_true(samples.count > 0 && samples.left_out != 0);
+        assert_false(samples.left_out & 1); /* what is left out comes last */
+        json_t *document;
+        char name[KW__MICRO_NAME];
+        assert_int_equal(kw__calibrate_cpu(&samples, &machine, &document, &err), KW_OK);
+        const json_t *missing = json_object_get(document, "left_out");
+        assert_int_equal(json_array_size(missing), __builtin_popcount(samples.left_out));
+        const char *last = json_string_value(json_array_get(missing, json_array_size(missing) - 1));
+        assert_string_equal(last, kw__micro_scene_name(kw__num_micro_scenes - 1, name));
+        json_decref(document);
+    }
+    kw__micro_free(&samples);
+}
+
+static void test_micro_stops(void **state)
+{
+    (void)state;
+    struct kw__micro_options options = {.seconds = 600};
+    struct kw__micro_samples samples = {0};
+    double seconds;
+    kw_error err;
+    for (int most = 1; most < 1000; most *= 6) { /* while weights are made, and while operators run */
+        struct watch w = {.most = most};
+        kw_status status = run_micro("kinowatt-cpu-f32", &options, &w, &samples, &seconds, &err);
+        assert_int_equal(status, KW_ERROR_CANCELLED);
+        assert_int_equal(w.calls, most);
+        assert_int_equal(samples.count, 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_recovers),   cmocka_unit_test(test_no_power),
-        cmocka_unit_test(test_needs_gemm), cmocka_unit_test(test_undisturbed),
-        cmocka_unit_test(test_found),
+        cmocka_unit_test(test_recovers),       cmocka_unit_test(test_no_power),
+        cmocka_unit_test(test_needs_gemm),     cmocka_unit_test(test_undisturbed),
+        cmocka_unit_test(test_found),          cmocka_unit_test(test_micro_memory),
+        cmocka_unit_test(test_micro_deadline), cmocka_unit_test(test_micro_stops),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -96,6 +96,7 @@ static kw_status plan_phase(struct kw__program *program, const struct kw__graph 
         if (g->values[v].kind == KW__STATE) r.bytes[v] = (size_t)kw__value_bytes(&g->values[v]);
     for (size_t i = 0; i < g->num_ops; i++) {
         const struct kw__op *op = &g->ops[i];
+        if (op->dead) continue;
         for (int k = 0; k < op->num_inputs + op->num_outputs; k++) {
             int v = k < op->num_inputs ? op->input[k] : op->output[k - op->num_inputs];
             if (v && g->values[v].kind != KW__WEIGHT) r.bytes[v] = (size_t)kw__value_bytes(&g->values[v]);
@@ -151,12 +152,13 @@ static kw_status sum_weights(struct kw__program *program, double *bytes, kw_erro
     for (int s = 0; s < program->num_stages; s++)
         for (int p = 0; p < program->stages[s].num_phases; p++) {
             const struct kw__graph *g = program->stages[s].phases[p].graph;
-            for (size_t v = 1; v < g->num_values; v++) {
-                const struct kw__value *value = &g->values[v];
-                if (value->kind != KW__WEIGHT || counted[value->tensor[0]]) continue;
-                for (int i = 0; i < value->num_tensors; i++) counted[value->tensor[i]] = true;
-                *bytes += kw__value_bytes(value);
-            }
+            for (size_t i = 0; i < g->num_ops && program->stages[s].phases[p].calls > 0; i++)
+                for (int k = 0; k < g->ops[i].num_inputs && !g->ops[i].dead; k++) {
+                    const struct kw__value *value = operand(g, &g->ops[i], k);
+                    if (!value || value->kind != KW__WEIGHT || counted[value->tensor[0]]) continue;
+                    for (int n = 0; n < value->num_tensors; n++) counted[value->tensor[n]] = true;
+                    *bytes += kw__value_bytes(value);
+                }
         }
     return KW_OK;
 }

@@ -1,0 +1,67 @@
+#!/bin/bash
+# calibrate --device cpu: the time it may take, what there was no time for, stopping, and which file it leaves.
+. "$(dirname "$0")/../e2e/lib.sh"
+
+calibrate() # ARGUMENT...
+{
+    run "$KINOWATT" calibrate --device cpu --stack kinowatt-cpu-f32 "$@"
+}
+
+usual=$HOME/.local/share/kinowatt/calibrations/kinowatt-cpu-f32@cpu.json
+
+# In so short a time not everything is timed; on a busy machine perhaps nothing.
+begin=$SECONDS
+calibrate --seconds 4
+expect test $((SECONDS - begin)) -le 9
+if [[ $rc == 1 ]]; then
+    expect_err '^kinowatt: 4 s are too few to time anything'
+    ok "a deadline that is too short"
+    skip "the rest" "the machine is too busy to calibrate"
+    exit
+fi
+expect_rc 0
+expect_out "^wrote $usual$"
+expect_err '^kinowatt: warning: there was no time for .*wan2.1-t2v-1.3b at 256x256x17; '
+expect grep -q '"wan2.1-t2v-1.3b at 256x256x17"' "$usual"
+ok "a deadline holds, and what there was no time for is said and written"
+
+calibrate --seconds 3
+expect test "$rc" -le 1
+ok "an unfinished calibration gives way to another"
+
+# As if nothing had been left out.
+sed '/"left_out": \[/,/\]/c "left_out": [],' "$usual" >finished.json
+cp finished.json "$usual"
+calibrate --seconds 2
+expect_rc 1
+expect_err '^kinowatt: (there was no time for .*the finished calibration of [0-9-]* stays|2 s are too few)'
+expect_err_lines 1
+expect test ! -s "$out"
+expect cmp finished.json "$usual"
+ok "an unfinished calibration does not replace a finished one"
+
+sed 's/"cpu": "[^"]*"/"cpu": "Another"/' finished.json >"$usual"
+calibrate --seconds 4
+if [[ $rc == 0 ]]; then
+    expect grep -q '256x256x17' "$usual"
+else
+    expect_err 'too few'
+fi
+ok "that of another machine is replaced"
+
+cp finished.json "$usual"
+run timeout --preserve-status -s INT 2 "$KINOWATT" calibrate --device cpu --seconds 300
+expect_rc 130
+expect_err '^kinowatt: calibrating was stopped$'
+expect_err_lines 1
+expect cmp finished.json "$usual"
+expect test "$(ls -A "${usual%/*}")" = "${usual##*/}"
+ok "stopped, it leaves what was there"
+
+if command -v script >/dev/null; then
+    run script -qec "$KINOWATT calibrate --device cpu --seconds 2 -o other.json" typescript
+    expect grep -q 'calibrate    \[.*\] .* %  .* left' typescript
+    ok "a bar on a terminal"
+else
+    skip "a bar on a terminal" "no script(1)"
+fi
