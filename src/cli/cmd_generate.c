@@ -53,6 +53,8 @@ struct job {
     bool tracing;           /* the stages run again, to find a NaN */
     bool latents_written;
     kw_error latents_error; /* why not */
+    kw_prediction *prediction;
+    kw_error no_prediction; /* why not */
     struct kw__generate_report report;
 };
 
@@ -321,9 +323,11 @@ static const char *find_calibration(const struct job *job)
     return NULL;
 }
 
-/* What was predicted for the request as it ran. None is no failure. */
-static void predict(struct job *job, const struct kw__options *options, kw_prediction **out, kw_error *err)
+/* What is predicted for the request as it will run. None is no failure, unless with a calibration that was
+ * named. */
+static kw_status predict(struct job *job, const struct kw__options *options, kw_error *err)
 {
+    kw_error *why = &job->no_prediction;
     const struct kw__pipeline_info *info = &job->report.info;
     kw_predict_options predict = KW_PREDICT_OPTIONS_INIT;
     kw_request request = options->request;
@@ -333,12 +337,14 @@ static void predict(struct job *job, const struct kw__options *options, kw_predi
     request.prompt_tokens = (int64_t)info->tokens[0];
     if (info->request.guidance_passes > 1) request.negative_tokens = (int64_t)info->tokens[1];
     if (!predict.calibration)
-        kw__fail(err, KW_ERROR_NOT_FOUND,
+        kw__fail(why, KW_ERROR_NOT_FOUND,
                  "there is no calibration of %s on this machine; 'kinowatt calibrate --device cpu' makes one",
                  info->stack);
-    else if (kw_predict(job->catalog, job->model, &request, &predict, out, err) == KW_OK)
-        return;
-    job->report.no_prediction = err->message;
+    else
+        (void)kw_predict(job->catalog, job->model, &request, &predict, &job->prediction, why);
+    job->report.prediction = job->prediction;
+    job->report.no_prediction = why->message;
+    return job->settings.calibration && why->code ? kw__fail(err, why->code, "%s", why->message) : KW_OK;
 }
 
 /* ---- After the run --------------------------------------------------------------------------------- */
@@ -420,11 +426,8 @@ static int conclude(const struct job *job, kw_status status, const kw_error *err
 
 static int finish(struct job *job, const struct kw__options *options)
 {
-    kw_error err = {0}, unpredicted = {0};
-    kw_prediction *prediction = NULL;
+    kw_error err = {0};
     char elsewhere[PATH_MAX];
-    predict(job, options, &prediction, &unpredicted);
-    job->report.prediction = prediction;
     job->report.clip = &job->clip;
     kw_status status = write_clip(job, job->settings.output, &err);
     bool rescued = status == KW_ERROR_IO && !stop_signal && rescue(job, elsewhere, sizeof elsewhere);
@@ -434,20 +437,21 @@ static int finish(struct job *job, const struct kw__options *options)
     keep_run(job);
     int code = kw__generate_print(&job->report, options);
     if (!code) kw__keep_warn(&job->keep);
-    code = conclude(job, status, &err, rescued ? elsewhere : NULL, code);
-    kw_prediction_free(prediction);
-    return code;
+    return conclude(job, status, &err, rescued ? elsewhere : NULL, code);
 }
 
 static int run(struct job *job, const struct kw__options *options)
 {
     const struct settings *s = &job->settings;
+    struct kw__generate_report *report = &job->report;
     kw_error err = {0};
     kw_status status = kw_model_open(job->catalog, options->args[0], &job->model, &err);
     if (!status) status = check_outputs(job, options, &err);
     if (!status) status = open_meter(s->meter, &job->meter, &err);
     if (!status) status = check_meter(job, &err);
     if (!status) status = open_pipeline(job, options, &err);
+    if (!status) report->info = kw__pipeline_info(job->pipeline);
+    if (!status) status = predict(job, options, &err);
     if (!status && stop_signal) return stopped(job);
     int refused = status ? KW__EXIT_OK : kw__keep_open(s->store, &job->keep);
     if (refused) return refused;
@@ -457,7 +461,6 @@ static int run(struct job *job, const struct kw__options *options)
     clear_bar(&job->progress);
     if (status == KW_ERROR_CANCELLED) return stopped(job);
     if (status) return kw__cli_fail(&err);
-    struct kw__generate_report *report = &job->report;
     report->model = options->args[0];
     report->device = s->device;
     report->prompt = s->prompt;
@@ -516,6 +519,7 @@ int kw__cmd_generate(int argc, char **argv)
     code = run(&job, &options);
     kw__run_free(job.run);
     kw__keep_close(&job.keep);
+    kw_prediction_free(job.prediction);
     kw__clip_free(&job.clip);
     kw__pipeline_close(job.pipeline);
     if (job.meter) kw_meter_close(job.meter);

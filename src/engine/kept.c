@@ -83,6 +83,8 @@ static void put_settings(struct maker *m, const struct kw__kept *kept)
     for (int i = 0; i < clip->num_stages; i++) {
         (void)snprintf(text, sizeof text, "run.cpu_clock_mhz.%s", clip->stages[i].name);
         set_number(m, text, clip->stages[i].cpu_clock_mhz);
+        (void)snprintf(text, sizeof text, "run.other_cores.%s", clip->stages[i].name);
+        set_number(m, text, clip->stages[i].other_cores);
     }
 }
 

@@ -41,6 +41,7 @@ refused 2 "--meter 'plug'" -p 'a cat' -o clip.y4m --meter plug
 refused 2 '/nonexistent: No such file' -p 'a cat' -o clip.y4m --meter replay:/nonexistent
 refused 2 'there is no folder /nonexistent' -p 'a cat' -o clip.y4m --weights /nonexistent
 refused 2 'width 70' -p 'a cat' -o clip.y4m -W 70
+refused 2 'unknown calibration "nope"' -p 'a cat' -o clip.y4m --calibration nope
 refused 2 'clip.y4m/: .*give .mp4 or .y4m' -p 'a cat' -o clip.y4m/
 refused 2 '--output is empty' -p 'a cat' -o ''
 refused 1 "cannot write $(printf 'x%.0s' {1..260}).y4m: .* choose a shorter name" \

@@ -131,5 +131,8 @@ kill "${spinners[@]}"
 wait "${spinners[@]}" 2>/dev/null
 expect_rc 0
 expect_err "^kinowatt: warning: other processes used [0-9.]+ of $(nproc) cores during (denoise|decode): times and energies"
+run "$KINOWATT" runs show "$(sed -n 's/^Kept *run \([0-9]*\):.*/\1/p' "$out")"
+expect_rc 0
+expect_out 'run.other_cores.denoise +[0-9.]+'
 rm -rf ./*
-ok "other processes at work: a warning"
+ok "other processes at work: a warning, and kept with the run"
