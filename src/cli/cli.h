@@ -40,6 +40,7 @@ int kw__cmd_calibrate(int argc, char **argv);
 int kw__cmd_generate(int argc, char **argv);
 int kw__cmd_runs(int argc, char **argv);
 int kw__cmd_import(int argc, char **argv);
+int kw__cmd_sweep(int argc, char **argv);
 
 /* ---- Failing and warning (cli.c) ---- */
 

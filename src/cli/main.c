@@ -21,6 +21,7 @@ static const struct command {
     {"generate", "runs a model here: a clip, and its seconds and watt-hours", kw__cmd_generate},
     {"runs", "what was measured and kept: list, show, compare, export", kw__cmd_runs},
     {"import", "adds others' measurements: CodeCarbon, ML.ENERGY, tables", kw__cmd_import},
+    {"sweep", "experiments over axes, here, by a command or on a cluster", kw__cmd_sweep},
     {"compare", "models side by side, per clip, second of video and pixel", kw__cmd_compare},
     {"validate", "predictors against measurements", kw__cmd_validate},
     {"calibrate", "times this machine, or fits a calibration to measured rows", kw__cmd_calibrate},

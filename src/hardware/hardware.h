@@ -2,8 +2,9 @@
 #ifndef KW_HARDWARE_HARDWARE_H
 #define KW_HARDWARE_HARDWARE_H
 
+#include <stdbool.h>
+
 #include "base/arena.h"
-#include "graph/graph.h"
 #include "kinowatt.h"
 
 struct kw_hardware {

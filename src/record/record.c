@@ -86,6 +86,8 @@ static void take_signals(struct session *s)
     struct signalfd_siginfo info;
     while (!s->ended && read(s->signals, &info, sizeof info) == (ssize_t)sizeof info) {
         int signal = (int)info.ssi_signo;
+        if (signal == SIGINT || signal == SIGQUIT || signal == SIGTERM || signal == SIGHUP)
+            s->record->asked = signal;
         if (signal == SIGCHLD)
             reap(s);
         else if (signal == SIGWINCH && s->output)
@@ -133,12 +135,13 @@ static kw_status begin(struct session *s, kw_error *err)
         set[used++] = "KINOWATT_SOCKET"; /* not that of a record outside */
         set[used++] = "";
     }
+    const int redirected = options->output > 0 ? options->output : -1;
     const struct kw__child_options child = {
         .argv = options->argv,
         .set = set,
         .mask = &s->mask,
-        .output = s->output ? kw__output_of_command(s->output, STDOUT_FILENO) : -1,
-        .error = s->output ? kw__output_of_command(s->output, STDERR_FILENO) : -1,
+        .output = s->output ? kw__output_of_command(s->output, STDOUT_FILENO) : redirected,
+        .error = s->output ? kw__output_of_command(s->output, STDERR_FILENO) : redirected,
     };
     kw__descriptors_keep_back(options->descriptors);
     s->begin_s = kw__monotonic_s();

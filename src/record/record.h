@@ -29,16 +29,18 @@ struct kw__record_options {
     const char *nvtx_library;                  /* turns NVTX ranges into marks; NULL: none */
     const struct kw__record_stage *stages;     /* none: the output is not looked at */
     size_t num_stages;
+    int output; /* where the command's stdout and stderr go; 0: to ours. Without stages alone */
 };
 
 struct kw__record {
     struct kw__arena arena;
-    size_t window;        /* the meter's, of the whole run */
-    int exit_code;        /* as a shell gives it */
-    int signal;           /* that ended the command; 0: none */
-    double stopped_s;     /* how long it was stopped */
-    size_t num_left;      /* children that outlived the command */
-    const char *left;     /* "123 (python3)" */
+    size_t window;    /* the meter's, of the whole run */
+    int exit_code;    /* as a shell gives it */
+    int signal;       /* that ended the command; 0: none */
+    int asked;        /* the last SIGINT, SIGQUIT, SIGTERM or SIGHUP that we were sent meanwhile; 0: none */
+    double stopped_s; /* how long it was stopped */
+    size_t num_left;  /* children that outlived the command */
+    const char *left; /* "123 (python3)" */
     const char *no_marks; /* why there was no socket for marks; NULL: there was */
     const char *lost;     /* why output could not be passed on; NULL: it was */
     struct kw__marks *marks;

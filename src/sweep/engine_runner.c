@@ -22,7 +22,7 @@ struct held {
 struct kw__engine_runner {
     struct kw__engine_runner_options options;
     kw_model *model;
-    char calibration[128];
+    char calibration[128], why_not[256];
     struct held held[MOST_PIPELINES];
     int64_t clock;
 };
@@ -168,7 +168,14 @@ static void fill_forecast(struct kw__engine_runner *runner, const struct kw__pip
     for (size_t i = 0; !out->calibration && i < kw_catalog_count(catalog, KW_CALIBRATIONS); i++)
         if (strcmp(kw_catalog_name(catalog, KW_CALIBRATIONS, i), runner->calibration) == 0)
             out->calibration = runner->calibration;
-    out->hardware = out->calibration ? "cpu" : NULL;
+    if (out->calibration) {
+        out->hardware = "cpu";
+        return;
+    }
+    snprintf(runner->why_not, sizeof runner->why_not,
+             "there is no calibration of %s on this machine; 'kinowatt calibrate --device cpu' makes one",
+             info->stack);
+    out->why_not = runner->why_not;
 }
 
 kw_status kw__engine_runner_open(const struct kw__engine_runner_options *options,

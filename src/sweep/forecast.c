@@ -40,13 +40,31 @@ static void predict_all(struct kw__forecast *f, const kw_catalog *catalog,
     if (!plan->options.model)
         snprintf(f->reason, sizeof f->reason, "no model is named");
     else if (!options->hardware)
-        snprintf(f->reason, sizeof f->reason, "no hardware is named; --hardware NAME says what it runs on");
+        snprintf(f->reason, sizeof f->reason, "%s",
+                 options->why_not ? options->why_not
+                                  : "no hardware is named; --hardware NAME says what it runs on");
     else if (kw_model_open(catalog, plan->options.model, &model, &err))
         snprintf(f->reason, sizeof f->reason, "%s", err.message);
     else {
         for (size_t i = 0; i < plan->num_points; i++) predict(f, catalog, model, options, i);
         kw_model_close(model);
     }
+}
+
+/* What was predicted when runs were made, for points that are not predicted now. */
+static void remember(struct kw__forecast *f)
+{
+    bool all = true;
+    for (size_t p = 0; p < f->state->plan->num_points; p++) {
+        size_t last = f->state->points[p].last;
+        if (isnan(f->points[p].latency_s) && last) {
+            const struct kw__sweep_row *row = &f->state->rows[last - 1];
+            f->points[p].latency_s = row->predicted_s;
+            memcpy(f->points[p].energy_j, row->predicted_j, sizeof row->predicted_j);
+        }
+        all = all && !isnan(f->points[p].latency_s);
+    }
+    if (all) *f->reason = '\0';
 }
 
 kw_status kw__forecast_new(const kw_catalog *catalog, const struct kw__sweep_state *state,
@@ -67,6 +85,7 @@ kw_status kw__forecast_new(const kw_catalog *catalog, const struct kw__sweep_sta
         for (int d = 0; d < KW_NUM_DEVICES; d++) f->points[i].energy_j[d] = NAN;
     }
     predict_all(f, catalog, options);
+    remember(f);
     *out = f;
     return KW_OK;
 }

@@ -11,6 +11,7 @@
 /* Where a prediction comes from. */
 struct kw__forecast_options {
     const char *hardware, *stack, *calibration; /* hardware NULL: nothing is predicted */
+    const char *why_not;                        /* then: what to say; NULL: that none is named */
     int64_t prompt_tokens, negative_tokens;     /* < 0: as assumed */
 };
 
@@ -25,7 +26,8 @@ struct kw__forecast {
     int64_t arounds;
 };
 
-/* Predicts every point of the plan. A point that cannot be predicted is no failure. */
+/* Predicts every point of the plan. Of a point that cannot be predicted now, what was predicted when it ran
+ * is taken; that there is none is no failure. */
 kw_status kw__forecast_new(const kw_catalog *catalog, const struct kw__sweep_state *state,
                            const struct kw__forecast_options *options, struct kw__forecast **out,
                            kw_error *err);

@@ -2,10 +2,12 @@
 #include "sweep/plan.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/number.h"
@@ -386,9 +388,9 @@ static kw_status check_settings(const struct kw__sweep_plan *plan, kw_error *err
                         "--tasks %" PRId64 " is more than there are points: %zu; give at "
                         "most that",
                         o->tasks, plan->num_points);
-    if (o->name && (strlen(o->name) > 100 || strchr(o->name, '/') || *o->name == '.' || *o->name == '-'))
+    if (o->name && (strlen(o->name) > 100 || strpbrk(o->name, "/%\n") || *o->name == '.' || *o->name == '-'))
         return kw__fail(err, KW_ERROR_USAGE,
-                        "--name '%.110s' is not valid; give at most 100 characters, without / and not "
+                        "--name '%.110s' is not valid; give at most 100 characters, without / and %%, not "
                         "beginning with . or -",
                         o->name);
     static const char *const tokens[] = {"prompt_tokens", "negative_tokens", "batch_size"};
@@ -461,11 +463,12 @@ static kw_status make_name(struct kw__sweep_plan *plan, kw_error *err)
 kw_status kw__sweep_plan_new(const kw_catalog *catalog, const struct kw__sweep_options *options,
                              struct kw__sweep_plan **out, kw_error *err)
 {
-    char uuid[37];
+    char uuid[37], folder[PATH_MAX];
     struct kw__sweep_plan *plan = calloc(1, sizeof *plan);
     if (!plan) return kw__fail_memory(err);
     kw__arena_init(&plan->arena);
     plan->task = -1;
+    plan->folder = kw__arena_strdup(&plan->arena, getcwd(folder, sizeof folder) ? folder : "/");
     take_options(plan, options);
     kw_status status = read_axes(plan, options, err);
     if (!status) status = check_settings(plan, err);

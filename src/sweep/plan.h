@@ -35,7 +35,7 @@ struct kw__axis_info {
     enum kw__axis_kind kind;
     const char *argument, *help;
 };
-enum { KW__NUM_AXES = 12 };
+enum { KW__AXIS_STEPS = 4 /* its row */, KW__NUM_AXES = 12 };
 extern const struct kw__axis_info kw__axes[KW__NUM_AXES];
 
 struct kw__axis {
@@ -76,6 +76,7 @@ struct kw__sweep_plan {
     struct kw__arena arena;
     struct kw__sweep_options options; /* with every default filled in, less `values`, `own` and `anchor` */
     const char *uuid;
+    const char *folder; /* where it was made: paths in it begin there */
     uint64_t order_seed;
     struct kw__axis *axes;
     size_t num_axes, num_points;

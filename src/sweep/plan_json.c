@@ -94,6 +94,7 @@ kw_status kw__sweep_plan_to_json(const struct kw__sweep_plan *plan, char **out, 
     if (plan->uuid) {
         put(&bad, document, "uuid", json_string(plan->uuid));
         put(&bad, document, "name", json_string(plan->options.name));
+        put(&bad, document, "folder", json_string(plan->folder));
         put(&bad, document, "order_seed", json_integer((json_int_t)plan->order_seed));
         put(&bad, document, "task", json_integer(plan->task));
     }
@@ -203,7 +204,7 @@ static kw_status read_asked(struct kw__sweep_plan *plan, struct kw__json in, kw_
 
 static kw_status read_plan(struct kw__sweep_plan *plan, struct kw__json in, kw_error *err)
 {
-    const char *schema, *uuid, *name;
+    const char *schema, *uuid, *name, *folder;
     struct kw__json asked = {in.path, NULL};
     int64_t seed;
     kw_status status = kw__json_string(in, "schema", &schema, err);
@@ -212,12 +213,14 @@ static kw_status read_plan(struct kw__sweep_plan *plan, struct kw__json in, kw_e
                         schema, SCHEMA);
     if (!status) status = kw__json_string(in, "uuid", &uuid, err);
     if (!status) status = kw__json_string(in, "name", &name, err);
+    if (!status) status = kw__json_string(in, "folder", &folder, err);
     if (!status) status = kw__json_int(in, "order_seed", 0, INT64_MAX, &seed, err);
     if (!status) status = kw__json_int(in, "task", -1, MOST, &plan->task, err);
     if (!status) status = kw__json_object(in, "asked", &asked.object, err);
     if (!status) status = read_asked(plan, asked, err);
     if (status) return status;
     plan->uuid = copy(plan, uuid);
+    plan->folder = copy(plan, folder);
     plan->options.name = copy(plan, name);
     plan->order_seed = (uint64_t)seed;
     return plan->arena.failed ? kw__fail_memory(err) : KW_OK;

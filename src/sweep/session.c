@@ -27,18 +27,21 @@ kw_status kw__sweep_find(struct kw__store *store, const char *name, struct kw__s
 
 static kw_status use_found(struct kw__sweep_plan **plan, struct kw__sweep_plan *kept, kw_error *err)
 {
-    if (!kw__sweep_plan_same(*plan, kept)) {
-        kw_status status =
-            kw__fail(err, KW_ERROR_USAGE,
-                     "there is a sweep %s that asks for something else; give another --name, or go "
-                     "on with it: kinowatt sweep --resume %s",
-                     kept->options.name, kept->options.name);
-        kw__sweep_plan_free(kept);
-        return status;
-    }
-    kw__sweep_plan_free(*plan);
-    *plan = kept;
-    return KW_OK;
+    const char *name = kept->options.name;
+    kw_status status = KW_OK;
+    if (!kw__sweep_plan_same(*plan, kept))
+        status = kw__fail(err, KW_ERROR_USAGE,
+                          "there is a sweep %s that asks for something else; give another --name, or go on "
+                          "with it: kinowatt sweep --resume %s",
+                          name, name);
+    else if (strcmp((*plan)->folder, kept->folder) != 0)
+        status = kw__fail(err, KW_ERROR_USAGE,
+                          "the sweep %s was begun in %.200s; give another --name, or go on with it: kinowatt "
+                          "sweep --resume %s",
+                          name, kept->folder, name);
+    kw__sweep_plan_free(status ? kept : *plan);
+    if (!status) *plan = kept;
+    return status;
 }
 
 kw_status kw__sweep_keep(struct kw__store *store, struct kw__sweep_plan **plan, bool *found, kw_error *err)
@@ -201,7 +204,9 @@ static kw_status keep(struct work *w, const struct job *job, const char *name, s
     if (!status) status = kw__sweep_state_add(s->state, run, err);
     if (status || s->state->num_rows == before) return status;
     const struct kw__sweep_row *row = &s->state->rows[before];
-    if (!row->failed) kw__forecast_learn(s->forecast, row->whole_s, wall_s);
+    /* a warm-up loads what the others find loaded */
+    if (!row->failed && job->what != KW__SWEEP_WARMS_UP)
+        kw__forecast_learn(s->forecast, row->whole_s, wall_s);
     tell(w, job, row, row->failed ? run->note : NULL);
     return KW_OK;
 }

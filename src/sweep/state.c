@@ -112,7 +112,9 @@ kw_status kw__sweep_state_add(struct kw__sweep_state *state, const struct kw__ru
                                .failed = run->state && strcmp(run->state, "done") != 0,
                                .session = run->session ? kw__arena_strdup(&state->arena, run->session) : "",
                                .latency_s = window ? window->duration_s : NAN,
-                               .whole_s = run->num_windows ? run->windows[0].duration_s : NAN};
+                               .whole_s = run->num_windows ? run->windows[0].duration_s : NAN,
+                               .predicted_s = run->predicted_latency_s};
+    memcpy(row->predicted_j, run->predicted_energy_j, sizeof row->predicted_j);
     for (int d = 0; d < KW_NUM_DEVICES; d++)
         row->energy_j[d] =
             window && window->energy_j[d].status != KW_ABSENT ? window->energy_j[d].value : NAN;

@@ -308,30 +308,54 @@ static void test_keep(void **state)
     kw__sweep_plan_free(other);
 }
 
+/* A child that holds what `hold` says, and a child of it that goes on when it is killed. */
+static pid_t start_holder(struct scene *s, int ready)
+{
+    struct kw__sweep_lock lock;
+    pid_t child = fork();
+    if (child) return child;
+    char byte = kw__sweep_lock(s->path, "uuid-1", "one", &lock, NULL) == KW_OK &&
+                        kw__sweep_lock_programs(&lock, "uuid-1")
+                    ? 'y'
+                    : 'n';
+    pid_t program = fork();
+    if (program == 0) {
+        close(lock.process); /* as exec does */
+        for (;;) pause();
+    }
+    (void)!write(ready, &byte, 1);
+    (void)!write(ready, &program, sizeof program);
+    for (;;) pause();
+}
+
 static void test_lock(void **state)
 {
     struct scene *s = *state;
-    int ready[2], lock;
+    struct kw__sweep_lock lock;
+    int ready[2];
     char byte, pid[32];
     kw_error err = {0};
+    pid_t program;
     assert_int_equal(pipe(ready), 0);
-    pid_t child = fork();
-    if (child == 0) {
-        byte = kw__sweep_lock(s->path, "uuid-1", "one", &lock, &err) ? 'n' : 'y';
-        (void)!write(ready[1], &byte, 1);
-        for (;;) pause();
-    }
+    pid_t child = start_holder(s, ready[1]);
     assert_int_equal(read(ready[0], &byte, 1), 1);
+    assert_int_equal(read(ready[0], &program, sizeof program), sizeof program);
     assert_int_equal(byte, 'y');
     assert_int_equal(kw__sweep_lock(s->path, "uuid-1", "one", &lock, &err), KW_ERROR_IO);
     snprintf(pid, sizeof pid, "process %ld ", (long)child);
     assert_non_null(strstr(err.message, pid));
     assert_int_equal(kw__sweep_lock(s->path, "uuid-2", "two", &lock, &err), KW_OK); /* another sweep */
-    kw__sweep_release(lock);
+    assert_true(kw__sweep_lock_programs(&lock, "uuid-2"));
+    kw__sweep_release(&lock);
     kill(child, SIGKILL);
     assert_int_equal(waitpid(child, NULL, 0), child);
     assert_int_equal(kw__sweep_lock(s->path, "uuid-1", "one", &lock, &err), KW_OK);
-    kw__sweep_release(lock);
+    assert_false(kw__sweep_lock_programs(&lock, "uuid-1")); /* its program runs */
+    kill(program, SIGKILL);
+    for (int i = 0; i < 500 && !kw__sweep_lock_programs(&lock, "uuid-1"); i++)
+        kw__sleep_until(kw__monotonic_s() + 0.01);
+    assert_true(kw__sweep_lock_programs(&lock, "uuid-1"));
+    kw__sweep_release(&lock);
     close(ready[0]);
     close(ready[1]);
 }
@@ -343,7 +367,8 @@ static void test_forecast(void **state)
 {
     struct scene *s = *state;
     struct kw__run_window window = {.name = "total", .parent = -1};
-    struct kw__run run = {.state = "done", .session = "a", .windows = &window, .num_windows = 1};
+    struct kw__run run = {
+        .state = "done", .session = "a", .windows = &window, .num_windows = 1, .predicted_latency_s = NAN};
     const struct kw__forecast_options nothing = {0};
     s->plan = make_plan("forecast", "1,2,3", 2);
     s->plan->options.idle_s = 1;
