@@ -197,7 +197,7 @@ check-sanitize:
 check-tsan:
 	@tools/deps.sh
 	$(AGAIN) run-tests BUILD=build-tsan CFLAGS='-O1 -g' SANITIZE='-fsanitize=thread' FUZZ_SRC= SCRIPTS= \
-	    UNIT_SRC='$(wildcard $(addprefix tests/unit/test_,meter.c nvml.c rapl.c))'
+	    UNIT_SRC='$(wildcard $(addprefix tests/unit/test_,meter.c nvml.c rapl.c marks.c record.c))'
 
 run-tests: all stage $(UNIT) $(FUZZ)
 	@BUILD=$(BUILD) PREFIX=$(prefix) CC='$(CC)' CFLAGS='$(CFLAGS) $(SANITIZE) $(LDFLAGS)' TESTS='$(TESTS)' \
@@ -248,7 +248,8 @@ chmod 644 $$root/lib/pkgconfig/kinowatt.pc; \
 for page in $(wildcard man/*.1); do install -m 644 $$page $$root/share/man/man1/; done; \
 install -m 644 $(wildcard LICENSE README.md CHANGELOG.md examples/*.c) $$root/share/doc/kinowatt/; \
 rm -rf $$root/share/kinowatt; \
-find data -type f -exec sh -c 'install -D -m 644 "$$2" "$$1/share/kinowatt/$${2#data/}"' _ $$root {} \;
+find data -type f -exec sh -c 'install -D -m 644 "$$2" "$$1/share/kinowatt/$${2#data/}"' _ $$root {} \; ; \
+install -D -m 644 python/kinowatt.py $$root/share/kinowatt/python/kinowatt.py
 endef
 
 install: all

@@ -41,6 +41,8 @@ int kw__cmd_generate(int argc, char **argv);
 int kw__cmd_runs(int argc, char **argv);
 int kw__cmd_import(int argc, char **argv);
 int kw__cmd_sweep(int argc, char **argv);
+int kw__cmd_record(int argc, char **argv);
+int kw__cmd_mark(int argc, char **argv);
 
 /* ---- Failing and warning (cli.c) ---- */
 

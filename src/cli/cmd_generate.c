@@ -22,6 +22,7 @@
 #include "base/time.h"
 #include "cli/generate.h"
 #include "cli/keep.h"
+#include "cli/meters.h"
 #include "engine/kept.h"
 #include "video/video.h"
 
@@ -208,45 +209,6 @@ static int check_settings(struct settings *s)
 }
 
 /* ---- Before the run -------------------------------------------------------------------------------- */
-
-static kw_status open_meter(const char *name, kw_meter **out, kw_error *err)
-{
-    kw_meter_options options = KW_METER_OPTIONS_INIT;
-    options.start_timeout_s = 5;
-    if (strcmp(name, "none") == 0)
-        options.sources = "null";
-    else if (strcmp(name, "nvml") == 0 || strcmp(name, "rapl") == 0)
-        options.sources = name;
-    else if (strncmp(name, "replay:", 7) == 0 && name[7]) {
-        options.sources = "replay";
-        options.trace = name + 7;
-    } else if (strcmp(name, "auto") != 0)
-        return kw__fail(err, KW_ERROR_USAGE,
-                        "--meter '%.80s' is not known; auto, nvml, rapl, replay:FILE and none are", name);
-    return kw_meter_open(&options, out, err);
-}
-
-/* Which devices the meter measures now, in job->report.metered. A meter that was named must measure one: why
- * it does not is said as doctor says it. */
-static kw_status check_meter(struct job *job, kw_error *err)
-{
-    struct kw__meter_line lines[32];
-    size_t count = kw__meter_lines(job->meter, lines, sizeof lines / sizeof lines[0]);
-    const struct kw__meter_line *missing = NULL;
-    bool *can = job->report.metered, any = false;
-    for (size_t i = 0; i < count; i++)
-        if (lines[i].can) can[lines[i].device] = true;
-    for (size_t i = 0; i < count; i++) {
-        if (lines[i].can) continue;
-        can[lines[i].device] = false;
-        if (!missing) missing = &lines[i];
-    }
-    for (int d = 0; d < KW_NUM_DEVICES; d++) any = any || can[d];
-    const char *name = job->settings.meter;
-    if (any || !missing || (strcmp(name, "nvml") != 0 && strcmp(name, "rapl") != 0)) return KW_OK;
-    return kw__fail(err, KW_ERROR_DEVICE, "--meter %s measures nothing here: %s%s%s", name, missing->detail,
-                    *missing->remedy ? "; " : "", missing->remedy);
-}
 
 /* The report goes to stdout, and must not follow the clip into one pipe or file. */
 static bool is_stdout(const char *path)
@@ -447,8 +409,7 @@ static int run(struct job *job, const struct kw__options *options)
     kw_error err = {0};
     kw_status status = kw_model_open(job->catalog, options->args[0], &job->model, &err);
     if (!status) status = check_outputs(job, options, &err);
-    if (!status) status = open_meter(s->meter, &job->meter, &err);
-    if (!status) status = check_meter(job, &err);
+    if (!status) status = kw__meters_open(s->meter, &job->meter, job->report.metered, &err);
     if (!status) status = open_pipeline(job, options, &err);
     if (!status) report->info = kw__pipeline_info(job->pipeline);
     if (!status) status = predict(job, options, &err);

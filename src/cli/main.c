@@ -22,6 +22,8 @@ static const struct command {
     {"runs", "what was measured and kept: list, show, compare, export", kw__cmd_runs},
     {"import", "adds others' measurements: CodeCarbon, ML.ENERGY, tables", kw__cmd_import},
     {"sweep", "experiments over axes, here, by a command or on a cluster", kw__cmd_sweep},
+    {"record", "meters any program and its children, stage by stage", kw__cmd_record},
+    {"mark", "says to a record that a stage begins or ends", kw__cmd_mark},
     {"compare", "models side by side, per clip, second of video and pixel", kw__cmd_compare},
     {"validate", "predictors against measurements", kw__cmd_validate},
     {"calibrate", "times this machine, or fits a calibration to measured rows", kw__cmd_calibrate},

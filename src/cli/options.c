@@ -144,8 +144,9 @@ static int print_help(const struct kw__usage *usage, const struct table *table)
 {
     struct kw__out out;
     kw__out_init(&out);
-    kw__out_printf(&out, "Usage: kinowatt %s%s%s [options]\n\n%s\n\nOptions:\n", usage->name,
-                   *usage->synopsis ? " " : "", usage->synopsis, usage->about);
+    kw__out_printf(&out, "Usage: kinowatt %s%s%s%s\n\n%s\n\nOptions:\n", usage->name,
+                   *usage->synopsis ? " " : "", usage->synopsis, usage->runs_command ? "" : " [options]",
+                   usage->about);
     for (size_t i = 0; i < table->count; i++) {
         const struct kw__option *row = &table->rows[i];
         char left[64];
@@ -192,8 +193,10 @@ static const struct kw__option *find(const struct table *table, int value)
 static int read_all(const struct kw__usage *usage, const struct table *table, int argc, char **argv,
                     struct kw__options *out)
 {
-    /* '-': arguments are returned in order, as 1; ':': a missing value is told from an unknown option. */
+    /* '-': arguments are returned in order, as 1; '+': the first one ends the options; ':': a missing value
+     * is told from an unknown option. */
     char letters[2 * MOST_OPTIONS + 3] = "-:";
+    if (usage->runs_command) letters[0] = '+';
     struct option longs[MOST_OPTIONS + 1] = {{0}};
     size_t n = 2;
     for (size_t i = 0; i < table->count; i++) {
@@ -220,6 +223,7 @@ static int read_all(const struct kw__usage *usage, const struct table *table, in
         if (rc != KW__PROCEED) return rc;
     }
     while (optind < argc) out->args[out->n_args++] = argv[optind++];
+    out->args[out->n_args] = NULL;
     return KW__PROCEED;
 }
 
@@ -234,10 +238,10 @@ int kw__options_parse(const struct kw__usage *usage, int argc, char **argv, stru
     if (out->help) return print_help(usage, &table);
     if (out->json && out->csv) return kw__cli_usage("give --json or --csv, not both");
     if (out->n_args < usage->least) return kw__cli_usage("%s", usage->missing);
-    for (size_t i = 0; i < out->n_args; i++)
+    for (size_t i = 0; i < out->n_args && !(i && usage->runs_command); i++)
         if (!*out->args[i])
             return kw__cli_usage("an argument is empty; see 'kinowatt %s --help'", usage->name);
-    if (out->n_args > usage->most)
+    if (out->n_args > usage->most && !usage->runs_command)
         return kw__cli_usage("unexpected argument '%.80s'; see 'kinowatt %s --help'", out->args[usage->most],
                              usage->name);
     if (out->method) {

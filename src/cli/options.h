@@ -5,7 +5,8 @@
  * - Numbers are read whole or refused: no trailing characters, blanks, hexadecimal, NaN or infinity,
  *   nothing out of range. The message names option, value and what would do.
  * - Names are those of diffusers in kebab case; `kinowatt predict -s 20` is num_inference_steps=20.
- * - Options and arguments mix in any order; "--" ends the options.
+ * - Options and arguments mix in any order; "--" ends the options. Of a command that runs another one
+ *   the first argument ends them, and all that follows is the other's.
  */
 #ifndef KW__CLI_OPTIONS_H
 #define KW__CLI_OPTIONS_H
@@ -58,6 +59,7 @@ struct kw__usage {
     const char *about;    /* a few lines for --help */
     unsigned sets;
     size_t least, most;             /* arguments; most 0 with least 0: none */
+    bool runs_command;              /* the arguments are another command and its arguments */
     const char *missing;            /* what to say when there are fewer: "name a model: ..." */
     const struct kw__option *extra; /* the command's own */
     size_t n_extra;

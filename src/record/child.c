@@ -104,11 +104,12 @@ kw_status kw__child_start(const struct kw__child_options *options, pid_t *out, k
     if (!rc) return KW_OK;
     if (rc == ENOENT) return kw__fail(err, KW_ERROR_NOT_FOUND, "%.200s: there is no such command", name);
     if (rc == ENOEXEC)
-        return kw__fail(err, KW_ERROR_IO,
+        return kw__fail(err, KW_ERROR_UNSUPPORTED,
                         "%.200s is no program of this machine; a script's first line names its interpreter, "
                         "#!/bin/sh",
                         name);
-    return kw__fail(err, KW_ERROR_IO, "%.200s can't be executed: %s", name, strerror(rc));
+    return kw__fail(err, rc == EAGAIN || rc == ENOMEM ? KW_ERROR_MEMORY : KW_ERROR_UNSUPPORTED,
+                    "%.200s can't be executed: %s", name, strerror(rc));
 }
 
 int kw__exit_code(int status)

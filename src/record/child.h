@@ -24,7 +24,7 @@ struct kw__child_options {
     int output, error;      /* its stdout and stderr; -1: ours */
 };
 
-/* KW_ERROR_NOT_FOUND: there is no such command; any other: it can't be executed. */
+/* KW_ERROR_NOT_FOUND: there is no such command; KW_ERROR_UNSUPPORTED: it can't be executed. */
 kw_status kw__child_start(const struct kw__child_options *options, pid_t *out, kw_error *err);
 
 /* The exit code a shell would give to what waitpid returned. */

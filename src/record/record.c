@@ -26,7 +26,8 @@ enum { BATCH = 256 };
 struct session {
     const struct kw__record_options *options;
     struct kw__record *record;
-    sigset_t mask; /* of before */
+    sigset_t mask;             /* of before */
+    struct sigaction children; /* what was done about SIGCHLD */
     int signals, was_subreaper;
     struct kw__mark_socket socket;
     struct kw__output *output; /* NULL: the command writes to ours */
@@ -37,14 +38,15 @@ struct session {
 
 /* ---- Signals ---------------------------------------------------------------------------------------- */
 
-/* Those that would end or stop us, and those that tell. SIGINT and the like that are ignored stay so: they
- * never arrive. */
+/* Those that would end or stop us, and those that tell. What is ignored stays so (nohup). */
 static void make_set(sigset_t *set)
 {
+    struct sigaction old;
     static const int signals[] = {SIGCHLD, SIGINT,  SIGQUIT, SIGTERM, SIGHUP,
                                   SIGTSTP, SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH};
     sigemptyset(set);
-    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) sigaddset(set, signals[i]);
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+        if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN) sigaddset(set, signals[i]);
 }
 
 /* Whether a shell of our terminal manages our process group, and so will wake us again. */
@@ -110,10 +112,11 @@ static void take_marks(struct session *s, int64_t most)
         kw__marks_take(s->record->marks, line, (size_t)length, pid, kw__monotonic_s());
 }
 
-static void take_stages(struct session *s)
+/* `wait`: until there can be no more. */
+static void take_stages(struct session *s, bool wait)
 {
     struct kw__output_event event;
-    while (s->output && kw__output_next(s->output, s->ended, &event))
+    while (s->output && kw__output_next(s->output, wait, &event))
         kw__marks_stage(s->record->marks, s->options->stages[event.stage].name, event.at_s);
 }
 
@@ -163,7 +166,7 @@ static void wait_for_end(struct session *s)
     while (!s->ended) {
         if (poll(fds, 3, -1) < 0 && errno != EINTR) break;
         take_signals(s);
-        take_stages(s);
+        take_stages(s, false);
         take_marks(s, BATCH);
     }
 }
@@ -174,7 +177,7 @@ static void finish(struct session *s)
     kw__marks_end(record->marks, s->end_s);
     take_marks(s, INT64_MAX);
     if (s->output) kw__output_stop(s->output);
-    take_stages(s);
+    take_stages(s, true);
     const char *lost = s->output ? kw__output_lost(s->output) : NULL;
     if (lost) record->lost = kw__arena_strdup(&record->arena, lost);
     kw__marks_finish(record->marks);
@@ -188,6 +191,9 @@ static void finish(struct session *s)
 static kw_status open_session(struct session *s, kw_error *err)
 {
     sigset_t set;
+    struct sigaction usual = {.sa_handler =
+                                  SIG_DFL}; /* ignored, children would be gone before they are waited for */
+    sigaction(SIGCHLD, &usual, &s->children);
     make_set(&set);
     pthread_sigmask(SIG_BLOCK, &set, &s->mask);
     s->signals = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
@@ -212,6 +218,7 @@ static void close_session(struct session *s)
         close(s->signals);
     }
     pthread_sigmask(SIG_SETMASK, &s->mask, NULL);
+    sigaction(SIGCHLD, &s->children, NULL);
 }
 
 kw_status kw__record_run(const struct kw__record_options *options, struct kw__record **out, kw_error *err)

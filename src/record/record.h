@@ -46,8 +46,8 @@ struct kw__record {
     struct kw__marks *marks;
 };
 
-/* KW_ERROR_NOT_FOUND: there is no such command; KW_ERROR_IO: it can't be executed. When it could be started
- * the result is KW_OK, whatever became of it. */
+/* KW_ERROR_NOT_FOUND: there is no such command; KW_ERROR_UNSUPPORTED: it can't be executed. When it could be
+ * started the result is KW_OK, whatever became of it. */
 kw_status kw__record_run(const struct kw__record_options *options, struct kw__record **out, kw_error *err);
 void kw__record_free(struct kw__record *record);
 

@@ -29,18 +29,6 @@ static void nap(void)
     nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 }
 
-/* Takes processor time, as a driver's call does. */
-static void burn(double us)
-{
-    struct timespec now;
-    double from = -1, at;
-    do {
-        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-        at = 1e6 * (double)now.tv_sec + 1e-3 * (double)now.tv_nsec;
-        if (from < 0) from = at;
-    } while (at - from < us);
-}
-
 /* A handle points to its GPU's place here. */
 static char handles[FAKE_GPUS];
 
@@ -55,8 +43,13 @@ static long good_ms, bad_ms; /* 0: all reads are good */
 int nvmlInit_v2(void)
 {
     const char *code = getenv("FAKE_NVML_INIT"), *reads = getenv("FAKE_NVML_READS");
+    const char *cost = getenv("FAKE_NVML_BURN_US"), *gpus = getenv("FAKE_NVML_GPUS"),
+               *mig = getenv("FAKE_NVML_MIG");
     while (fake_nvml.hang_init) nap();
     if (code) fake_nvml.init_code = (int)strtol(code, NULL, 10);
+    if (cost) fake_nvml.burn_us = (int)strtol(cost, NULL, 10);
+    if (gpus) fake_nvml.gpus = (int)strtol(gpus, NULL, 10);
+    if (mig) fake_nvml.mig[0] = (int)strtol(mig, NULL, 10);
     if (!reads || sscanf(reads, "%ld %ld", &good_ms, &bad_ms) != 2) good_ms = bad_ms = 0;
     clock_gettime(CLOCK_MONOTONIC, &begun);
     if (fake_nvml.init_code == 0) fake_nvml.open++;
@@ -163,6 +156,18 @@ struct field_value {
 int nvmlDeviceGetTotalEnergyConsumption(void *handle, unsigned long long *millijoule);
 int nvmlDeviceGetFieldValues(void *handle, int count, struct field_value *values);
 int nvmlDeviceGetCurrentClocksThrottleReasons(void *handle, unsigned long long *reasons);
+
+/* Takes processor time, as a driver's call does. */
+static void burn(double us)
+{
+    struct timespec now;
+    double from = -1, at;
+    do {
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+        at = 1e6 * (double)now.tv_sec + 1e-3 * (double)now.tv_nsec;
+        if (from < 0) from = at;
+    } while (at - from < us);
+}
 
 int nvmlDeviceGetTotalEnergyConsumption(void *handle, unsigned long long *millijoule)
 {

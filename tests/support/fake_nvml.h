@@ -7,7 +7,8 @@
  * Each GPU draws its power from the beginning of time; its counter moves every 100 ms.
  *
  * A program that opens it as its driver's library is told by the environment: FAKE_NVML_INIT is what nvmlInit
- * returns; "FAKE_NVML_READS=300 500" lets reads succeed for 300 ms, then fail for 500, and so on. */
+ * returns; "FAKE_NVML_READS=300 500" lets reads succeed for 300 ms, then fail for 500, and so on; a read
+ * takes FAKE_NVML_BURN_US of processor time; there are FAKE_NVML_GPUS GPUs, the first with FAKE_NVML_MIG. */
 #ifndef TESTS_SUPPORT_FAKE_NVML_H
 #define TESTS_SUPPORT_FAKE_NVML_H
 
