@@ -70,9 +70,13 @@ static size_t storage_bytes(const struct kw__plan *plan, int v)
     return plan->memory.storage[v] < 0 ? 0 : plan->memory.storages[plan->memory.storage[v]].bytes;
 }
 
-/* Enters the states of a phase, or checks that they are those that were entered before. */
-static kw_status enter_states(struct kw__run *run, const struct kw__plan *plan, int number, kw_error *err)
+/* Enters the states of a phase, or checks that they are those that were entered before. Those of phases
+ * that alternate live as long as their stage. */
+static kw_status enter_states(struct kw__run *run, const struct kw__plan *plan, int s, int p, kw_error *err)
 {
+    const struct kw__stage *stage = &run->program->stages[s];
+    int first = phase_number(run->program, s, stage->num_turns ? 0 : p);
+    int last = phase_number(run->program, s, stage->num_turns ? stage->num_phases - 1 : p);
     const struct kw__graph *g = plan->phase->graph;
     for (size_t v = 1; v < g->num_values; v++) {
         if (g->values[v].kind != KW__STATE) continue;
@@ -83,12 +87,12 @@ static kw_status enter_states(struct kw__run *run, const struct kw__plan *plan, 
             if (!more) return kw__fail_memory(err);
             run->states = more;
             state = &more[run->num_states++];
-            *state = (struct state){.name = g->values[v].name, .bytes = bytes, .first = number};
+            *state = (struct state){.name = g->values[v].name, .bytes = bytes, .first = first};
         }
         if (state->bytes != bytes)
             return kw__fail(err, KW_ERROR_UNSUPPORTED, "state %s changes its size or dtype between phases",
                             state->name);
-        state->last = number;
+        state->last = last;
     }
     return KW_OK;
 }
@@ -114,7 +118,7 @@ static kw_status compile_phases(struct kw__run *run, kw_error *err)
             const struct kw__phase *phase = &program->stages[s].phases[p];
             if (phase->calls < 1) continue;
             kw_status status = run->backend->compile(run->device, phase, &run->plans[s][p], err);
-            if (!status) status = enter_states(run, run->plans[s][p], phase_number(program, s, p), err);
+            if (!status) status = enter_states(run, run->plans[s][p], s, p, err);
             if (status) return status;
             size_t bytes = run->plans[s][p]->memory.workspace_bytes;
             if (bytes > run->workspace_bytes) run->workspace_bytes = bytes;
@@ -484,7 +488,9 @@ static bool after_op(void *user, struct kw__plan *plan, size_t i)
     return !run->options.progress || run->options.progress(run->options.user, &run->at);
 }
 
-static kw_status run_phase(struct kw__run *run, struct kw__plan *plan, kw_error *err)
+/* Iterations first .. first + calls - 1. */
+static kw_status run_phase(struct kw__run *run, struct kw__plan *plan, int64_t first, int64_t calls,
+                           kw_error *err)
 {
     const struct kw__phase *phase = plan->phase;
     bool watched = run->options.progress || run->options.after || run->options.check_finite || run->dump;
@@ -492,7 +498,7 @@ static kw_status run_phase(struct kw__run *run, struct kw__plan *plan, kw_error 
     run->at.iterations = phase->calls;
     run->at.ops = phase->graph->num_ops;
     kw_status status = start_phase(run, plan, err);
-    for (int64_t n = 0; n < phase->calls && !status; n++) {
+    for (int64_t n = first; n < first + calls && !status; n++) {
         run->at.iteration = n;
         run->at.op = 0;
         run->failed = false;
@@ -522,10 +528,13 @@ kw_status kw__run_stage(struct kw__run *run, const char *stage, kw_error *err)
         run->stage_flop += sums.flop;
     }
     if (run->options.stage) run->options.stage(run->options.user, it->name, true);
-    for (int p = 0; p < it->num_phases && !status; p++) {
-        if (!run->plans[s][p]) continue;
-        run->position = phase_number(run->program, s, p);
-        status = run_phase(run, run->plans[s][p], err);
+    int64_t done[KW__MAX_PHASES] = {0};
+    for (size_t i = 0; i < kw__stage_turns(it) && !status; i++) {
+        struct kw__turn turn = kw__stage_turn(it, i);
+        if (!run->plans[s][turn.phase]) continue;
+        run->position = phase_number(run->program, s, it->num_turns ? it->num_phases - 1 : turn.phase);
+        status = run_phase(run, run->plans[s][turn.phase], done[turn.phase], turn.calls, err);
+        done[turn.phase] += turn.calls;
     }
     if (run->options.stage) run->options.stage(run->options.user, it->name, false);
     return status;

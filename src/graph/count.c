@@ -144,8 +144,11 @@ static double fused_bytes(const struct kw__graph *g, const struct kw__op *op)
     case KW__EMBEDDING: /* the rows that are looked up */
         return kw__value_bytes(input(g, op, 0)) + 2 * kw__value_bytes(y);
     case KW__TAKE_FRAME:
-    case KW__PUT_FRAMES: /* what is moved, not the whole clip */
-        return 2 * kw__value_bytes(op->code == KW__TAKE_FRAME ? y : input(g, op, 1));
+    case KW__TAKE_BLOCK:
+    case KW__SLICE:
+    case KW__BLEND_TILES: /* what is moved, not the whole clip */ return 2 * kw__value_bytes(y);
+    case KW__PUT_FRAMES:
+    case KW__PUT_BLOCK: return 2 * kw__value_bytes(input(g, op, 1));
     default: return operand_bytes(g, op);
     }
 }

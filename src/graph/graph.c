@@ -95,6 +95,16 @@ struct kw__graph *kw__stage_phase(struct kw__program *program, struct kw__stage 
     return g;
 }
 
+struct kw__turn kw__stage_turn(const struct kw__stage *stage, size_t i)
+{
+    return stage->num_turns ? stage->turns[i] : (struct kw__turn){(int)i, stage->phases[i].calls};
+}
+
+size_t kw__stage_turns(const struct kw__stage *stage)
+{
+    return stage->num_turns ? stage->num_turns : (size_t)stage->num_phases;
+}
+
 /* ---- Values ----------------------------------------------------------------------------------- */
 
 int kw__value_add(struct kw__graph *g, struct kw__value value)
@@ -296,13 +306,30 @@ static void infer_conv(const struct kw__op *op, const struct kw__value *x, const
         return;
     }
     int64_t kt = w->ndim == 5 ? w->dim[2] : 1, kh = w->dim[w->ndim - 2], kw = w->dim[w->ndim - 1];
-    int64_t in_t = x->dim[2] + (cache ? kt - 1 : 0);
+    int64_t in_t = x->dim[2] + (cache ? kt - 1 : a->pad_time[0] + a->pad_time[1]);
     int64_t in_h = x->dim[3] * (a->upsample ? 2 : 1) + 2 * a->pad[0];
     int64_t in_w = x->dim[4] * (a->upsample ? 2 : 1) + 2 * a->pad[1];
     set_dims(y, KW__DIMS(x->dim[0], w->dim[0], (in_t - kt) / a->stride[0] + 1, (in_h - kh) / a->stride[1] + 1,
                          (in_w - kw) / a->stride[2] + 1));
-    /* without a cache the second output is empty */
-    set_dims(cache_out, KW__DIMS(x->dim[0], x->dim[1], cache ? kt - 1 : 0, x->dim[3], x->dim[4]));
+    bool kept = cache || a->keep; /* else the second output is empty */
+    set_dims(cache_out, KW__DIMS(x->dim[0], x->dim[1], kept ? kt - 1 : 0, x->dim[3], x->dim[4]));
+}
+
+/* CONCAT, SLICE, REPEAT: one axis changes. */
+static void infer_axis(const struct kw__op *op, struct kw__value *const *in, struct kw__value *y)
+{
+    const struct kw__attr *a = &op->attr;
+    set_dims(y, in[0]->ndim, in[0]->dim);
+    if (op->code == KW__SLICE) y->dim[a->axis] = a->width;
+    if (op->code == KW__REPEAT) y->dim[0] *= a->width;
+    for (int i = 1; op->code == KW__CONCAT && i < op->num_inputs; i++)
+        if (in[i]) y->dim[a->axis] += in[i]->dim[a->axis];
+}
+
+static void infer_table(const struct kw__attr *a, const struct kw__value *w, struct kw__value *y)
+{
+    int64_t e = w ? w->dim[1] * 2 * w->dim[2] : a->prefix + a->axes[0] + a->axes[1] + a->axes[2];
+    set_dims(y, KW__DIMS(a->grid[0] * a->grid[1] * a->grid[2], e));
 }
 
 /* Operators that move values about. */
@@ -321,7 +348,7 @@ static void infer_copy(const struct kw__op *op, const struct kw__value *x, struc
         break;
     case KW__SPLIT_FRAMES:
         for (int i = 0; i < op->num_outputs; i++)
-            set_dims(outputs[i], KW__DIMS(d[0] * d[2], d[3] * d[4], d[1] / a->parts));
+            set_dims(outputs[i], KW__DIMS(d[0] * d[2], d[3] * d[4], i < a->parts ? d[1] / a->parts : 0));
         break;
     case KW__JOIN_FRAMES:
         set_dims(y, KW__DIMS(d[0] / a->grid[0], d[2], a->grid[0], a->grid[1], a->grid[2]));
@@ -329,6 +356,17 @@ static void infer_copy(const struct kw__op *op, const struct kw__value *x, struc
     case KW__UPSAMPLE: set_dims(y, KW__DIMS(d[0], d[1], d[2], 2 * d[3], 2 * d[4])); break;
     case KW__INTERLEAVE_TIME: set_dims(y, KW__DIMS(d[0], d[1] / 2, 2 * d[2], d[3], d[4])); break;
     case KW__TAKE_FRAME: set_dims(y, KW__DIMS(d[0], d[1], 1, d[3], d[4])); break;
+    case KW__TO_TRACKS: set_dims(y, KW__DIMS(d[0] * d[3] * d[4], d[2], d[1])); break;
+    case KW__JOIN_TRACKS:
+        set_dims(y, KW__DIMS(d[0] / (a->grid[1] * a->grid[2]), d[2], a->grid[0], a->grid[1], a->grid[2]));
+        break;
+    case KW__RESIZE:
+    case KW__TAKE_BLOCK: set_dims(y, KW__DIMS(d[0], d[1], a->grid[0], a->grid[1], a->grid[2])); break;
+    case KW__BLEND_TILES: set_dims(y, KW__DIMS(d[0], d[1], d[2], a->grid[1], a->grid[2])); break;
+    case KW__DEPTH_TO_SPACE:
+        set_dims(y, KW__DIMS(d[0], d[1] / (a->patch[0] * a->patch[1] * a->patch[2]), d[2] * a->patch[0],
+                             d[3] * a->patch[1], d[4] * a->patch[2]));
+        break;
     default: break;
     }
 }
@@ -336,7 +374,8 @@ static void infer_copy(const struct kw__op *op, const struct kw__value *x, struc
 /* Operators with a column of the iteration table. */
 static bool reads_iteration(enum kw__opcode code)
 {
-    return code == KW__LINCOMB || code == KW__TAKE_FRAME || code == KW__PUT_FRAMES;
+    return code == KW__LINCOMB || code == KW__TAKE_FRAME || code == KW__PUT_FRAMES ||
+           code == KW__TAKE_BLOCK || code == KW__PUT_BLOCK;
 }
 
 void kw__infer(struct kw__graph *g, struct kw__op *op)
@@ -366,13 +405,20 @@ void kw__infer(struct kw__graph *g, struct kw__op *op)
     case KW__RMSNORM:
     case KW__RMSNORM_ROPE: /* x may be a part of its value */
         set_dims(out[0], x->ndim, x->dim);
-        out[0]->dim[x->ndim - 1] = in[1]->dim[0];
+        if (a->parts > 1) out[0]->dim[x->ndim - 1] /= a->parts;
         break;
-    case KW__ADALN_TABLE: set_dims(out[0], KW__DIMS(in[1]->dim[0], x->dim[1], x->dim[2])); break;
-    case KW__ROPE_TABLE:
-        set_dims(out[0],
-                 KW__DIMS(a->grid[0] * a->grid[1] * a->grid[2], a->axes[0] + a->axes[1] + a->axes[2]));
+    case KW__ADALN_TABLE: /* p may lack its first axis */
+        set_dims(out[0], KW__DIMS(in[1]->dim[0], x->dim[x->ndim - 2], x->dim[x->ndim - 1]));
         break;
+    case KW__ROPE_TABLE: infer_table(a, x, out[0]); break;
+    case KW__CONCAT:
+    case KW__SLICE:
+    case KW__REPEAT: infer_axis(op, in, out[0]); break;
+    case KW__GLU:
+        set_dims(out[0], x->ndim, x->dim);
+        out[0]->dim[x->ndim - 1] /= 2;
+        break;
+    case KW__MEAN_ROWS: set_dims(out[0], KW__DIMS(x->dim[0], 1, x->dim[2])); break;
     case KW__SINUSOID: set_dims(out[0], KW__DIMS(x->dim[0], 1, a->width)); break;
     case KW__EMBEDDING: set_dims(out[0], KW__DIMS(x->dim[0], x->dim[1], in[1]->dim[1])); break;
     case KW__HOST_FRAMES:

@@ -65,7 +65,15 @@ const char *kw__scope_name(enum kw__scope scope);
 
 enum { KW__MAX_DIMS = 5, KW__MAX_INPUTS = 6, KW__MAX_OUTPUTS = 3, KW__MAX_RECIPE = 3 };
 
-enum kw__activation { KW__NO_ACTIVATION, KW__ACT_SILU, KW__ACT_GELU };
+enum kw__activation { KW__NO_ACTIVATION, KW__ACT_SILU, KW__ACT_GELU, KW__ACT_GELU_ERF, KW__ACT_GELU_QUICK };
+
+/* Where a table of positions has its cos and sin. */
+enum kw__layout {
+    KW__COS_SIN,              /* axis by axis; of each frequency cos, sin */
+    KW__SIN_COS,              /* axis by axis; of each frequency sin, cos */
+    KW__SINES_COSINES,        /* axis by axis; all its sin, then all its cos */
+    KW__COS_SIN_BY_FREQUENCY, /* frequency by frequency; of each axis cos, sin */
+};
 
 /* A tensor of the checkpoint. */
 struct kw__tensor {
@@ -98,15 +106,18 @@ struct kw__value {
 
 /* Attributes; an operator uses those that ops.def names for it. */
 struct kw__attr {
-    int64_t heads, multiplicity, width, distance;
-    int row, row2, column, part, parts;
-    int stride[3], pad[2];
-    bool upsample, q_joint, k_joint;
+    int64_t heads, multiplicity, width, distance, prefix, groups, start;
+    int row, row2, column, part, parts, axis;
+    int stride[3], pad[2], pad_time[2];
+    bool upsample, q_joint, k_joint, causal, ragged;
     bool fresh; /* CONV: the cache still holds its initial zeros */
-    int64_t grid[3], axes[3], patch[3];
+    bool keep, replicate_time, replicate_space, per_frame, first_alone, transposed, inverse, single;
+    int64_t grid[3], axes[3], patch[3], tile[2], tile_step[2], blend[2];
     enum kw__activation activation;
+    enum kw__layout layout;
     double scale, eps, theta, low, high;
-    const double *constants[2];
+    /* in the program's arena, or that outlive the program */
+    const double *constants[2], *positions[3], *frequencies;
 };
 
 struct kw__op {
@@ -136,7 +147,7 @@ struct kw__iterations {
     const double *rows; /* calls x columns */
 };
 
-enum { KW__MAX_PHASES = 8, KW__MAX_STAGES = 6 };
+enum { KW__MAX_PHASES = 16, KW__MAX_STAGES = 8 };
 
 struct kw__phase {
     const char *name;
@@ -145,10 +156,20 @@ struct kw__phase {
     struct kw__iterations table; /* columns 0: none */
 };
 
+/* Iterations of one phase, from where its last turn ended. */
+struct kw__turn {
+    int phase;
+    int64_t calls;
+};
+
 struct kw__stage {
     const char *name; /* "text_encode", "denoise", "decode" */
     int num_phases;
     struct kw__phase phases[KW__MAX_PHASES];
+    /* The order in which the phases run where they alternate: tiles of several shapes, each in several
+     * chunks. Each phase's calls are the sum of its turns. None: one phase after the other. */
+    size_t num_turns;
+    const struct kw__turn *turns;
 };
 
 /* The dtypes a stack gives the components. */
@@ -175,6 +196,10 @@ void kw__program_free(struct kw__program *program);
 struct kw__stage *kw__program_stage(struct kw__program *program, const char *name);
 struct kw__graph *kw__stage_phase(struct kw__program *program, struct kw__stage *stage, const char *name,
                                   int64_t calls);
+
+/* Turn i of a stage, those of a stage without turns being its phases; and how many there are. */
+struct kw__turn kw__stage_turn(const struct kw__stage *stage, size_t i);
+size_t kw__stage_turns(const struct kw__stage *stage);
 
 /* ---- Builders: each returns a value id, 0 on failure or when an input that it needs is 0 ---- */
 

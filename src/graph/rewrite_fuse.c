@@ -77,7 +77,8 @@ static bool norm_modulate(const struct match *m, struct kw__op *op)
 {
     if (op->code != KW__MODULATE) return false;
     struct kw__op *norm = sole_source(m, op, 0, KW__LAYERNORM);
-    if (!norm || kw__operand(norm, 1) || kw__operand(norm, 2)) return false;
+    if (!norm || kw__operand(norm, 1) || kw__operand(norm, 2) || norm->attr.heads > 1) return false;
+    if (op->attr.row < 0 || op->attr.row2 < 0) return false;
     struct kw__attr attr = norm->attr;
     attr.row = op->attr.row;
     attr.row2 = op->attr.row2;
@@ -94,7 +95,7 @@ static bool norm_rope(const struct match *m, struct kw__op *op)
 {
     if (op->code != KW__ROPE) return false;
     struct kw__op *norm = sole_source(m, op, 0, KW__RMSNORM);
-    if (!norm) return false;
+    if (!norm || !kw__operand(norm, 1) || norm->attr.heads > 1 || op->attr.prefix) return false;
     norm->dead = true;
     return become(op, KW__RMSNORM_ROPE, &norm->attr, INPUTS(norm->input[0], norm->input[1], op->input[1]));
 }
@@ -108,11 +109,12 @@ static bool norm_silu(const struct match *m, struct kw__op *op)
 {
     if (op->code != KW__SILU) return false;
     struct kw__op *norm = sole_source(m, op, 0, KW__CHANNEL_RMSNORM);
+    if (!norm) norm = sole_source(m, op, 0, KW__GROUPNORM);
     if (!norm || norm->attr.activation != KW__NO_ACTIVATION) return false;
     struct kw__attr attr = norm->attr;
     attr.activation = KW__ACT_SILU;
     norm->dead = true;
-    return become(op, KW__CHANNEL_RMSNORM, &attr, INPUTS(norm->input[0], norm->input[1]));
+    return become(op, norm->code, &attr, norm->num_inputs, norm->input);
 }
 
 void kw__rewrite_fuse_norm_silu(struct kw__program *program)
@@ -127,7 +129,7 @@ static bool gelu_mul(const struct match *m, struct kw__op *op)
     if (op->code != KW__MUL) return false;
     for (int i = 0; i < 2; i++) {
         struct kw__op *gelu = sole_source(m, op, i, KW__GELU);
-        if (!gelu) continue;
+        if (!gelu || gelu->attr.activation != KW__NO_ACTIVATION) continue;
         gelu->dead = true;
         return become(op, KW__GELU_MUL, &op->attr, INPUTS(gelu->input[0], op->input[1 - i]));
     }
@@ -140,7 +142,7 @@ static bool linear_gelu(const struct match *m, struct kw__op *op)
     struct kw__op *linear = sole_source(m, op, 0, KW__LINEAR);
     if (!linear || linear->attr.activation != KW__NO_ACTIVATION || kw__operand(linear, 4)) return false;
     struct kw__attr attr = linear->attr;
-    attr.activation = KW__ACT_GELU;
+    attr.activation = op->attr.activation ? op->attr.activation : KW__ACT_GELU;
     op->component = linear->component;
     linear->dead = true;
     return become(op, KW__LINEAR, &attr, linear->num_inputs, linear->input);
@@ -219,7 +221,7 @@ static bool plain_3x3(const struct kw__graph *g, const struct kw__op *op)
     const struct kw__value *w = &g->values[op->input[1]];
     return w->recipe == KW__RECIPE_PLAIN && w->dim[w->ndim - 2] == 3 && w->dim[w->ndim - 1] == 3 &&
            (w->ndim == 4 || w->dim[2] == 1) && a->stride[0] == 1 && a->stride[1] == 1 && a->stride[2] == 1 &&
-           a->pad[0] == 1 && a->pad[1] == 1;
+           a->pad[0] == 1 && a->pad[1] == 1 && !a->replicate_space;
 }
 
 static bool upsample_conv(const struct match *m, struct kw__op *op)

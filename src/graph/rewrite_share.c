@@ -9,8 +9,18 @@
 static bool same_attr(const struct kw__attr *a, const struct kw__attr *b)
 {
     return a->heads == b->heads && a->multiplicity == b->multiplicity && a->width == b->width &&
-           a->distance == b->distance && a->row == b->row && a->row2 == b->row2 && a->column == b->column &&
-           a->part == b->part && a->parts == b->parts &&
+           a->distance == b->distance && a->prefix == b->prefix && a->groups == b->groups &&
+           a->start == b->start && a->axis == b->axis && a->causal == b->causal && a->ragged == b->ragged &&
+           a->keep == b->keep && a->replicate_time == b->replicate_time &&
+           a->replicate_space == b->replicate_space && a->per_frame == b->per_frame &&
+           a->first_alone == b->first_alone && a->transposed == b->transposed && a->inverse == b->inverse &&
+           a->single == b->single && a->layout == b->layout && a->frequencies == b->frequencies &&
+           memcmp(a->positions, b->positions, sizeof a->positions) == 0 &&
+           memcmp(a->pad_time, b->pad_time, sizeof a->pad_time) == 0 &&
+           memcmp(a->tile, b->tile, sizeof a->tile) == 0 &&
+           memcmp(a->tile_step, b->tile_step, sizeof a->tile_step) == 0 &&
+           memcmp(a->blend, b->blend, sizeof a->blend) == 0 && a->row == b->row && a->row2 == b->row2 &&
+           a->column == b->column && a->part == b->part && a->parts == b->parts &&
            memcmp(a->stride, b->stride, sizeof a->stride) == 0 &&
            memcmp(a->pad, b->pad, sizeof a->pad) == 0 && a->upsample == b->upsample &&
            a->q_joint == b->q_joint && a->k_joint == b->k_joint &&
@@ -171,7 +181,9 @@ static void hoist_phase(struct kw__phase *prompt, struct kw__phase *phase)
 static struct kw__phase *prompt_phase(struct kw__program *program, struct kw__stage *stage)
 {
     if (strcmp(stage->phases[0].name, "prompt") == 0) return &stage->phases[0];
-    if (stage->num_phases == KW__MAX_PHASES || !kw__stage_phase(program, stage, "prompt", 1)) return NULL;
+    if (stage->num_turns || stage->num_phases == KW__MAX_PHASES ||
+        !kw__stage_phase(program, stage, "prompt", 1))
+        return NULL;
     struct kw__phase prompt = stage->phases[stage->num_phases - 1];
     memmove(&stage->phases[1], &stage->phases[0], (size_t)(stage->num_phases - 1) * sizeof prompt);
     stage->phases[0] = prompt;

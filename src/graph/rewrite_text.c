@@ -91,6 +91,8 @@ static bool row_by_row(const struct kw__op *op, const bool *text)
     case KW__RMSNORM:
     case KW__SILU:
     case KW__GELU:
+    case KW__TANH:
+    case KW__GLU:
     case KW__CAST: return true;
     case KW__ADD:
     case KW__MUL:

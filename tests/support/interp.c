@@ -319,7 +319,8 @@ static bool *mark_used(const struct kw__graph *g)
     return used;
 }
 
-static bool run_phase(struct interp *it, const struct kw__phase *phase)
+/* Iterations first .. first + calls - 1. */
+static bool run_phase(struct interp *it, const struct kw__phase *phase, int64_t first, int64_t calls)
 {
     const struct kw__graph *g = phase->graph;
     drop_values(it);
@@ -332,7 +333,7 @@ static bool run_phase(struct interp *it, const struct kw__phase *phase)
     }
     free(used);
     bool *ready = interp_allocate(g->num_values, sizeof *ready);
-    for (int64_t n = 0; n < phase->calls && !it->error[0]; n++) {
+    for (int64_t n = first; n < first + calls && !it->error[0]; n++) {
         start_iteration(it, phase, n);
         memset(ready, 0, g->num_values * sizeof *ready);
         for (size_t i = 0; i < g->num_ops && !it->error[0]; i++)
@@ -344,15 +345,30 @@ static bool run_phase(struct interp *it, const struct kw__phase *phase)
     return !it->error[0];
 }
 
+static bool run_turns(struct interp *it, const struct kw__stage *stage)
+{
+    int64_t done[KW__MAX_PHASES] = {0};
+    for (size_t i = 0; i < kw__stage_turns(stage); i++) {
+        struct kw__turn turn = kw__stage_turn(stage, i);
+        const struct kw__phase *phase = &stage->phases[turn.phase];
+        if (done[turn.phase] + turn.calls > phase->calls)
+            return fail_run(it, "%s has more turns than calls", phase->name);
+        if (!run_phase(it, phase, done[turn.phase], turn.calls)) return false;
+        done[turn.phase] += turn.calls;
+    }
+    for (int p = 0; p < stage->num_phases; p++)
+        if (done[p] < stage->phases[p].calls)
+            return fail_run(it, "%s has more calls than turns", stage->phases[p].name);
+    return true;
+}
+
 bool interp_run(struct interp *it, const char *stage)
 {
     const struct kw__program *program = it->program;
     it->error[0] = '\0';
     for (int s = 0; s < program->num_stages; s++) {
         if (strcmp(program->stages[s].name, stage) != 0) continue;
-        for (int p = 0; p < program->stages[s].num_phases; p++)
-            if (!run_phase(it, &program->stages[s].phases[p])) return false;
-        return true;
+        return run_turns(it, &program->stages[s]);
     }
     return fail_run(it, "there is no stage %s", stage);
 }

@@ -1,4 +1,4 @@
-/* The operators in float64, in the order of graph/ops.def. */
+/* The operators in float64, in the order of graph/ops.def; copies are in interp_copies.c. */
 #include "support/interp_ops.h"
 
 #include <math.h>
@@ -6,40 +6,6 @@
 #include <string.h>
 
 /* ---- What operators share ------------------------------------------------------------------- */
-
-/* A condition of ops.def. */
-static bool expect(struct interp_call *c, bool holds, const char *condition)
-{
-    if (holds) return true;
-    if (!c->broken) c->broken = condition;
-    return false;
-}
-
-/* Elements of one index of the first `axes` axes. */
-static int64_t inner(const struct kw__value *v, int axes)
-{
-    int64_t n = 1;
-    for (int i = axes; i < v->ndim; i++) n *= v->dim[i];
-    return n;
-}
-
-static bool same_shape(const struct kw__value *a, const struct kw__value *b)
-{
-    return a->ndim == b->ndim && memcmp(a->dim, b->dim, (size_t)a->ndim * sizeof a->dim[0]) == 0;
-}
-
-static bool has_shape(const struct kw__value *v, int ndim, const int64_t *dim)
-{
-    return v->ndim == ndim && memcmp(v->dim, dim, (size_t)ndim * sizeof *dim) == 0;
-}
-
-/* A column of the iteration table, NaN when there is none. */
-static double column(struct interp_call *c, int index)
-{
-    if (!expect(c, index >= 0 && index < c->table->columns, "the column is in the iteration table"))
-        return NAN;
-    return c->table->rows[c->iteration * c->table->columns + index];
-}
 
 static double silu(double x)
 {
@@ -56,21 +22,24 @@ static double activate(enum kw__activation activation, double x)
     switch (activation) {
     case KW__ACT_SILU: return silu(x);
     case KW__ACT_GELU: return gelu(x);
+    case KW__ACT_GELU_ERF: return 0.5 * x * (1 + erf(x / sqrt(2)));
+    case KW__ACT_GELU_QUICK: return x / (1 + exp(-1.702 * x));
     default: return x;
     }
 }
 
-/* Whether table is [B,R,D] with row `row`, for x [B,L,D]. */
-static bool is_table(const struct kw__value *table, const struct kw__value *x, int row)
+/* Whether table is [B,R,D] or [B,1,R*D], with row `row`, for x of d channels. */
+static bool is_table(const struct kw__value *table, const struct kw__value *x, int64_t d, int row)
 {
-    return table->ndim == 3 && table->dim[0] == x->dim[0] && table->dim[2] == kw__last_dim(x) && row >= 0 &&
-           row < table->dim[1];
+    return table->ndim == 3 && table->dim[0] == x->dim[0] && (table->dim[2] == d || table->dim[1] == 1) &&
+           row >= 0 && (row + 1) * d <= table->dim[1] * table->dim[2];
 }
 
 /* Row `row` of batch b. */
-static const double *table_row(const struct kw__value *table, const double *data, int64_t b, int row)
+static const double *table_row(const struct kw__value *table, const double *data, int64_t b, int row,
+                               int64_t d)
 {
-    return data + (b * table->dim[1] + row) * table->dim[2];
+    return data + b * table->dim[1] * table->dim[2] + row * d;
 }
 
 static void layernorm_row(const double *x, int64_t d, double eps, double *y)
@@ -85,7 +54,7 @@ static void rmsnorm_row(const double *x, const double *gamma, int64_t d, double 
 {
     double square = 0;
     for (int64_t i = 0; i < d; i++) square += x[i] * x[i] / (double)d;
-    for (int64_t i = 0; i < d; i++) y[i] = x[i] / sqrt(square + eps) * gamma[i];
+    for (int64_t i = 0; i < d; i++) y[i] = x[i] / sqrt(square + eps) * (gamma ? gamma[i] : 1);
 }
 
 /* Turns the pairs of each head of a row of d channels; x and y may be one. */
@@ -108,11 +77,11 @@ static void run_linear(struct interp_call *c)
     bool gated = table && c->a->row >= 0;
     if (!expect(c, kw__last_dim(c->in[0]) == k && (!b || kw__elements(b) == n), "x[..,K] w[N,K] b[N]") ||
         !expect(c, !residual || same_shape(residual, c->out[0]), "residual[B,L,N]") ||
-        !expect(c, !gated || (residual && is_table(table, c->out[0], c->a->row)),
+        !expect(c, !gated || (residual && is_table(table, c->out[0], n, c->a->row)),
                 "table[B,R,N] with a residual"))
         return;
     for (int64_t r = 0; r < rows; r++) {
-        const double *gate = gated ? table_row(table, c->x[3], r / rows_of_batch, c->a->row) : NULL;
+        const double *gate = gated ? table_row(table, c->x[3], r / rows_of_batch, c->a->row, n) : NULL;
         for (int64_t i = 0; i < n; i++) {
             double sum = b ? c->x[2][i] : 0;
             for (int64_t j = 0; j < k; j++) sum += c->x[0][r * k + j] * c->x[1][i * k + j];
@@ -168,32 +137,44 @@ static void run_attention(struct interp_call *c)
         !expect(c, qb.start >= 0 && kb.start >= 0 && vb.start + d <= vb.width, "the parts are there") ||
         !expect(c, v->dim[1] == lk && k->dim[0] == batch && v->dim[0] == batch, "k[B,Lk,..] v[B,Lk,..]") ||
         !expect(c, !bias || has_shape(bias, KW__DIMS(heads, lq, lk)), "bias[h,Lq,Lk]") ||
+        !expect(c, !a->ragged || lq == lk, "ragged rows are queries and keys") ||
         !expect(c, !length || kw__elements(length) == batch, "key_length[B]"))
         return;
     int64_t e = d / heads;
     double *scores = interp_allocate((size_t)lk, sizeof *scores);
     for (int64_t b = 0; b < batch; b++) {
-        int64_t keys = length ? (int64_t)c->x[4][b] : lk;
-        if (!expect(c, keys >= 1 && keys <= lk, "1 <= key_length <= Lk")) break;
-        for (int64_t row = 0; row < lq; row++)
+        int64_t all = length ? a->prefix + (int64_t)c->x[4][b] : lk;
+        if (!expect(c, all >= 1 && all <= lk, "1 <= key_length <= Lk")) break;
+        for (int64_t row = 0; row < lq; row++) {
+            int64_t keys = a->causal && row + 1 < all ? row + 1 : all;
+            if (a->ragged && row >= all) {
+                memset(c->y[0] + (b * lq + row) * d, 0, (size_t)d * sizeof(double));
+                continue;
+            }
             for (int64_t h = 0; h < heads; h++)
                 attend(a, c->x[0] + (b * lq + row) * qb.width + qb.start + h * e,
                        c->x[1] + b * lk * kb.width + kb.start + h * e, kb.width,
                        c->x[2] + b * lk * vb.width + vb.start + h * e, vb.width,
                        bias ? c->x[3] + (h * lq + row) * lk : NULL, keys, e, scores,
                        c->y[0] + (b * lq + row) * d + h * e);
+        }
     }
     free(scores);
 }
 
 /* ---- Convolutions --------------------------------------------------------------------------- */
 
-/* What a convolution reads: the frames of the cache, then x, upsampled on request. */
+/* What a convolution reads: the frames of the cache or of padding, then x, upsampled on request. */
 struct window {
     const double *x, *cache;
-    int64_t channels, frames, height, width, cached; /* of x; cached: frames of the cache */
-    bool upsample;
+    int64_t channels, frames, height, width, before; /* of x; before: frames that come before it */
+    bool upsample, edge_time, edge_space;            /* edge: padding repeats what is outermost */
 };
+
+static int64_t clamp_index(int64_t i, int64_t count)
+{
+    return i < 0 ? 0 : i < count ? i : count - 1;
+}
 
 static double pixel(const struct window *in, int64_t b, int64_t ch, int64_t t, int64_t h, int64_t w)
 {
@@ -201,10 +182,16 @@ static double pixel(const struct window *in, int64_t b, int64_t ch, int64_t t, i
         h = h < 0 ? -1 : h / 2;
         w = w < 0 ? -1 : w / 2;
     }
+    if (in->edge_space) {
+        h = clamp_index(h, in->height);
+        w = clamp_index(w, in->width);
+    }
     if (h < 0 || w < 0 || h >= in->height || w >= in->width) return 0;
     int64_t plane = in->height * in->width, at = h * in->width + w, image = b * in->channels + ch;
-    return t < in->cached ? in->cache[(image * in->cached + t) * plane + at]
-                          : in->x[(image * in->frames + t - in->cached) * plane + at];
+    if (in->cache && t < in->before) return in->cache[(image * in->before + t) * plane + at];
+    t -= in->before;
+    if (in->edge_time) t = clamp_index(t, in->frames);
+    return t < 0 || t >= in->frames ? 0 : in->x[(image * in->frames + t) * plane + at];
 }
 
 /* One output pixel at the kernel's first row, column and frame; w[C,kt,kh,kw]. */
@@ -219,18 +206,19 @@ static double correlate(const struct window *in, const double *w, int64_t kt, in
     return sum;
 }
 
-/* cache': the last frames of cache and x. */
-static void next_cache(struct interp_call *c, const struct window *in)
+/* cache': the last frames of all that the kernel sees. */
+static void next_cache(struct interp_call *c, const struct window *in, int64_t after)
 {
     struct window whole = *in;
     whole.upsample = false;
     const int64_t *d = c->out[1]->dim;
+    int64_t first = in->before + in->frames + after - d[2];
     double *y = c->y[1];
     for (int64_t b = 0; b < d[0]; b++)
         for (int64_t ch = 0; ch < d[1]; ch++)
             for (int64_t t = 0; t < d[2]; t++)
                 for (int64_t h = 0; h < d[3]; h++)
-                    for (int64_t w = 0; w < d[4]; w++) *y++ = pixel(&whole, b, ch, in->frames + t, h, w);
+                    for (int64_t w = 0; w < d[4]; w++) *y++ = pixel(&whole, b, ch, first + t, h, w);
 }
 
 static void run_conv(struct interp_call *c)
@@ -243,13 +231,22 @@ static void run_conv(struct interp_call *c)
     int64_t channels = folded ? w->dim[2] : w->dim[1], outputs = folded ? w->dim[1] : w->dim[0];
     int64_t kernel = channels * kt * kh * kw;
     const int64_t *d = c->out[0]->dim;
-    struct window in = {c->x[0],   c->x[3],   x->dim[1],          x->dim[2],
-                        x->dim[3], x->dim[4], cache ? kt - 1 : 0, a->upsample && !folded};
+    struct window in = {.x = c->x[0],
+                        .cache = c->x[3],
+                        .channels = x->dim[1],
+                        .frames = x->dim[2],
+                        .height = x->dim[3],
+                        .width = x->dim[4],
+                        .before = cache ? kt - 1 : a->pad_time[0],
+                        .upsample = a->upsample && !folded,
+                        .edge_time = a->replicate_time,
+                        .edge_space = a->replicate_space};
     if (!expect(c, channels == x->dim[1] && outputs == d[1] && (!b || kw__elements(b) == outputs),
                 "x[B,C,T,H,W] w[O,C,..] b[O]") ||
         !expect(c, !cache || has_shape(cache, KW__DIMS(x->dim[0], channels, kt - 1, x->dim[3], x->dim[4])),
                 "cache[B,C,kt-1,H,W]") ||
         !expect(c, !cache || has_shape(c->out[1], cache->ndim, cache->dim), "cache' like cache") ||
+        !expect(c, !a->replicate_space || !a->upsample, "an upsampling convolution pads zeros") ||
         !expect(c, !residual || same_shape(residual, c->out[0]), "the residual is like y") ||
         !expect(c,
                 !folded || (a->upsample && kh == 2 && kw == 2 && w->dim[0] == 4 && a->pad[0] == 1 &&
@@ -269,16 +266,18 @@ static void run_conv(struct interp_call *c)
                                                top, left);
                         c->y[0][at] = sum + (b ? c->x[2][o] : 0) + (residual ? c->x[4][at] : 0);
                     }
-    if (cache) next_cache(c, &in);
+    if (cache || a->keep) next_cache(c, &in, cache ? 0 : a->pad_time[1]);
 }
 
 /* ---- Norms ---------------------------------------------------------------------------------- */
 
 static void run_layernorm(struct interp_call *c)
 {
-    int64_t d = kw__last_dim(c->in[0]), rows = kw__elements(c->in[0]) / d;
+    int64_t heads = c->a->heads > 1 ? c->a->heads : 1;
+    int64_t d = kw__last_dim(c->in[0]) / heads, rows = kw__elements(c->in[0]) / d;
     if (!expect(c, (!c->in[1] || kw__elements(c->in[1]) == d) && (!c->in[2] || kw__elements(c->in[2]) == d),
-                "gamma[D] beta[D]"))
+                "gamma[D] beta[D]") ||
+        !expect(c, kw__last_dim(c->in[0]) == d * heads, "heads divides the channels"))
         return;
     for (int64_t r = 0; r < rows; r++) {
         double *y = c->y[0] + r * d;
@@ -291,16 +290,22 @@ static void run_layernorm(struct interp_call *c)
 /* RMSNORM and RMSNORM_ROPE, of a block or of the whole of x. */
 static void run_rmsnorm(struct interp_call *c)
 {
-    int64_t d = kw__elements(c->in[1]), width = kw__last_dim(c->in[0]), rows = kw__elements(c->in[0]) / width;
+    int64_t d = kw__last_dim(c->out[0]), width = kw__last_dim(c->in[0]),
+            rows = kw__elements(c->in[0]) / width;
+    int64_t heads = c->a->heads > 1 ? c->a->heads : 1, part = d / heads;
     struct block b = block_of(c->a, true, c->a->part, d);
     const struct kw__value *rope = c->op->code == KW__RMSNORM_ROPE ? c->in[2] : NULL;
     int64_t l = c->in[0]->dim[1], e = rope ? kw__last_dim(rope) : 1;
-    if (!expect(c, width == b.width && b.start >= 0 && b.start + d <= width, "x[..,D] gamma[D]") ||
+    if (!expect(c, width == b.width && b.start >= 0 && b.start + d <= width && part * heads == d,
+                "x[..,D], heads divides D") ||
+        !expect(c, !c->in[1] || kw__elements(c->in[1]) == part, "gamma[D]") ||
+        !expect(c, !rope || heads == 1, "rmsnorm_rope is over all heads") ||
         !expect(c, !rope || (has_shape(rope, KW__DIMS(l, e)) && d % e == 0), "rope[L,e]"))
         return;
     for (int64_t r = 0; r < rows; r++) {
         double *y = c->y[0] + r * d;
-        rmsnorm_row(c->x[0] + r * width + b.start, c->x[1], d, c->a->eps, y);
+        for (int64_t h = 0; h < heads; h++)
+            rmsnorm_row(c->x[0] + r * width + b.start + h * part, c->x[1], part, c->a->eps, y + h * part);
         if (rope) rope_row(y, c->x[2] + r % l * e, d, e, y);
     }
 }
@@ -308,35 +313,94 @@ static void run_rmsnorm(struct interp_call *c)
 static void run_channel_rmsnorm(struct interp_call *c)
 {
     int64_t batch = c->in[0]->dim[0], channels = c->in[0]->dim[1], pixels = inner(c->in[0], 2);
-    if (!expect(c, kw__elements(c->in[1]) == channels, "gamma[C,1,1]")) return;
+    if (!expect(c, !c->in[1] || kw__elements(c->in[1]) == channels, "gamma[C,1,1]")) return;
     for (int64_t b = 0; b < batch; b++)
         for (int64_t p = 0; p < pixels; p++) {
             const double *x = c->x[0] + b * channels * pixels + p;
             double square = 0;
             for (int64_t ch = 0; ch < channels; ch++) square += x[ch * pixels] * x[ch * pixels];
-            double factor = sqrt((double)channels) / fmax(sqrt(square), 1e-12);
+            double factor = c->a->eps > 0 ? 1 / sqrt(square / (double)channels + c->a->eps)
+                                          : sqrt((double)channels) / fmax(sqrt(square), 1e-12);
             for (int64_t ch = 0; ch < channels; ch++)
                 c->y[0][(b * channels + ch) * pixels + p] =
-                    activate(c->a->activation, x[ch * pixels] * factor * c->x[1][ch]);
+                    activate(c->a->activation, x[ch * pixels] * factor * (c->in[1] ? c->x[1][ch] : 1));
         }
+}
+
+/* Channels from..from + n of image b, of the frames from..from + m of each: what is normalized together. */
+static void normalize_group(struct interp_call *c, int64_t b, int64_t channel, int64_t n, int64_t frame,
+                            int64_t m)
+{
+    const int64_t *dim = c->in[0]->dim;
+    int64_t plane = dim[3] * dim[4];
+    double count = (double)(n * m * plane), mean = 0, variance = 0;
+    for (int pass = 0; pass < 3; pass++)
+        for (int64_t ch = channel; ch < channel + n; ch++)
+            for (int64_t t = frame; t < frame + m; t++)
+                for (int64_t p = 0; p < plane; p++) {
+                    int64_t at = ((b * dim[1] + ch) * dim[2] + t) * plane + p;
+                    double x = c->x[0][at], y = (x - mean) / sqrt(variance + c->a->eps);
+                    if (pass == 0) mean += x / count;
+                    if (pass == 1) variance += (x - mean) * (x - mean) / count;
+                    if (pass < 2) continue;
+                    y = y * (c->in[1] ? c->x[1][ch] : 1) + (c->in[2] ? c->x[2][ch] : 0);
+                    c->y[0][at] = activate(c->a->activation, y);
+                }
+}
+
+static void run_groupnorm(struct interp_call *c)
+{
+    const int64_t *dim = c->in[0]->dim;
+    int64_t groups = c->a->groups, frames = c->a->per_frame ? 1 : dim[2];
+    if (!expect(c, groups > 0 && dim[1] % groups == 0, "groups divides the channels") ||
+        !expect(c,
+                (!c->in[1] || kw__elements(c->in[1]) == dim[1]) &&
+                    (!c->in[2] || kw__elements(c->in[2]) == dim[1]),
+                "gamma[C] beta[C]"))
+        return;
+    int64_t n = dim[1] / groups;
+    for (int64_t b = 0; b < dim[0]; b++)
+        for (int64_t g = 0; g < groups; g++)
+            for (int64_t t = 0; t < dim[2]; t += frames) normalize_group(c, b, g * n, n, t, frames);
+}
+
+/* MODULATE of images: channel by channel. */
+static void modulate_channels(struct interp_call *c)
+{
+    const struct kw__value *x = c->in[0];
+    int64_t d = x->dim[1], pixels = inner(x, 2), shift = c->a->row, scale = c->a->row2;
+    for (int64_t i = 0; i < kw__elements(x); i++) {
+        int64_t b = i / pixels / d, ch = i / pixels % d;
+        const double *table = table_row(c->in[1], c->x[1], b, 0, d) + ch;
+        c->y[0][i] = c->x[0][i] * (scale < 0 ? 1 : 1 + table[scale * d]) + (shift < 0 ? 0 : table[shift * d]);
+    }
 }
 
 /* MODULATE and LAYERNORM_MODULATE. */
 static void run_modulate(struct interp_call *c)
 {
     const struct kw__value *x = c->in[0];
-    int64_t d = kw__last_dim(x), rows = kw__elements(x) / d, rows_of_batch = rows / x->dim[0];
-    if (!expect(c, is_table(c->in[1], x, c->a->row) && is_table(c->in[1], x, c->a->row2), "table[B,R,D]"))
+    int64_t d = x->ndim == 5 ? x->dim[1] : kw__last_dim(x);
+    bool whole = c->op->code == KW__LAYERNORM_MODULATE;
+    for (int k = 0; k < 2; k++) {
+        int row = k ? c->a->row2 : c->a->row;
+        if ((row >= 0 || whole) && !expect(c, is_table(c->in[1], x, d, row), "table[B,R,D]")) return;
+    }
+    if (x->ndim == 5) {
+        modulate_channels(c);
         return;
+    }
+    int64_t rows = kw__elements(x) / d, rows_of_batch = rows / x->dim[0];
     for (int64_t r = 0; r < rows; r++) {
-        const double *shift = table_row(c->in[1], c->x[1], r / rows_of_batch, c->a->row);
-        const double *scale = table_row(c->in[1], c->x[1], r / rows_of_batch, c->a->row2);
+        const double *shift = table_row(c->in[1], c->x[1], r / rows_of_batch, c->a->row, d);
+        const double *scale = table_row(c->in[1], c->x[1], r / rows_of_batch, c->a->row2, d);
         double *y = c->y[0] + r * d;
         if (c->op->code == KW__LAYERNORM_MODULATE)
             layernorm_row(c->x[0] + r * d, d, c->a->eps, y);
         else
             memcpy(y, c->x[0] + r * d, (size_t)d * sizeof *y);
-        for (int64_t i = 0; i < d; i++) y[i] = y[i] * (1 + scale[i]) + shift[i];
+        for (int64_t i = 0; i < d; i++)
+            y[i] = y[i] * (c->a->row2 < 0 ? 1 : 1 + scale[i]) + (c->a->row < 0 ? 0 : shift[i]);
     }
 }
 
@@ -355,10 +419,49 @@ static void run_pointwise(struct interp_call *c)
         case KW__ADD: *y = a + b; break;
         case KW__MUL: *y = a * b; break;
         case KW__SILU: *y = silu(a); break;
-        case KW__GELU: *y = gelu(a); break;
+        case KW__GELU: *y = activate(c->a->activation ? c->a->activation : KW__ACT_GELU, a); break;
+        case KW__TANH: *y = tanh(a); break;
         case KW__GELU_MUL: *y = gelu(a) * b; break;
         case KW__CLAMP: *y = fmin(fmax(a, c->a->low), c->a->high); break;
         default: *y = a; /* CAST, TO_HOST */
+        }
+    }
+}
+
+static void run_glu(struct interp_call *c)
+{
+    int64_t d = kw__last_dim(c->out[0]), rows = kw__elements(c->out[0]) / d;
+    if (!expect(c, kw__last_dim(c->in[0]) == 2 * d, "x[..,2D]")) return;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < d; i++)
+            c->y[0][r * d + i] =
+                c->x[0][r * 2 * d + i] * activate(c->a->activation, c->x[0][(r * 2 + 1) * d + i]);
+}
+
+static void run_add_rows(struct interp_call *c)
+{
+    int64_t batch = c->in[0]->dim[0], l = c->in[0]->dim[1], d = c->in[0]->dim[2], prefix = c->a->prefix;
+    const struct kw__value *p = c->in[1];
+    if (!expect(c, kw__last_dim(p) == d && (p->ndim == 2 || p->dim[0] == 1), "p[L,D] or p[1,L,D]") ||
+        !expect(c, prefix >= 0 && p->dim[p->ndim - 2] >= l - prefix, "p has a row for each"))
+        return;
+    for (int64_t i = 0; i < batch * l * d; i++) {
+        int64_t row = i / d % l - prefix;
+        c->y[0][i] = c->x[0][i] + (row < 0 ? 0 : c->x[1][row * d + i % d]);
+    }
+}
+
+static void run_mean_rows(struct interp_call *c)
+{
+    int64_t batch = c->in[0]->dim[0], l = c->in[0]->dim[1], d = c->in[0]->dim[2];
+    if (!expect(c, kw__elements(c->in[1]) == batch, "length[B]")) return;
+    for (int64_t b = 0; b < batch; b++) {
+        int64_t n = (int64_t)c->x[1][b] < 1 ? 1 : (int64_t)c->x[1][b];
+        if (!expect(c, n <= l, "length <= L")) return;
+        for (int64_t i = 0; i < d; i++) {
+            double sum = 0;
+            for (int64_t r = 0; r < n; r++) sum += c->x[0][(b * l + r) * d + i];
+            c->y[0][b * d + i] = sum / (double)n;
         }
     }
 }
@@ -367,19 +470,20 @@ static void run_gate_add(struct interp_call *c)
 {
     const struct kw__value *x = c->in[0], *table = c->in[2];
     int64_t d = kw__last_dim(x), n = kw__elements(x), batch_elements = n / x->dim[0];
-    if (!expect(c, same_shape(x, c->in[1]) && is_table(table, x, c->a->row),
+    if (!expect(c, same_shape(x, c->in[1]) && is_table(table, x, d, c->a->row),
                 "x[B,L,D] y[B,L,D] table[B,R,D]"))
         return;
     for (int64_t i = 0; i < n; i++)
         c->y[0][i] =
-            c->x[0][i] + c->x[1][i] * table_row(table, c->x[2], i / batch_elements, c->a->row)[i % d];
+            c->x[0][i] + c->x[1][i] * table_row(table, c->x[2], i / batch_elements, c->a->row, d)[i % d];
 }
 
 static void run_adaln_table(struct interp_call *c)
 {
-    int64_t r = c->in[0]->dim[1], d = c->in[0]->dim[2], batch = c->in[1]->dim[0],
+    int64_t d = kw__last_dim(c->in[0]), r = kw__elements(c->in[0]) / d, batch = c->in[1]->dim[0],
             width = kw__last_dim(c->in[1]);
-    if (!expect(c, c->in[0]->dim[0] == 1 && kw__elements(c->in[1]) == batch * width, "p[1,R,D] e[B,1,..]") ||
+    if (!expect(c, (c->in[0]->ndim == 2 || c->in[0]->dim[0] == 1) && kw__elements(c->in[1]) == batch * width,
+                "p[1,R,D] e[B,1,..]") ||
         !expect(c, width == r * d || width == d, "e is R*D or D wide"))
         return;
     for (int64_t b = 0; b < batch; b++)
@@ -390,32 +494,90 @@ static void run_adaln_table(struct interp_call *c)
 static void run_rope(struct interp_call *c)
 {
     int64_t d = kw__last_dim(c->in[0]), rows = kw__elements(c->in[0]) / d, l = c->in[0]->dim[1];
-    int64_t e = kw__last_dim(c->in[1]);
-    if (!expect(c, has_shape(c->in[1], KW__DIMS(l, e)) && d % e == 0, "rope[L,e]")) return;
-    for (int64_t r = 0; r < rows; r++) rope_row(c->x[0] + r * d, c->x[1] + r % l * e, d, e, c->y[0] + r * d);
+    int64_t e = kw__last_dim(c->in[1]), prefix = c->a->prefix;
+    if (!expect(c, has_shape(c->in[1], KW__DIMS(l - prefix, e)) && d % e == 0, "rope[L,e]")) return;
+    for (int64_t r = 0; r < rows; r++) {
+        if (r % l < prefix)
+            memcpy(c->y[0] + r * d, c->x[0] + r * d, (size_t)d * sizeof(double));
+        else
+            rope_row(c->x[0] + r * d, c->x[1] + (r % l - prefix) * e, d, e, c->y[0] + r * d);
+    }
+}
+
+/* Where the l-th place is along each axis. */
+static void place_of(const struct kw__attr *a, int64_t l, double position[3])
+{
+    int64_t at[3] = {l / (a->grid[1] * a->grid[2]), l / a->grid[2] % a->grid[1], l % a->grid[2]};
+    for (int axis = 0; axis < 3; axis++)
+        position[axis] = a->positions[axis] ? a->positions[axis][at[axis]] : (double)at[axis];
+}
+
+/* Angles from learned frequencies w[3,h,f]: pairs in the order of the frequencies. */
+static void run_learned_table(struct interp_call *c)
+{
+    const struct kw__value *w = c->in[0];
+    int64_t pairs = w->dim[1] * w->dim[2], places = c->out[0]->dim[0];
+    if (!expect(c, w->ndim == 3 && w->dim[0] == 3, "w[3,h,f]")) return;
+    for (int64_t l = 0; l < places; l++) {
+        double position[3];
+        place_of(c->a, l, position);
+        for (int64_t i = 0; i < pairs; i++) {
+            double angle = 0;
+            for (int axis = 0; axis < 3; axis++) angle += position[axis] * c->x[0][axis * pairs + i];
+            c->y[0][(l * pairs + i) * 2] = cos(angle);
+            c->y[0][(l * pairs + i) * 2 + 1] = sin(angle);
+        }
+    }
 }
 
 static void run_rope_table(struct interp_call *c)
 {
-    const int64_t *grid = c->a->grid, *axes = c->a->axes;
-    double *y = c->y[0];
-    for (int64_t l = 0; l < grid[0] * grid[1] * grid[2]; l++) {
-        int64_t position[3] = {l / (grid[1] * grid[2]), l / grid[2] % grid[1], l % grid[2]};
-        for (int axis = 0; axis < 3; axis++)
-            for (int64_t i = 0; i < axes[axis]; i += 2) {
-                double angle = (double)position[axis] * pow(c->a->theta, -(double)i / (double)axes[axis]);
-                *y++ = cos(angle);
-                *y++ = sin(angle);
+    const struct kw__attr *a = c->a;
+    const int64_t *axes = a->axes;
+    int64_t e = c->out[0]->dim[1], places = c->out[0]->dim[0];
+    if (c->in[0]) {
+        run_learned_table(c);
+        return;
+    }
+    bool by_frequency = a->layout == KW__COS_SIN_BY_FREQUENCY;
+    if (!expect(c, !by_frequency || (axes[0] == axes[1] && axes[1] == axes[2]),
+                "all axes have as many channels"))
+        return;
+    for (int64_t l = 0; l < places; l++) {
+        double position[3], *y = c->y[0] + l * e;
+        place_of(a, l, position);
+        for (int64_t i = 0; i < a->prefix; i++) *y++ = i % 2 == 0;
+        for (int axis = 0; axis < 3; axis++) {
+            for (int64_t i = 0; i < axes[axis] / 2; i++) {
+                double frequency =
+                    a->frequencies ? a->frequencies[i] : pow(a->theta, -2 * (double)i / (double)axes[axis]);
+                double angle = a->single ? (float)(position[axis] * frequency) : position[axis] * frequency;
+                double *at = y + 2 * (by_frequency ? 3 * i + axis : i);
+                switch (a->layout) {
+                case KW__SIN_COS:
+                    at[0] = sin(angle);
+                    at[1] = cos(angle);
+                    break;
+                case KW__SINES_COSINES:
+                    y[i] = sin(angle);
+                    y[axes[axis] / 2 + i] = cos(angle);
+                    break;
+                default: at[0] = cos(angle); at[1] = sin(angle);
+                }
             }
+            if (!by_frequency) y += axes[axis];
+        }
     }
 }
 
 static void run_sinusoid(struct interp_call *c)
 {
     int64_t half = c->a->width / 2;
+    if (!expect(c, !c->in[1] || kw__elements(c->in[1]) == 1, "scale[1]")) return;
     for (int64_t b = 0; b < kw__elements(c->in[0]); b++)
         for (int64_t i = 0; i < half; i++) {
-            double angle = c->x[0][b] * pow(10000, -(double)i / (double)half);
+            double t = c->x[0][b] * (c->in[1] ? c->x[1][0] : 1);
+            double angle = t * pow(10000, -(double)i / (double)half);
             c->y[0][b * 2 * half + i] = cos(angle);
             c->y[0][b * 2 * half + half + i] = sin(angle);
         }
@@ -424,9 +586,15 @@ static void run_sinusoid(struct interp_call *c)
 static void run_channel_affine(struct interp_call *c)
 {
     int64_t channels = c->in[0]->dim[1], pixels = inner(c->in[0], 2);
+    const double *mean = c->in[1] ? c->x[1] : c->a->constants[0];
+    const double *std = c->in[1] ? c->x[2] : c->a->constants[1];
+    if (!expect(c, !c->in[1] == !c->in[2] && mean && std, "mean and std, both or none") ||
+        !expect(c, !c->in[1] || (kw__elements(c->in[1]) == channels && kw__elements(c->in[2]) == channels),
+                "mean[C] std[C]"))
+        return;
     for (int64_t i = 0; i < kw__elements(c->in[0]); i++) {
         int64_t ch = i / pixels % channels;
-        c->y[0][i] = c->x[0][i] * c->a->constants[1][ch] + c->a->constants[0][ch];
+        c->y[0][i] = c->a->inverse ? (c->x[0][i] - mean[ch]) / std[ch] : c->x[0][i] * std[ch] + mean[ch];
     }
 }
 
@@ -443,173 +611,6 @@ static void run_lincomb(struct interp_call *c)
     }
 }
 
-/* ---- Copies --------------------------------------------------------------------------------- */
-
-static void run_embedding(struct interp_call *c)
-{
-    int64_t vocabulary = c->in[1]->dim[0], d = c->in[1]->dim[1];
-    for (int64_t i = 0; i < kw__elements(c->in[0]); i++) {
-        int64_t id = (int64_t)c->x[0][i];
-        if (!expect(c, id >= 0 && id < vocabulary, "0 <= id < V")) return;
-        memcpy(c->y[0] + i * d, c->x[1] + id * d, (size_t)d * sizeof(double));
-    }
-}
-
-/* Half of T5's buckets for each direction: half of those are single distances, the rest grow by equal
- * factors up to the largest distance. Offset is key minus query. */
-static int64_t relative_bucket(int64_t offset, int64_t buckets, int64_t largest)
-{
-    int64_t half = buckets / 2, single = half / 2, start = offset > 0 ? half : 0;
-    int64_t distance = offset < 0 ? -offset : offset;
-    if (distance < single) return start + distance;
-    double step = log((double)distance / (double)single) / log((double)largest / (double)single);
-    int64_t bucket =
-        single + (int64_t)(step * (double)(half - single) + 1e-9); /* log(2) / log(16) * 8 is 2 */
-    return start + (bucket < half ? bucket : half - 1);
-}
-
-static void run_relative_bias(struct interp_call *c)
-{
-    int64_t buckets = c->in[0]->dim[0], heads = c->in[0]->dim[1], l = c->a->width;
-    for (int64_t h = 0; h < heads; h++)
-        for (int64_t query = 0; query < l; query++)
-            for (int64_t key = 0; key < l; key++)
-                c->y[0][(h * l + query) * l + key] =
-                    c->x[0][relative_bucket(key - query, buckets, c->a->distance) * heads + h];
-}
-
-static void run_pad_rows(struct interp_call *c)
-{
-    int64_t batch = c->in[0]->dim[0], rows = c->in[0]->dim[1], d = c->in[0]->dim[2];
-    if (!expect(c, kw__elements(c->in[1]) == batch, "length[B]")) return;
-    for (int64_t b = 0; b < batch; b++) {
-        if (!expect(c, (int64_t)c->x[1][b] <= rows && (int64_t)c->x[1][b] <= c->a->width, "length <= L"))
-            return;
-        for (int64_t r = 0; r < c->a->width; r++)
-            for (int64_t i = 0; i < d; i++)
-                c->y[0][(b * c->a->width + r) * d + i] =
-                    r < (int64_t)c->x[1][b] ? c->x[0][(b * rows + r) * d + i] : 0;
-    }
-}
-
-/* y[b][j][i] = x[b][i][j] */
-static void transpose(const double *x, double *y, int64_t batch, int64_t rows, int64_t columns)
-{
-    for (int64_t b = 0; b < batch; b++)
-        for (int64_t i = 0; i < rows; i++)
-            for (int64_t j = 0; j < columns; j++)
-                y[(b * columns + j) * rows + i] = x[(b * rows + i) * columns + j];
-}
-
-static void run_to_tokens(struct interp_call *c)
-{
-    transpose(c->x[0], c->y[0], c->in[0]->dim[0], c->in[0]->dim[1], inner(c->in[0], 2));
-}
-
-static void run_unpatchify(struct interp_call *c)
-{
-    const int64_t *grid = c->a->grid, *patch = c->a->patch, *d = c->out[0]->dim;
-    int64_t width = kw__last_dim(c->in[0]), tokens = grid[0] * grid[1] * grid[2];
-    if (!expect(c, c->in[0]->dim[1] == tokens && width == d[1] * patch[0] * patch[1] * patch[2],
-                "x[B,T*H*W,p*q*r*C]"))
-        return;
-    double *y = c->y[0];
-    for (int64_t b = 0; b < d[0]; b++)
-        for (int64_t ch = 0; ch < d[1]; ch++)
-            for (int64_t t = 0; t < d[2]; t++)
-                for (int64_t h = 0; h < d[3]; h++)
-                    for (int64_t w = 0; w < d[4]; w++) {
-                        int64_t token = (t / patch[0] * grid[1] + h / patch[1]) * grid[2] + w / patch[2];
-                        int64_t place = (t % patch[0] * patch[1] + h % patch[1]) * patch[2] + w % patch[2];
-                        *y++ = c->x[0][(b * tokens + token) * width + place * d[1] + ch];
-                    }
-}
-
-static void run_split_frames(struct interp_call *c)
-{
-    const int64_t *d = c->in[0]->dim;
-    int64_t block = d[1] / c->a->parts, pixels = d[3] * d[4];
-    if (!expect(c, c->a->parts >= 1 && c->a->parts <= c->op->num_outputs, "a part for each output")) return;
-    for (int64_t b = 0; b < d[0]; b++)
-        for (int64_t ch = 0; ch < block * c->a->parts; ch++)
-            for (int64_t t = 0; t < d[2]; t++)
-                for (int64_t p = 0; p < pixels; p++)
-                    c->y[ch / block][((b * d[2] + t) * pixels + p) * block + ch % block] =
-                        c->x[0][((b * d[1] + ch) * d[2] + t) * pixels + p];
-}
-
-static void run_join_frames(struct interp_call *c)
-{
-    const int64_t *d = c->out[0]->dim;
-    int64_t pixels = d[3] * d[4];
-    if (!expect(c, has_shape(c->in[0], KW__DIMS(d[0] * d[2], pixels, d[1])), "x[B*T,H*W,C]")) return;
-    for (int64_t b = 0; b < d[0]; b++)
-        for (int64_t ch = 0; ch < d[1]; ch++)
-            for (int64_t t = 0; t < d[2]; t++)
-                for (int64_t p = 0; p < pixels; p++)
-                    c->y[0][((b * d[1] + ch) * d[2] + t) * pixels + p] =
-                        c->x[0][((b * d[2] + t) * pixels + p) * d[1] + ch];
-}
-
-static void run_upsample(struct interp_call *c)
-{
-    int64_t h = c->in[0]->dim[3], w = c->in[0]->dim[4], planes = kw__elements(c->in[0]) / (h * w);
-    for (int64_t p = 0; p < planes; p++)
-        for (int64_t i = 0; i < 2 * h; i++)
-            for (int64_t j = 0; j < 2 * w; j++)
-                c->y[0][(p * 2 * h + i) * 2 * w + j] = c->x[0][(p * h + i / 2) * w + j / 2];
-}
-
-static void run_interleave_time(struct interp_call *c)
-{
-    const int64_t *d = c->out[0]->dim; /* [B,C,2T,H,W] */
-    int64_t pixels = d[3] * d[4], frames = d[2] / 2;
-    for (int64_t b = 0; b < d[0]; b++)
-        for (int64_t ch = 0; ch < d[1]; ch++)
-            for (int64_t t = 0; t < d[2]; t++) {
-                int64_t source = (b * 2 + t % 2) * d[1] + ch;
-                memcpy(c->y[0] + ((b * d[1] + ch) * d[2] + t) * pixels,
-                       c->x[0] + (source * frames + t / 2) * pixels, (size_t)pixels * sizeof(double));
-            }
-}
-
-static void run_take_frame(struct interp_call *c)
-{
-    const int64_t *d = c->in[0]->dim;
-    int64_t pixels = d[3] * d[4], frame = (int64_t)column(c, c->a->column);
-    if (!expect(c, frame >= 0 && frame < d[2], "the frame is one of x")) return;
-    for (int64_t image = 0; image < d[0] * d[1]; image++)
-        memcpy(c->y[0] + image * pixels, c->x[0] + (image * d[2] + frame) * pixels,
-               (size_t)pixels * sizeof(double));
-}
-
-static void run_put_frames(struct interp_call *c)
-{
-    const int64_t *d = c->in[0]->dim;
-    int64_t pixels = d[3] * d[4], count = c->in[1]->dim[2], frame = (int64_t)column(c, c->a->column);
-    if (!expect(c, kw__elements(c->in[1]) == d[0] * d[1] * count * pixels,
-                "x is like clip but for its frames") ||
-        !expect(c, frame >= 0 && frame + count <= d[2], "the frames are some of the clip's"))
-        return;
-    memcpy(c->y[0], c->x[0], (size_t)kw__elements(c->in[0]) * sizeof(double));
-    for (int64_t image = 0; image < d[0] * d[1]; image++)
-        memcpy(c->y[0] + (image * d[2] + frame) * pixels, c->x[1] + image * count * pixels,
-               (size_t)(count * pixels) * sizeof(double));
-}
-
-/* Transposed as [B*F,H*W,C] is: channels last, frames before them. Values end in 0..1. */
-static void run_host_frames(struct interp_call *c)
-{
-    const int64_t *d = c->in[0]->dim;
-    int64_t pixels = d[3] * d[4];
-    for (int64_t b = 0; b < d[0]; b++)
-        for (int64_t ch = 0; ch < d[1]; ch++)
-            for (int64_t t = 0; t < d[2]; t++)
-                for (int64_t p = 0; p < pixels; p++)
-                    c->y[0][((b * d[2] + t) * pixels + p) * d[1] + ch] =
-                        fmin(fmax(c->x[0][((b * d[1] + ch) * d[2] + t) * pixels + p] / 2 + 0.5, 0), 1);
-}
-
 static void (*const functions[KW__NUM_OPCODES])(struct interp_call *) = {
     [KW__LINEAR] = run_linear,
     [KW__ATTENTION] = run_attention,
@@ -619,6 +620,11 @@ static void (*const functions[KW__NUM_OPCODES])(struct interp_call *) = {
     [KW__CHANNEL_RMSNORM] = run_channel_rmsnorm,
     [KW__LAYERNORM_MODULATE] = run_modulate,
     [KW__RMSNORM_ROPE] = run_rmsnorm,
+    [KW__GROUPNORM] = run_groupnorm,
+    [KW__TANH] = run_pointwise,
+    [KW__GLU] = run_glu,
+    [KW__ADD_ROWS] = run_add_rows,
+    [KW__MEAN_ROWS] = run_mean_rows,
     [KW__ADD] = run_pointwise,
     [KW__MUL] = run_pointwise,
     [KW__SILU] = run_pointwise,
@@ -634,22 +640,11 @@ static void (*const functions[KW__NUM_OPCODES])(struct interp_call *) = {
     [KW__SINUSOID] = run_sinusoid,
     [KW__CHANNEL_AFFINE] = run_channel_affine,
     [KW__LINCOMB] = run_lincomb,
-    [KW__EMBEDDING] = run_embedding,
-    [KW__RELATIVE_BIAS] = run_relative_bias,
-    [KW__PAD_ROWS] = run_pad_rows,
-    [KW__TO_TOKENS] = run_to_tokens,
-    [KW__UNPATCHIFY] = run_unpatchify,
-    [KW__SPLIT_FRAMES] = run_split_frames,
-    [KW__JOIN_FRAMES] = run_join_frames,
-    [KW__UPSAMPLE] = run_upsample,
-    [KW__INTERLEAVE_TIME] = run_interleave_time,
-    [KW__TAKE_FRAME] = run_take_frame,
-    [KW__PUT_FRAMES] = run_put_frames,
     [KW__TO_HOST] = run_pointwise,
-    [KW__HOST_FRAMES] = run_host_frames,
 };
 
 void interp_compute(struct interp_call *c)
 {
-    functions[c->op->code](c);
+    void (*copy)(struct interp_call *) = interp_copy_function(c->op->code);
+    (copy ? copy : functions[c->op->code])(c);
 }

@@ -112,7 +112,8 @@ static kw_status plan_phase(struct kw__program *program, const struct kw__graph 
 
 /* ---- States and weights -------------------------------------------------------------------------- */
 
-/* States live from the first phase that names them to the last. */
+/* States live from the first phase that names them to the last, those of phases that alternate as long as
+ * their stage. */
 static kw_status place_states(struct kw__program *program, double *bytes, kw_error *err)
 {
     size_t capacity = 0, count = 0;
@@ -128,16 +129,19 @@ static kw_status place_states(struct kw__program *program, double *bytes, kw_err
     for (int s = 0; s < program->num_stages; s++)
         for (int p = 0; p < program->stages[s].num_phases; p++, number++) {
             const struct kw__graph *g = program->stages[s].phases[p].graph;
+            bool alternate = program->stages[s].num_turns > 0;
+            int first = alternate ? number - p : number;
+            int last = alternate ? first + program->stages[s].num_phases - 1 : number;
             for (size_t v = 1; v < g->num_values && program->stages[s].phases[p].calls > 0; v++) {
                 if (g->values[v].kind != KW__STATE) continue;
                 size_t i = 0;
                 while (i < count && strcmp(names[i], g->values[v].name) != 0) i++;
                 if (i == count) {
                     names[count++] = g->values[v].name;
-                    storages[i] = (struct kw__storage){.bytes = (size_t)kw__value_bytes(&g->values[v]),
-                                                       .first = number};
+                    storages[i] =
+                        (struct kw__storage){.bytes = (size_t)kw__value_bytes(&g->values[v]), .first = first};
                 }
-                storages[i].last = number;
+                storages[i].last = last;
             }
         }
     *bytes = (double)kw__place_storages(storages, count, &program->arena);
