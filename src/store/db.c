@@ -209,7 +209,7 @@ static void put_sql(struct kw__out *sql, enum kw__sql which)
         break;
     case KW__SQL_ADD_READING: put_readings(sql, true); break;
     case KW__SQL_GET_READINGS: put_readings(sql, false); break;
-    default: kw__out_puts(sql, fixed_sql[which]); break;
+    default: break; /* a fixed one */
     }
 }
 
@@ -219,10 +219,11 @@ kw_status kw__db_use(struct kw__store *store, enum kw__sql which, sqlite3_stmt *
     if (!*statement) {
         struct kw__out sql;
         kw__out_init(&sql);
-        put_sql(&sql, which);
-        int rc = sql.failed ? SQLITE_NOMEM
-                            : sqlite3_prepare_v3(store->db, sql.data, -1, SQLITE_PREPARE_PERSISTENT,
-                                                 statement, NULL);
+        if (!fixed_sql[which]) put_sql(&sql, which);
+        const char *text = fixed_sql[which] ? fixed_sql[which] : sql.data;
+        int rc = sql.failed
+                     ? SQLITE_NOMEM
+                     : sqlite3_prepare_v3(store->db, text, -1, SQLITE_PREPARE_PERSISTENT, statement, NULL);
         kw__out_free(&sql);
         if (rc) return kw__db_fail(store, rc, err);
     }
@@ -270,12 +271,23 @@ const char *kw__db_text(sqlite3_stmt *statement, int column, struct kw__arena *a
 
 /* ---- Transactions ------------------------------------------------------------------------------------ */
 
+/* What ends a transaction is prepared before it begins: it must not fail for want of memory. */
+static kw_status begin(struct kw__store *store, enum kw__sql which, const enum kw__sql *ends, int count,
+                       kw_error *err)
+{
+    sqlite3_stmt *ignored;
+    kw_status status = KW_OK;
+    for (int i = 0; i < count && !status; i++) status = kw__db_use(store, ends[i], &ignored, err);
+    return status ? status : kw__db_do(store, which, err);
+}
+
 kw_status kw__db_begin(struct kw__store *store, kw_error *err)
 {
+    static const enum kw__sql ends[] = {KW__SQL_COMMIT, KW__SQL_ROLLBACK, KW__SQL_RELEASE, KW__SQL_UNDO};
     /* a full disk makes SQLite undo the whole transaction by itself */
     if (store->transaction && sqlite3_get_autocommit(store->db))
         return kw__fail(err, KW_ERROR_IO, "%s: the transaction was undone by an earlier error", store->path);
-    return kw__db_do(store, store->transaction ? KW__SQL_SAVE : KW__SQL_BEGIN_WRITE, err);
+    return begin(store, store->transaction ? KW__SQL_SAVE : KW__SQL_BEGIN_WRITE, ends, 4, err);
 }
 
 kw_status kw__db_end(struct kw__store *store, kw_status status, kw_error *err)
@@ -285,6 +297,17 @@ kw_status kw__db_end(struct kw__store *store, kw_status status, kw_error *err)
     (void)kw__db_do(store, store->transaction ? KW__SQL_UNDO : KW__SQL_ROLLBACK, NULL);
     if (store->transaction) (void)kw__db_do(store, KW__SQL_RELEASE, NULL);
     return status;
+}
+
+kw_status kw__db_begin_read(struct kw__store *store, kw_error *err)
+{
+    static const enum kw__sql ends[] = {KW__SQL_ROLLBACK};
+    return begin(store, KW__SQL_BEGIN_READ, ends, 1, err);
+}
+
+void kw__db_end_read(struct kw__store *store)
+{
+    (void)kw__db_do(store, KW__SQL_ROLLBACK, NULL); /* nothing was written */
 }
 
 /* ---- Opening ----------------------------------------------------------------------------------------- */

@@ -82,6 +82,10 @@ kw_status kw__db_next(struct kw__store *store, sqlite3_stmt *statement, bool *mo
 kw_status kw__db_begin(struct kw__store *store, kw_error *err);
 kw_status kw__db_end(struct kw__store *store, kw_status status, kw_error *err);
 
+/* What is read in between is of one moment. */
+kw_status kw__db_begin_read(struct kw__store *store, kw_error *err);
+void kw__db_end_read(struct kw__store *store);
+
 /* NULL is bound as NULL; the text must live until the statement has run. */
 void kw__db_bind_text(sqlite3_stmt *statement, int at, const char *text);
 /* NULL where there is none; copied. */

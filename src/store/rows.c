@@ -315,6 +315,7 @@ static kw_status get_parts(struct kw__store *store, struct kw__run *run, kw_erro
                           sizeof *run->details, err);
     run->details = details;
     if (!status) status = get_settings(store, run, err);
+    if (!status && run->arena.failed) status = kw__fail_memory(err);
     if (!status && check(run, NULL)) status = fail_damaged(store, run, "its windows", err);
     return status;
 }

@@ -89,10 +89,10 @@ static kw_status open_content(struct kw__store *store, kw_error *err)
     int64_t version;
     kw_status status = kw__db_open(store, err);
     /* another process may be making it: all or nothing of that is seen */
-    if (!status) status = kw__db_do(store, KW__SQL_BEGIN_READ, err);
+    if (!status) status = kw__db_begin_read(store, err);
     if (status) return status;
     status = check_content(store, &version, err);
-    (void)kw__db_do(store, KW__SQL_ROLLBACK, NULL);
+    kw__db_end_read(store);
     if (status) return status;
     if (store->mode == KW__STORE_READ)
         return version ? KW_OK
@@ -168,10 +168,10 @@ static kw_status fail_no_run(const struct kw__store *store, int64_t id, kw_error
 static kw_status get(struct kw__store *store, int64_t id, struct kw__run **out, kw_error *err)
 {
     bool own = sqlite3_get_autocommit(store->db) != 0;
-    kw_status status = own ? kw__db_do(store, KW__SQL_BEGIN_READ, err) : KW_OK;
+    kw_status status = own ? kw__db_begin_read(store, err) : KW_OK;
     if (status) return status;
     status = kw__rows_get(store, id, out, err);
-    if (own) (void)kw__db_do(store, KW__SQL_ROLLBACK, NULL); /* nothing was written */
+    if (own) kw__db_end_read(store);
     return status;
 }
 

@@ -27,6 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/error.h"
 #include "graph/rewrite.h"
 #include "hardware/hardware.h"
 #include "kinowatt.h"
@@ -36,6 +37,8 @@
 #include "predict/scaling.h"
 #include "predict/validate_shipped.h"
 #include "predict/workload.h"
+#include "store/import.h"
+#include "store/run_json.h"
 #include "support/folder.h"
 
 #ifdef __SANITIZE_ADDRESS__
@@ -176,6 +179,9 @@ static kw_catalog *catalog;
 static kw_model *tiny;
 static kw_prediction *prediction;
 
+static json_t *runs; /* an export's */
+static const json_t *kept_run;
+
 /* A copy of the data in which the tiny model is the paper's, with rows of its own. */
 static char folder[FOLDER_BYTES];
 static kw_catalog *copied;
@@ -219,7 +225,10 @@ static int setup(void **state)
     kw_request request = KW_REQUEST_INIT;
     kw_predict_options options = KW_PREDICT_OPTIONS_INIT;
     request.width = request.height = 32;
-    return kw_catalog_open("data", &catalog, NULL) || kw_model_open(catalog, TINY, &tiny, NULL) ||
+    runs = json_load_file("tests/fuzz/corpus/fuzz_import/ours", 0, NULL);
+    kept_run = json_array_get(json_object_get(runs, "runs"), 0);
+    return !kept_run || kw_catalog_open("data", &catalog, NULL) ||
+           kw_model_open(catalog, TINY, &tiny, NULL) ||
            kw_predict(catalog, tiny, &request, &options, &prediction, NULL) || copy_data();
 }
 
@@ -231,6 +240,7 @@ static int teardown(void **state)
     kw_catalog_close(catalog);
     kw_model_close(copied_tiny);
     kw_catalog_close(copied);
+    json_decref(runs);
     folder_remove(folder);
     return 0;
 }
@@ -558,6 +568,85 @@ static void test_reproduce(void **state)
     fail_allocations(reproduce, SANITIZED ? 4 : 40);
 }
 
+/* ---- The store ---- */
+
+static void ignore_bad(void *user, const kw_error *why)
+{
+    (void)user;
+    (void)why;
+}
+
+static kw_status put_run(void *user, struct kw__run *run, kw_error *err)
+{
+    struct kw__out *out = user;
+    struct kw__finding *findings = NULL;
+    size_t count = 0;
+    (void)err;
+    kw__run_put_json(out, run, 0, findings, count);
+    return out->failed ? KW_ERROR_MEMORY : KW_OK;
+}
+
+/* Keeps a run, reads it back, and takes it out again. */
+static kw_status keep_run(struct kw__store *store, kw_error *err)
+{
+    struct kw__run *run = NULL, *back = NULL;
+    struct kw__finding *findings;
+    struct kw__out out;
+    size_t count;
+    kw__out_init(&out);
+    kw_status status = kw__run_from_json(kept_run, &run, &findings, &count, err);
+    if (!status) status = kw__store_add(store, run, err);
+    if (!status) status = kw__store_set_findings(store, run->id, findings, count, err);
+    if (!status) status = kw__store_get(store, run->id, &back, err);
+    if (!status) status = kw__store_get_findings(store, run->id, &back->arena, &findings, &count, err);
+    if (!status) {
+        kw__run_put_json(&out, back, 0, findings, count);
+        status = out.failed ? kw__fail_memory(err) : KW_OK;
+    }
+    if (!status) snprintf(digest, sizeof digest, "%s", out.data);
+    if (!status) status = kw__store_delete(store, run->id, err);
+    kw__out_free(&out);
+    kw__run_free(run);
+    kw__run_free(back);
+    return status;
+}
+
+static kw_status with_store(kw_status (*use)(struct kw__store *store, kw_error *err), kw_error *err)
+{
+    struct kw__store *store = NULL;
+    char path[FOLDER_BYTES + 16];
+    snprintf(path, sizeof path, "%s/runs.db", folder);
+    kw_status status = kw__store_open(path, KW__STORE_WRITE, &store, err);
+    if (!status) status = use(store, err);
+    kw__store_close(store);
+    return status;
+}
+
+static kw_status keep_runs(kw_error *err)
+{
+    return with_store(keep_run, err);
+}
+
+/* Rows of a date, so that the runs are the same each time. */
+static kw_status import_carbon(struct kw__store *store, kw_error *err)
+{
+    const struct kw__import import = {.catalog = catalog, .store = store, .bad = ignore_bad};
+    struct kw__import_counts counts;
+    struct kw__out out;
+    kw__out_init(&out);
+    kw_status status = kw__import_file(&import, "tests/fuzz/corpus/fuzz_import/codecarbon-bad", &counts, err);
+    if (!status) status = kw__store_each(store, NULL, put_run, &out, err);
+    if (status == KW_ERROR_MEMORY && !err->code) kw__fail_memory(err);
+    if (!status) snprintf(digest, sizeof digest, "%s", out.data);
+    kw__out_free(&out);
+    return status;
+}
+
+static kw_status import_runs(kw_error *err)
+{
+    return with_store(import_carbon, err);
+}
+
 static void test_validate_h200(void **state)
 {
     (void)state;
@@ -598,6 +687,8 @@ SCENARIO(predict_paper)
 SCENARIO(write_json)
 SCENARIO(explain)
 SCENARIO(scale)
+SCENARIO(keep_runs)
+SCENARIO(import_runs)
 
 int main(void)
 {
@@ -623,6 +714,8 @@ int main(void)
         cmocka_unit_test(test_write_json),
         cmocka_unit_test(test_explain),
         cmocka_unit_test(test_scale),
+        cmocka_unit_test(test_keep_runs),
+        cmocka_unit_test(test_import_runs),
         cmocka_unit_test(test_reproduce),
         cmocka_unit_test(test_validate_h200),
         cmocka_unit_test(test_validate_sweeps),
