@@ -47,6 +47,8 @@ programs = $(patsubst %.c,$(BUILD)/%,$(1))
 STATIC := $(BUILD)/libkinowatt.a
 SHARED := $(BUILD)/libkinowatt.so.$(VERSION)
 COMMAND := $(BUILD)/kinowatt
+# Loaded by NVTX into programs that are recorded.
+NVTX := $(BUILD)/libkinowatt-nvtx.so
 UNIT := $(call programs,$(UNIT_SRC))
 FAKES := $(patsubst %.c,$(BUILD)/%.so,$(FAKE_SRC))
 FUZZ := $(call programs,$(FUZZ_SRC))
@@ -92,7 +94,7 @@ AGAIN = +@$(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shel
     uninstall clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
-all: $(STATIC) $(BUILD)/libkinowatt.so $(COMMAND)
+all: $(STATIC) $(BUILD)/libkinowatt.so $(COMMAND) $(NVTX)
 
 $(BUILD)/flags: export TEXT = $(COMPILE) $(LIBAV_CFLAGS) / $(COMPILE_CXX) / $(LINK) $(LIBS)
 $(BUILD)/flags: FORCE
@@ -122,7 +124,7 @@ $(BUILD)/src/engine/cpu/%.o: EXTRA = -O3 -fno-math-errno -fno-trapping-math -fno
     -fassociative-math -ffp-contract=fast $(OPENMP)
 
 -include $(patsubst %.o,%.d,$(call objects,$(LIB_SRC) $(CMD_SRC) $(UNIT_SRC) $(SUPPORT_SRC) $(FUZZ_SRC) \
-    $(BENCH_SRC) tests/fuzz/replay.c))
+    $(BENCH_SRC) src/nvtx/nvtx.c tests/fuzz/replay.c))
 
 $(STATIC): $(call objects,$(LIB_SRC)) $(BUILD)/sources
 	$(call say,AR,$@)
@@ -140,6 +142,10 @@ $(BUILD)/libkinowatt.so: $(SHARED)
 $(COMMAND): $(call objects,$(CMD_SRC)) $(STATIC) $(BUILD)/sources
 	$(call say,LD,$@)
 	$(Q)$(LINK) -o $@ $(filter %.o %.a,$^) $(LIBS)
+
+$(NVTX): $(call objects,src/nvtx/nvtx.c src/record/send.c) src/nvtx/exports
+	$(call say,LD,$@)
+	$(Q)$(LINK) -shared -pthread -Wl,--version-script=src/nvtx/exports -o $@ $(filter %.o,$^)
 
 # ---- The main job ----------------------------------------------------------------------------
 
@@ -239,7 +245,7 @@ install -d $$root/bin $$root/include $$root/lib/pkgconfig $$root/share/man/man1 
 install -m 755 $(COMMAND) $$root/bin/; \
 install -m 644 include/*.h $$root/include/; \
 install -m 644 $(STATIC) $$root/lib/; \
-install -m 755 $(SHARED) $$root/lib/; \
+install -m 755 $(SHARED) $(NVTX) $$root/lib/; \
 ln -sf $(notdir $(SHARED)) $$root/lib/libkinowatt.so.$(SOVERSION); \
 ln -sf libkinowatt.so.$(SOVERSION) $$root/lib/libkinowatt.so; \
 sed -e 's|@prefix@|$(prefix)|' -e 's|@version@|$(VERSION)|' -e 's|@requires@|$(PACKAGES)|' \
@@ -257,7 +263,7 @@ install: all
 	@echo "installed below $(DESTDIR)$(prefix)$(if $(DESTDIR),,; run ldconfig if programs link the shared library)"
 
 uninstall:
-	cd $(DESTDIR)$(prefix) && rm -rf bin/kinowatt lib/libkinowatt.a lib/libkinowatt.so* \
+	cd $(DESTDIR)$(prefix) && rm -rf bin/kinowatt lib/libkinowatt.a lib/libkinowatt.so* lib/$(notdir $(NVTX)) \
 	    lib/pkgconfig/kinowatt.pc share/kinowatt share/doc/kinowatt \
 	    $(patsubst include/%.h,include/%.h,$(wildcard include/*.h)) \
 	    $(patsubst man/%,share/man/man1/%,$(wildcard man/*.1))

@@ -302,7 +302,7 @@ static void finish(struct job *job)
     kw__record_put(&out, job->run, job->record, command_text(&job->run->arena, job->options->args));
     (void)kw__out_write_fd(&out, STDERR_FILENO, NULL);
     kw__out_free(&out);
-    kw__record_warn(job->record);
+    kw__record_warn(job->record, job->run);
     size_t count = lint(job, &findings);
     if (job->settings.output && write_json(job, findings, count, &err)) (void)kw__cli_fail(&err);
     kw__keep_warn(&job->keep);

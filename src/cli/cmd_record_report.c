@@ -207,9 +207,14 @@ static void put_devices(struct kw__out *out, const struct kw__run *run)
 void kw__record_put(struct kw__out *out, const struct kw__run *run, const struct kw__record *record,
                     const char *command)
 {
-    char buffer[KW__FORMAT_SIZE];
+    char buffer[KW__FORMAT_SIZE], line[100];
+    size_t cut = strlen(command), dots = cut < sizeof line ? 0 : 3;
+    if (dots) /* not within a character */
+        for (cut = sizeof line - 1 - dots; cut > 0 && ((unsigned char)command[cut] & 0xC0) == 0x80; cut--)
+            continue;
+    snprintf(line, sizeof line, "%.*s%.*s", (int)cut, command, (int)dots, "...");
     kw__out_puts(out, "kinowatt: ");
-    kw__cli_put(out, command);
+    kw__cli_put(out, line);
     kw__out_printf(out, "\n          %s, ", kw__format_seconds(buffer, run->windows[0].duration_s));
     if (record->signal)
         kw__out_printf(out, "killed by signal %d (%s)\n\n", record->signal, strsignal(record->signal));
@@ -245,9 +250,11 @@ static void warn_of_marks(const struct kw__mark_faults *f)
     if (used) kw__cli_warn("marks: %s", text);
 }
 
-void kw__record_warn(const struct kw__record *record)
+void kw__record_warn(const struct kw__record *record, const struct kw__run *run)
 {
+    const char *nvtx = kw__run_setting(run, "run.nvtx");
     warn_of_marks(kw__marks_faults(record->marks));
+    if (nvtx) kw__cli_warn("NVTX: %s", nvtx);
     if (record->no_marks) kw__cli_warn("no marks could come: %s", record->no_marks);
     if (record->lost) kw__cli_warn("%s", record->lost);
     if (record->stopped_s > 0)

@@ -11,6 +11,6 @@ void kw__record_put(struct kw__out *out, const struct kw__run *run, const struct
                     const char *command);
 
 /* Warnings about marks, output and children, one line each. */
-void kw__record_warn(const struct kw__record *record);
+void kw__record_warn(const struct kw__record *record, const struct kw__run *run);
 
 #endif

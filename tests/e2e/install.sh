@@ -13,7 +13,7 @@ flags() # OPTION...
     pkg-config --define-prefix "$@" kinowatt
 }
 
-for file in bin/kinowatt include/kinowatt.h lib/libkinowatt.a lib/libkinowatt.so share/man/man1/kinowatt.1 \
+for file in bin/kinowatt lib/libkinowatt-nvtx.so include/kinowatt.h lib/libkinowatt.a lib/libkinowatt.so share/man/man1/kinowatt.1 \
     share/doc/kinowatt/LICENSE share/doc/kinowatt/predict.c share/kinowatt/hardware/h100-sxm.json \
     share/kinowatt/models/wan2.1-t2v-14b/transformer/config.json share/kinowatt/python/kinowatt.py; do
     expect test -s "$stage/$file"
