@@ -8,7 +8,8 @@ packages="gcc libc6-dev make pkg-config libjansson-dev liblapacke-dev libcmocka-
 modules="jansson lapacke sqlite3 cmocka sentencepiece"
 case ${1-} in
 '') ;;
---dev) packages="$packages clang clang-format libclang-rt-dev git" ;;
+--dev) packages="$packages clang clang-format libclang-rt-dev git \
+    slurmctld slurmd slurm-client munge" ;;
 *)
     echo "usage: tools/deps.sh [--dev]" >&2
     exit 2
