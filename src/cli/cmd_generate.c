@@ -409,7 +409,7 @@ static int run(struct job *job, const struct kw__options *options)
     kw_error err = {0};
     kw_status status = kw_model_open(job->catalog, options->args[0], &job->model, &err);
     if (!status) status = check_outputs(job, options, &err);
-    if (!status) status = kw__meters_open(s->meter, &job->meter, job->report.metered, &err);
+    if (!status) status = kw__meters_open(s->meter, 0, &job->meter, job->report.metered, &err);
     if (!status) status = open_pipeline(job, options, &err);
     if (!status) report->info = kw__pipeline_info(job->pipeline);
     if (!status) status = predict(job, options, &err);

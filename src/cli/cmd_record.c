@@ -12,13 +12,11 @@
 #include <unistd.h>
 
 #include "base/error.h"
-#include "base/number.h"
 #include "base/pending.h"
 #include "cli/keep.h"
 #include "cli/meters.h"
 #include "cli/record.h"
-#include "hardware/hardware.h"
-#include "store/fields.h"
+#include "record/kept.h"
 #include "store/lint.h"
 #include "store/run_json.h"
 
@@ -84,48 +82,6 @@ static int check_options(struct job *job)
 
 /* ---- Labels ---------------------------------------------------------------------------------------- */
 
-/* A name that a run has a field for (model, num_frames, ...) fills it, if its value is of that kind; any
- * other is a setting. */
-static kw_status label(struct kw__run *run, const char *name, const char *text, kw_error *err)
-{
-    static const char *const fields[] = {"model",
-                                         "what",
-                                         "hardware",
-                                         "stack",
-                                         "weights",
-                                         "note",
-                                         "width",
-                                         "height",
-                                         "num_frames",
-                                         "num_frames_asked",
-                                         "num_inference_steps",
-                                         "batch_size",
-                                         "prompt_tokens",
-                                         "negative_tokens",
-                                         "guidance_scale",
-                                         "fps",
-                                         "flow_shift",
-                                         "num_gpus"};
-    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
-        if (strcmp(fields[i], name) != 0) continue;
-        for (size_t f = 0; f < kw__run_fields.count; f++) {
-            const struct kw__field *field = &kw__run_fields.fields[f];
-            struct kw__field_value value = {.type = KW__VALUE_TEXT, .text = text};
-            if (strcmp(field->name, name) != 0) continue;
-            if (field->kind != KW__FIELD_TEXT) {
-                if (!kw__number_parse(text, &value.real)) break;
-                value.type = KW__VALUE_REAL;
-                if (field->kind == KW__FIELD_COUNT) {
-                    value.type = KW__VALUE_WHOLE;
-                    value.whole = value.real > 0 && value.real < 1e15 ? (int64_t)value.real : 0;
-                }
-            }
-            if (kw__field_set(field, run, &value, &run->arena)) return KW_OK;
-        }
-    }
-    return kw__run_set(run, name, text, err);
-}
-
 static kw_status label_options(struct kw__run *run, const struct job *job, kw_error *err)
 {
     const struct settings *s = &job->settings;
@@ -150,32 +106,9 @@ static kw_status label_options(struct kw__run *run, const struct job *job, kw_er
     kw_status status = KW_OK;
     for (size_t i = 0; !status && i < s->set.count; i++) {
         const char *value = split(s->set.texts[i], name);
-        status = label(run, name, value, err);
+        status = kw__kept_label(run, name, value, err);
     }
     return status;
-}
-
-/* The profile of the GPU that was metered, or what it calls itself. */
-static void label_hardware(struct kw__run *run, const struct job *job)
-{
-    const char *name = NULL;
-    int64_t gpus = 0;
-    for (size_t i = 0; i < run->num_channels; i++) {
-        if (run->channels[i].device != KW_GPU) continue;
-        if (!name) name = run->channels[i].name;
-        gpus++;
-    }
-    if (!run->request.num_gpus) run->request.num_gpus = gpus;
-    if (run->hardware || !name) return;
-    run->hardware = name;
-    const kw_catalog *catalog = job->catalog;
-    for (size_t i = 0; i < kw_catalog_count(catalog, KW_HARDWARE); i++) {
-        kw_hardware *hardware;
-        const char *profile = kw_catalog_name(catalog, KW_HARDWARE, i);
-        if (kw_hardware_open(catalog, profile, &hardware, NULL)) continue;
-        if (kw__hardware_is(hardware, name)) run->hardware = kw__arena_strdup(&run->arena, profile);
-        kw_hardware_close(hardware);
-    }
 }
 
 /* The command as one line. Of the arena. */
@@ -192,52 +125,22 @@ static const char *command_text(struct kw__arena *arena, char *const *argv)
 static kw_status tell(struct kw__run *run, const struct job *job, kw_error *err)
 {
     const struct kw__record *record = job->record;
-    char text[32];
     bool stopped = record->signal == SIGINT || record->signal == SIGTERM || record->signal == SIGHUP ||
                    record->signal == SIGQUIT;
     run->state = stopped ? "stopped" : record->exit_code ? "failed" : "done";
     run->session = run->uuid;
     const char *command = command_text(&run->arena, job->options->args);
     if (!command) return kw__fail_memory(err);
-    snprintf(text, sizeof text, "%d", record->exit_code);
     /* labelled runs are repeats of each other by their labels */
     kw_status status = kw__run_set(run, run->model ? "run.command" : "command", command, err);
-    if (!status) status = kw__run_set(run, "run.exit_code", text, err);
-    if (!status) status = kw__run_set(run, "run.kinowatt", kw_version(), err);
-    if (!status) status = kw__run_set(run, "run.meter", job->settings.meter, err);
-    snprintf(text, sizeof text, "%.3f", record->stopped_s);
-    if (!status && record->stopped_s > 0) status = kw__run_set(run, "run.stopped_s", text, err);
-    return status;
-}
-
-static void note_windows(struct kw__run *run, const struct job *job)
-{
-    const struct kw__record *record = job->record;
-    for (size_t i = 0; i < run->num_windows; i++) {
-        struct kw__run_window *window = &run->windows[i];
-        kw_meter_window w = {.struct_size = sizeof w};
-        if (kw__marks_unclosed(record->marks, record->window + i))
-            window->note = "never closed";
-        else if (kw_meter_window_get(job->meter, record->window + i, &w, NULL) == KW_OK && w.moved_s > 1e-3)
-            window->note = kw__arena_printf(&run->arena,
-                                            "its mark came too late: an edge was moved by %.3g s", w.moved_s);
-    }
+    return status ? status : kw__run_set(run, "run.meter", job->settings.meter, err);
 }
 
 static kw_status make_run(struct job *job, kw_error *err)
 {
-    size_t count;
-    const struct kw__mark_setting *settings = kw__marks_settings(job->record->marks, &count);
-    struct kw__run *run = job->run;
-    kw_status status = kw__run_from_meter(run, job->meter, job->record->window, err);
-    for (size_t i = 0; !status && i < count; i++)
-        status = label(run, settings[i].name, settings[i].value, err);
-    if (!status) status = label_options(run, job, err);
-    if (!status) status = tell(run, job, err);
-    if (status) return status;
-    note_windows(run, job);
-    label_hardware(run, job);
-    return run->arena.failed ? kw__fail_memory(err) : KW_OK;
+    kw_status status = kw__kept_record(job->record, job->meter, job->catalog, job->run, err);
+    if (!status) status = label_options(job->run, job, err);
+    return status ? status : tell(job->run, job, err);
 }
 
 /* ---- Keeping it ------------------------------------------------------------------------------------ */
@@ -310,26 +213,6 @@ static void finish(struct job *job)
 
 /* ---- The command ----------------------------------------------------------------------------------- */
 
-/* libkinowatt-nvtx.so beside the program, or where `make install` put it; NULL: it is not there. */
-static const char *find_nvtx(char *path, size_t size)
-{
-    static const char name[] = "libkinowatt-nvtx.so";
-    char program[1024];
-    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
-    if (length > 0) {
-        program[length] = '\0';
-        char *slash = strrchr(program, '/');
-        if (slash) *slash = '\0';
-        snprintf(path, size, "%s/%s", program, name);
-        if (access(path, R_OK) == 0) return path;
-        slash = strrchr(program, '/');
-        if (slash) *slash = '\0';
-        snprintf(path, size, "%s/lib/%s", program, name);
-        if (access(path, R_OK) == 0) return path;
-    }
-    return NULL;
-}
-
 static int open_all(struct job *job)
 {
     struct settings *s = &job->settings;
@@ -340,7 +223,7 @@ static int open_all(struct job *job)
     if (s->output && kw__pending_check(s->output, &err)) return kw__cli_fail(&err);
     code = kw__keep_open(s->store, &job->keep);
     if (code) return code;
-    kw_status status = kw__meters_open(s->meter, &job->meter, metered, &err);
+    kw_status status = kw__meters_open(s->meter, 0, &job->meter, metered, &err);
     if (!status && s->idle_s > 0) status = kw_meter_idle(job->meter, s->idle_s, &err);
     if (!status && !(job->run = kw__run_new("record"))) status = kw__fail_memory(&err);
     return status ? kw__cli_fail(&err) : KW__PROCEED;
@@ -356,7 +239,7 @@ static int run(struct job *job)
         .argv = job->options->args,
         .meter = job->meter,
         .descriptors = &job->descriptors,
-        .nvtx_library = find_nvtx(library, sizeof library),
+        .nvtx_library = kw__record_nvtx_library(library, sizeof library),
         .stages = job->stages,
         .num_stages = job->num_stages,
     };

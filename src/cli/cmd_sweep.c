@@ -17,13 +17,18 @@
 #include "base/error.h"
 #include "base/folder.h"
 #include "base/time.h"
+#include "cli/meters.h"
 #include "cli/sweep.h"
 #include "model/catalog.h"
 #include "store/lint.h"
+#include "record/record.h"
 #include "sweep/command_runner.h"
 #include "sweep/engine_runner.h"
 #include "sweep/lock.h"
 #include "sweep/slurm.h"
+
+/* Of all runs of a sitting. */
+enum { MOST_WINDOWS = 1 << 18 };
 
 struct settings {
     struct kw__sweep_options ask;
@@ -36,6 +41,7 @@ struct job {
     struct settings settings;
     const struct kw__options *options;
     struct kw__descriptors descriptors;
+    char nvtx[PATH_MAX];
     kw_catalog *catalog;
     char *path; /* of the store, absolute */
     struct kw__store *store;
@@ -142,25 +148,6 @@ static void fill_defaults(struct settings *s, const struct kw__options *options)
 /* ---- What is needed -------------------------------------------------------------------------------------
  */
 
-static kw_status open_meter(const char *name, kw_meter **out, kw_error *err)
-{
-    kw_meter_options options = KW_METER_OPTIONS_INIT;
-    options.start_timeout_s = 5;
-    options.trace_samples = 1;
-    options.max_windows = 1 << 18;
-    if (strcmp(name, "none") == 0)
-        options.sources = "null";
-    else if (strcmp(name, "nvml") == 0 || strcmp(name, "rapl") == 0)
-        options.sources = name;
-    else if (strncmp(name, "replay:", 7) == 0 && name[7]) {
-        options.sources = "replay";
-        options.trace = name + 7;
-    } else if (strcmp(name, "auto") != 0)
-        return kw__fail(err, KW_ERROR_USAGE,
-                        "--meter '%.80s' is not known; auto, nvml, rapl, replay:FILE and none are", name);
-    return kw_meter_open(&options, out, err);
-}
-
 static kw_status open_store(struct job *job, kw_error *err)
 {
     char *given, here[PATH_MAX] = "";
@@ -235,15 +222,18 @@ static kw_status open_runner(struct job *job, struct kw__sweep_runner *out, kw_e
                                             .prompt_tokens = -1,
                                             .negative_tokens = -1};
     char log[PATH_MAX];
-    kw_status status = open_meter(o->meter, &job->meter, err);
+    bool metered[KW_NUM_DEVICES];
+    kw_status status = kw__meters_open(o->meter, MOST_WINDOWS, &job->meter, metered, err);
     if (status) return status;
     if (o->command) {
         status = file_of(job, "output.log", log, err);
-        const struct kw__command_runner_options options = {.catalog = job->catalog,
-                                                           .plan = job->plan,
-                                                           .meter = job->meter,
-                                                           .descriptors = &job->descriptors,
-                                                           .log = log};
+        const struct kw__command_runner_options options = {
+            .catalog = job->catalog,
+            .plan = job->plan,
+            .meter = job->meter,
+            .descriptors = &job->descriptors,
+            .nvtx_library = kw__record_nvtx_library(job->nvtx, sizeof job->nvtx),
+            .log = log};
         if (!status) status = kw__command_runner_open(&options, &job->command, err);
         if (!status) *out = kw__command_runner_of(job->command);
     } else {

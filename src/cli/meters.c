@@ -37,10 +37,12 @@ static kw_status check(kw_meter *meter, const char *name, bool metered[KW_NUM_DE
                     *missing->remedy ? "; " : "", missing->remedy);
 }
 
-kw_status kw__meters_open(const char *name, kw_meter **out, bool metered[KW_NUM_DEVICES], kw_error *err)
+kw_status kw__meters_open(const char *name, size_t max_windows, kw_meter **out, bool metered[KW_NUM_DEVICES],
+                          kw_error *err)
 {
     kw_meter_options options = KW_METER_OPTIONS_INIT;
     options.start_timeout_s = 5;
+    options.max_windows = max_windows;
     if (strcmp(name, "none") == 0)
         options.sources = "null";
     else if (is_list(name))

@@ -249,3 +249,22 @@ void kw__record_free(struct kw__record *record)
     kw__arena_free(&record->arena);
     free(record);
 }
+
+const char *kw__record_nvtx_library(char *path, size_t size)
+{
+    static const char name[] = "libkinowatt-nvtx.so";
+    char program[1024];
+    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+    if (length > 0) {
+        program[length] = '\0';
+        char *slash = strrchr(program, '/');
+        if (slash) *slash = '\0';
+        snprintf(path, size, "%s/%s", program, name);
+        if (access(path, R_OK) == 0) return path;
+        slash = strrchr(program, '/');
+        if (slash) *slash = '\0';
+        snprintf(path, size, "%s/lib/%s", program, name);
+        if (access(path, R_OK) == 0) return path;
+    }
+    return NULL;
+}

@@ -51,4 +51,7 @@ struct kw__record {
 kw_status kw__record_run(const struct kw__record_options *options, struct kw__record **out, kw_error *err);
 void kw__record_free(struct kw__record *record);
 
+/* libkinowatt-nvtx.so beside the program, or where `make install` put it; NULL: it is not there. */
+const char *kw__record_nvtx_library(char *path, size_t size);
+
 #endif
