@@ -84,16 +84,46 @@ static void exact_by_trying(char *buffer, double value)
 /* A decimal of `digits` times 10 to the -`places`, less its trailing zeros. */
 static void put_decimal(char *buffer, bool negative, uint64_t digits, int places)
 {
-    char text[24];
-    int length = 0;
+    char text[32], *at = text + sizeof text;
     for (; places > 0 && digits % 10 == 0; places--) digits /= 10;
-    for (; digits || length <= places; digits /= 10) { /* a digit before the point at least */
-        if (places > 0 && length == places) text[length++] = '.', places = -1;
-        text[length++] = (char)('0' + digits % 10);
+    uint64_t rest = digits;
+    int written = 0;
+    while (rest || written <= places) { /* a digit before the point at least */
+        if (places > 0 && written == places) *--at = '.';
+        *--at = (char)('0' + rest % 10);
+        rest /= 10;
+        written++;
     }
-    if (negative) *buffer++ = '-';
-    while (length) *buffer++ = text[--length];
-    *buffer = '\0';
+    if (negative) *--at = '-';
+    size_t length = (size_t)(text + sizeof text - at);
+    memcpy(buffer, at, length);
+    buffer[length] = '\0';
+}
+
+/* 10 to the k, k at most 20. */
+static wide power_of_ten(int k)
+{
+    static const uint64_t powers[] = {1,
+                                      10,
+                                      100,
+                                      1000,
+                                      10000,
+                                      100000,
+                                      1000000,
+                                      10000000,
+                                      100000000,
+                                      1000000000,
+                                      10000000000u,
+                                      100000000000u,
+                                      1000000000000u,
+                                      10000000000000u,
+                                      100000000000000u,
+                                      1000000000000000u,
+                                      10000000000000000u,
+                                      100000000000000000u,
+                                      1000000000000000000u,
+                                      10000000000000000000u};
+    return k < 20 ? powers[k] : (wide)powers[19] * 10;
 }
 
 /* With value = m * 2^-s, the n digits are round(m * 10^k / 2^s), ties to even as printf has it, and read
@@ -111,9 +141,7 @@ void kw__number_exact(char *buffer, double value)
     uint64_t m = usual ? (uint64_t)ldexp(frexp(size, &exponent), 53) : 0;
     for (int n = 15, s = usual ? 53 - exponent : 0; usual && n <= 17; n++) {
         int k = n - 1 - above;
-        wide power = 1, half = (wide)1 << (s - 1);
-        for (int i = 0; i < k; i++) power *= 10;
-        wide exact = m * power;
+        wide power = power_of_ten(k), half = (wide)1 << (s - 1), exact = m * power;
         uint64_t digits = (uint64_t)((exact + half) >> s);
         wide back = (wide)digits << s, off = exact > back ? exact - back : back - exact;
         if (off == half && (digits & 1)) digits--;
