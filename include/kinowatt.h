@@ -463,6 +463,7 @@ typedef struct kw_meter_detail {
     kw_reading sm_clock_mhz, memory_clock_mhz, temperature_c; /* mean; low and high are the extremes */
     uint64_t throttle_reasons; /* NVML's clock event reasons, all that were seen */
     int throttle_known;        /* 0: the channel does not tell */
+    int64_t other_processes;   /* the most that used it and are not ours or our children's; -1: not known */
 } kw_meter_detail;
 KW_API kw_status kw_meter_detail_get(kw_meter *meter, size_t window, size_t channel, kw_meter_detail *out,
                                      kw_error *err);

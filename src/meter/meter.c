@@ -296,7 +296,10 @@ static void set_edges(kw_meter *meter, size_t window, int edge, double at_s)
         for (size_t c = 0; !slot->ignored && c < slot->source.num_channels; c++) {
             struct kw__mark *mark = kw__mark_at(meter, window, slot->first_channel + c);
             mark->counter[edge].t_s = mark->integral[edge].t_s = at_s;
-            if (edge == 0) mark->counter[1].t_s = mark->integral[1].t_s = INFINITY;
+            if (edge == 0) {
+                mark->counter[1].t_s = mark->integral[1].t_s = INFINITY;
+                mark->other_processes = -1;
+            }
             kw__mark_settle(&slot->trackers[c], mark);
         }
     }

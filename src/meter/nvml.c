@@ -18,12 +18,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "meter/meter.h"
 #include "meter/source.h"
 
-enum { SUCCESS = 0, NOT_SUPPORTED = 3 };
+enum { SUCCESS = 0, NOT_SUPPORTED = 3, INSUFFICIENT_SIZE = 7 };
 enum { FIELD_POWER_INSTANT = 186, CLOCK_SM = 1, CLOCK_MEMORY = 2, TEMPERATURE_GPU = 0 };
 enum { VALUE_DOUBLE, VALUE_UINT, VALUE_ULONG, VALUE_ULONGLONG };
 enum { MAX_GPUS = 64, SLOW_EVERY = 5 };
@@ -40,6 +41,12 @@ struct field_value { /* nvmlFieldValue_t */
         unsigned long ul;
         unsigned long long ull;
     } value;
+};
+
+struct process_info { /* nvmlProcessInfo_t */
+    unsigned pid;
+    unsigned long long used_memory;
+    unsigned gpu_instance, compute_instance;
 };
 
 /* Functions of the library; those below `optional` may be missing in an old one. */
@@ -60,18 +67,22 @@ struct api {
     int (*clock_mhz)(device_handle, int, unsigned *);
     int (*temperature_c)(device_handle, int, unsigned *);
     int (*throttle)(device_handle, unsigned long long *);
+    int (*processes)(device_handle, unsigned *, struct process_info *);
 };
 
 struct gpu {
     device_handle handle;
     char uuid[96];
-    bool instant; /* field 186 is there */
+    bool instant;            /* field 186 is there */
+    double processes_s;      /* when its processes were last counted */
+    int64_t other_processes; /* then; -1: not known */
 };
 
 struct nvml {
     void *library;
     struct api api;
     bool initialised;
+    bool own_numbers;          /* of processes: what NVML calls them we call them too */
     struct gpu gpus[MAX_GPUS]; /* as the channels */
     unsigned reads;
 };
@@ -109,6 +120,8 @@ static bool load(struct nvml *nvml)
     *(void **)&api->temperature_c = find(lib, "nvmlDeviceGetTemperature", NULL);
     *(void **)&api->throttle =
         find(lib, "nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons");
+    *(void **)&api->processes =
+        find(lib, "nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetComputeRunningProcesses_v2");
     return api->init && api->shutdown && api->count && api->by_index && api->uuid;
 }
 
@@ -165,6 +178,60 @@ static void select_gpus(const char *visible, char (*uuids)[96], unsigned count, 
         out->gpus[out->count++] = gpu;
         at += length + (at[length] == ',');
     }
+}
+
+/* ---- Who else is there ---- */
+
+/* NVML's process numbers are those of the machine; within a container ours are others. */
+static bool numbers_are_ours(void)
+{
+    char name[64];
+    ssize_t length = readlink("/proc/self/ns/pid", name, sizeof name - 1);
+    if (length < 0) return false;
+    name[length] = '\0';
+    return strcmp(name, "pid:[4026531836]") == 0; /* Linux: PROC_PID_INIT_INO */
+}
+
+/* The parent of a process, 0 when it is gone. */
+static long parent_of(long pid)
+{
+    char path[64], text[512];
+    long parent = 0;
+    snprintf(path, sizeof path, "/proc/%ld/stat", pid);
+    FILE *file = fopen(path, "re");
+    if (!file) return 0;
+    size_t length = fread(text, 1, sizeof text - 1, file);
+    text[length] = '\0';
+    fclose(file);
+    const char *name_end = strrchr(text, ')'); /* "12 (a name) S 11 ..." */
+    return name_end && sscanf(name_end, ") %*c %ld", &parent) == 1 ? parent : 0;
+}
+
+static bool is_ours(long pid)
+{
+    for (int depth = 0; pid > 1 && depth < 1000; depth++) {
+        if (pid == (long)getpid()) return true;
+        pid = parent_of(pid);
+    }
+    return false;
+}
+
+/* Counting takes some milliseconds, so it is done every other second. */
+static int64_t count_others(const struct nvml *nvml, struct gpu *gpu, double now_s)
+{
+    enum { MOST = 64 };
+    struct process_info list[MOST];
+    unsigned count = MOST;
+    if (gpu->processes_s > 0 && now_s < gpu->processes_s + 2) return gpu->other_processes;
+    gpu->processes_s = fmax(now_s, 1e-9);
+    gpu->other_processes = -1;
+    if (!nvml->own_numbers || !nvml->api.processes) return -1;
+    int code = nvml->api.processes(gpu->handle, &count, list);
+    if (code == INSUFFICIENT_SIZE) return gpu->other_processes = MOST; /* so many, at least */
+    if (code != SUCCESS) return -1;
+    gpu->other_processes = 0;
+    for (unsigned i = 0; i < count && i < MOST; i++) gpu->other_processes += !is_ours((long)list[i].pid);
+    return gpu->other_processes;
 }
 
 /* ---- Opening ---- */
@@ -252,6 +319,7 @@ static kw_status add_gpus(struct kw__source *source, struct nvml *nvml, unsigned
         if (!channel) return kw__fail_memory(err);
         struct gpu *gpu = &nvml->gpus[i];
         gpu->handle = handles[index];
+        gpu->other_processes = -1;
         memcpy(gpu->uuid, uuids[index], sizeof gpu->uuid);
         if (codes[index] == SUCCESS) {
             probe(nvml, gpu, channel);
@@ -284,6 +352,7 @@ static kw_status open_nvml(struct kw__source *source, kw_error *err)
     struct nvml *nvml = source->state = calloc(1, sizeof *nvml);
     unsigned count = 0;
     if (!nvml) return kw__fail_memory(err);
+    nvml->own_numbers = numbers_are_ours();
     nvml->library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
     if (!nvml->library) {
         kw__source_absent(source, KW_GPU,
@@ -321,9 +390,10 @@ static double figure(int (*get)(device_handle, int, unsigned *), device_handle h
     return get && get(handle, which, &value) == SUCCESS ? value : NAN;
 }
 
-static void read_gpu(const struct nvml *nvml, const struct gpu *gpu, const struct kw__channel *channel,
+static void read_gpu(const struct kw__source *source, struct gpu *gpu, const struct kw__channel *channel,
                      bool slow, struct kw__sample *sample)
 {
+    const struct nvml *nvml = source->state;
     const struct api *api = &nvml->api;
     unsigned long long millijoule = 0, reasons = 0;
     unsigned value = 0;
@@ -340,9 +410,12 @@ static void read_gpu(const struct nvml *nvml, const struct gpu *gpu, const struc
             sample->power_w = code == SUCCESS ? value / 1e3 : NAN;
         }
     }
+    sample->t1_s = kw__source_now_s(source);
     sample->ok = code == SUCCESS;
     if (code != SUCCESS) snprintf(sample->why, sizeof sample->why, "%.90s", error_text(api, code));
+    if (code == SUCCESS) sample->other_processes = gpu->other_processes;
     if (!slow || code != SUCCESS) return;
+    sample->other_processes = count_others(nvml, gpu, sample->t0_s);
     sample->sm_clock_mhz = figure(api->clock_mhz, gpu->handle, CLOCK_SM);
     sample->memory_clock_mhz = figure(api->clock_mhz, gpu->handle, CLOCK_MEMORY);
     sample->temperature_c = figure(api->temperature_c, gpu->handle, TEMPERATURE_GPU);
@@ -362,13 +435,13 @@ static void read_nvml(struct kw__source *source, struct kw__sample *samples)
                                          .power_w = NAN,
                                          .sm_clock_mhz = NAN,
                                          .memory_clock_mhz = NAN,
-                                         .temperature_c = NAN};
-        samples[i].t0_s = kw__source_now_s(source);
+                                         .temperature_c = NAN,
+                                         .other_processes = -1};
+        samples[i].t0_s = samples[i].t1_s = kw__source_now_s(source);
         if (channel->has_counter || channel->has_power)
-            read_gpu(nvml, &nvml->gpus[i], channel, slow, &samples[i]);
+            read_gpu(source, &nvml->gpus[i], channel, slow, &samples[i]);
         else
             snprintf(samples[i].why, sizeof samples[i].why, "%.95s", channel->absent.reason);
-        samples[i].t1_s = kw__source_now_s(source);
     }
 }
 

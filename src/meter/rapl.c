@@ -279,7 +279,8 @@ static void read_rapl(struct kw__source *source, struct kw__sample *samples)
                                       .power_w = NAN,
                                       .sm_clock_mhz = NAN,
                                       .memory_clock_mhz = NAN,
-                                      .temperature_c = NAN};
+                                      .temperature_c = NAN,
+                                      .other_processes = -1};
         sample->t0_s = kw__source_now_s(source);
         sample->ok = source->channels[i].has_counter && number_from(rapl->files[i], &count);
         if (sample->ok)

@@ -121,7 +121,7 @@ static kw_status add_sample(struct kw__source *source, const struct line *line, 
 {
     struct replay *replay = source->state;
     double time, index, throttle;
-    struct kw__sample sample = {0};
+    struct kw__sample sample = {.other_processes = -1};
     if (line->count != 9)
         return kw__fail(err, KW_ERROR_FORMAT, "%.200s:%zu: a sample has 9 fields, not %zu", line->path,
                         line->number, line->count);

@@ -110,7 +110,8 @@ static void detail(kw_meter *meter, size_t window_index, size_t channel_index, k
                              .memory_clock_mhz = mean_reading(&mark->memory_clock_mhz),
                              .temperature_c = mean_reading(&mark->temperature_c),
                              .throttle_reasons = mark->throttle_reasons,
-                             .throttle_known = mark->throttle_known};
+                             .throttle_known = mark->throttle_known,
+                             .other_processes = mark->other_processes};
     if (out->gaps || out->failed_reads) out->flags |= KW_METER_GAP;
 
     struct kw__span counter = {0}, power = {0};

@@ -69,6 +69,7 @@ static void note(struct kw__mark *mark, const struct kw__window *window, const s
         mark->throttle_known = true;
         mark->throttle_reasons |= sample->throttle_reasons;
     }
+    if (sample->other_processes > mark->other_processes) mark->other_processes = sample->other_processes;
 }
 
 /* Where power is not told: the mean over a period and several steps, as a shorter time says little. A

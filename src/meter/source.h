@@ -49,6 +49,7 @@ struct kw__sample {
     double sm_clock_mhz, memory_clock_mhz, temperature_c; /* NaN: not read this time */
     uint64_t throttle_reasons;
     bool throttle_known;
+    int64_t other_processes; /* that use it and are not ours; -1: not known */
 };
 
 struct kw__source;

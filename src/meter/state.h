@@ -44,6 +44,7 @@ struct kw__mark {
     struct kw__mean sm_clock_mhz, memory_clock_mhz, temperature_c;
     uint64_t throttle_reasons;
     bool throttle_known;
+    int64_t other_processes; /* the most; -1: not known */
 };
 
 struct kw__window {

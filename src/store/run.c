@@ -224,7 +224,7 @@ static kw_status copy_details(struct kw__run *run, kw_meter *meter, size_t meter
                                     .highest_temperature_c = d.temperature_c.high,
                                     .throttle_reasons = d.throttle_reasons,
                                     .throttle_known = d.throttle_known != 0,
-                                    .other_processes = -1};
+                                    .other_processes = d.other_processes};
     }
     return KW_OK;
 }

@@ -252,6 +252,16 @@ if [[ -e $driver ]]; then
     expect_err '^GPU +– +\(absent: .*Driver Not Loaded'
     ok "CUDA_VISIBLE_DEVICES by UUID, MIG, no driver"
 
+    run "${nvml[@]}" FAKE_NVML_PID=$$ "$KINOWATT" record -o run.json -- sleep 0.5
+    if [[ $(readlink /proc/self/ns/pid) == 'pid:[4026531836]' ]]; then
+        expect_err '^GPU .*, shared with 1 other processes'
+        expect_run 'r["details"][0]["other_processes"] == 1'
+    else
+        expect_err '^GPU .*, other processes not known'
+        expect_run 'r["details"][0]["other_processes"] is None'
+    fi
+    ok "other processes on the card"
+
     # of one core, with the child's none: a read costs 2 ms
     if [[ $have_python ]]; then
         cat >share.py <<'PYTHON'

@@ -45,10 +45,13 @@ int nvmlInit_v2(void)
     const char *code = getenv("FAKE_NVML_INIT"), *reads = getenv("FAKE_NVML_READS");
     const char *cost = getenv("FAKE_NVML_BURN_US"), *gpus = getenv("FAKE_NVML_GPUS"),
                *mig = getenv("FAKE_NVML_MIG");
+    const char *pid = getenv("FAKE_NVML_PID");
     while (fake_nvml.hang_init) nap();
     if (code) fake_nvml.init_code = (int)strtol(code, NULL, 10);
     if (cost) fake_nvml.burn_us = (int)strtol(cost, NULL, 10);
     if (gpus) fake_nvml.gpus = (int)strtol(gpus, NULL, 10);
+    if (pid) fake_nvml.pids[0] = (int)strtol(pid, NULL, 10);
+    if (pid) fake_nvml.num_pids = 1;
     if (mig) fake_nvml.mig[0] = (int)strtol(mig, NULL, 10);
     if (!reads || sscanf(reads, "%ld %ld", &good_ms, &bad_ms) != 2) good_ms = bad_ms = 0;
     clock_gettime(CLOCK_MONOTONIC, &begun);
@@ -199,6 +202,24 @@ int nvmlDeviceGetCurrentClocksThrottleReasons(void *handle, unsigned long long *
 {
     (void)handle;
     *reasons = fake_nvml.throttle;
+    return 0;
+}
+
+struct process_info {
+    unsigned pid;
+    unsigned long long used_memory;
+    unsigned gpu_instance, compute_instance;
+};
+
+int nvmlDeviceGetComputeRunningProcesses_v3(void *handle, unsigned *count, struct process_info *list);
+
+int nvmlDeviceGetComputeRunningProcesses_v3(void *handle, unsigned *count, struct process_info *list)
+{
+    (void)handle;
+    unsigned room = *count;
+    *count = (unsigned)fake_nvml.num_pids;
+    if (room < *count) return 7;
+    for (unsigned i = 0; i < *count; i++) list[i] = (struct process_info){.pid = (unsigned)fake_nvml.pids[i]};
     return 0;
 }
 

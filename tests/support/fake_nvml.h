@@ -24,6 +24,7 @@ struct fake_nvml {
     atomic_int burn_us;               /* processor time that a read of the counter takes */
     atomic_int frozen;                /* the counter stands still */
     atomic_int no_energy, no_instant; /* not supported */
+    atomic_int pids[4], num_pids;     /* of the processes that use each of them */
     atomic_int mig[FAKE_GPUS];        /* MIG mode */
     atomic_int lost[FAKE_GPUS];       /* the handle can't be had */
     atomic_uint power_mw[FAKE_GPUS];

@@ -10,10 +10,13 @@
 
 #include <dlfcn.h>
 #include <math.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/time.h"
 #include "meter/meter.h"
@@ -52,7 +55,7 @@ static void reset(struct fake_nvml *fake)
     static const unsigned power_mw[FAKE_GPUS] = {400000, 300000, 200000, 100000};
     fake->gpus = 1;
     fake->init_code = fake->hang_init = fake->hang_reads = fake->fail_reads = fake->frozen = 0;
-    fake->no_energy = fake->no_instant = fake->grace = fake->burn_us = 0;
+    fake->no_energy = fake->no_instant = fake->grace = fake->burn_us = fake->num_pids = 0;
     fake->counter_percent = 100;
     fake->throttle = 4;
     for (int i = 0; i < FAKE_GPUS; i++) {
@@ -186,6 +189,35 @@ static void test_measures(void **state)
     assert_true(first.throttle_known && first.throttle_reasons == 4);
     kw_meter_close(meter);
     assert_int_equal(fakes->now->open, 0);
+}
+
+/* Of this process, a child, a child's orphaned child would be ours; the first process of all is not. */
+static void test_other_processes(void **state)
+{
+    struct fakes *fakes = *state;
+    char name[64] = "";
+    pid_t child = fork();
+    if (child == 0) {
+        pause();
+        _exit(0);
+    }
+    fakes->now->pids[0] = getpid();
+    fakes->now->pids[1] = child;
+    fakes->now->pids[2] = getppid();
+    fakes->now->num_pids = 3;
+    kw_meter *meter = open_meter(fakes->now_path, NULL);
+    measure(meter, 0.3);
+    int64_t others = detail(meter, 0, 0).other_processes;
+    kw_meter_close(meter);
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    assert_true(readlink("/proc/self/ns/pid", name, sizeof name - 1) > 0);
+    /* in a container NVML's numbers are of another space than ours */
+    assert_int_equal(others, strcmp(name, "pid:[4026531836]") == 0 ? 1 : -1);
+    meter = open_meter(fakes->old_path, NULL); /* can't tell */
+    measure(meter, 0.1);
+    assert_int_equal(detail(meter, 0, 0).other_processes, -1);
+    kw_meter_close(meter);
 }
 
 static double processor_s(void)
@@ -460,21 +492,14 @@ static void test_start_hangs(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        EACH(test_absent),
-        EACH(test_does_not_start),
-        EACH(test_measures),
-        EACH(test_dear_reads_are_fewer),
-        EACH(test_old_driver),
-        EACH(test_nothing_to_read),
-        EACH(test_grace_hopper),
-        EACH(test_visible_devices),
-        EACH(test_environment),
-        EACH(test_mig_and_lost),
-        EACH(test_frozen),
-        EACH(test_disagrees),
-        EACH(test_reads_fail_for_a_while),
-        EACH(test_stops_for_good),
-        EACH(test_read_hangs),
+        EACH(test_absent),          EACH(test_does_not_start),
+        EACH(test_measures),        EACH(test_dear_reads_are_fewer),
+        EACH(test_other_processes), EACH(test_old_driver),
+        EACH(test_nothing_to_read), EACH(test_grace_hopper),
+        EACH(test_visible_devices), EACH(test_environment),
+        EACH(test_mig_and_lost),    EACH(test_frozen),
+        EACH(test_disagrees),       EACH(test_reads_fail_for_a_while),
+        EACH(test_stops_for_good),  EACH(test_read_hangs),
         EACH(test_start_hangs),
     };
     unsetenv("CUDA_VISIBLE_DEVICES");
