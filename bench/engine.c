@@ -123,7 +123,7 @@ int main(int argc, char **argv)
         kw_request_resolve(model, &request, &r, &err))
         stop(err.message);
     bool single = argc > 4 && strcmp(argv[4], "f32") == 0;
-    struct kw__dtypes dtypes = {KW__BF16, KW__BF16, KW__F32, KW__BF16},
+    struct kw__dtypes dtypes = {.text_encoder = KW__BF16, .denoiser = KW__BF16, .vae = KW__BF16},
                       f32 = {KW__F32, KW__F32, KW__F32, KW__F32};
     if (yardstick(KW__BF16, 16, 16, 16) <= 0) single = true;
     if (single) dtypes = f32;

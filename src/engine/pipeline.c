@@ -271,6 +271,24 @@ static kw_status write_prompt(struct kw__pipeline *p, const struct kw__phase *ph
     return status;
 }
 
+/* Inputs whose name begins with "noise" are that, a stream of their own for each name. */
+static kw_status write_noise(struct kw__pipeline *p, const struct kw__graph *g, uint64_t seed, kw_error *err)
+{
+    kw_status status = KW_OK;
+    for (size_t v = 1; !status && v < g->num_values; v++) {
+        const struct kw__value *value = &g->values[v];
+        if (value->kind != KW__INPUT || strncmp(value->name, "noise", 5) != 0) continue;
+        size_t count = (size_t)kw__elements(value);
+        float *data = malloc((count ? count : 1) * sizeof *data);
+        if (!data) return kw__fail_memory(err);
+        const struct kw__random stream = kw__random_stream("noise", value->name, seed);
+        kw__random_fill(&stream, 0.0f, KW__RANDOM_UNIT, 0, count, data);
+        status = kw__run_write(p->run, value->name, data, count, err);
+        free(data);
+    }
+    return status;
+}
+
 static kw_status write_inputs(struct kw__pipeline *p, uint64_t seed, float *latents, kw_error *err)
 {
     static const char *const phases[2] = {"prompt", "negative_prompt"};
@@ -280,6 +298,9 @@ static kw_status write_inputs(struct kw__pipeline *p, uint64_t seed, float *late
             for (int k = 0; !status && k < p->prompts.count; k++)
                 if (strcmp(p->program->stages[s].phases[i].name, phases[k]) == 0)
                     status = write_prompt(p, &p->program->stages[s].phases[i], &p->prompts.prompts[k], err);
+    for (int s = 0; s < p->program->num_stages; s++)
+        for (int i = 0; !status && i < p->program->stages[s].num_phases; i++)
+            status = write_noise(p, p->program->stages[s].phases[i].graph, seed, err);
     const struct kw__random stream = kw__random_stream("noise", "latents", seed);
     kw__random_fill(&stream, 0.0f, KW__RANDOM_UNIT, 0, p->latent_count, latents);
     return status ? status : kw__run_write(p->run, "latents", latents, p->latent_count, err);

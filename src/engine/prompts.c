@@ -31,7 +31,7 @@ static int64_t find_vocabulary(const struct kw__program *program)
 static kw_status vocabulary_of(const kw_model *model, const kw_effective *request, int64_t *out,
                                kw_error *err)
 {
-    const struct kw__dtypes dtypes = {KW__F32, KW__F32, KW__F32, KW__F32};
+    const struct kw__dtypes dtypes = KW__ALL_F32;
     struct kw__program *program;
     kw_status status = kw__lower(model, request, &dtypes, &program, err);
     if (status) return status;

@@ -56,6 +56,11 @@ const char *kw__scope_name(enum kw__scope scope)
     }
 }
 
+bool kw__choose(enum kw__choice choice, bool pipeline)
+{
+    return choice == KW__AS_PIPELINE ? pipeline : choice == KW__ALWAYS;
+}
+
 /* ---- Programs ------------------------------------------------------------------------------- */
 
 struct kw__program *kw__program_new(const kw_effective *request, const struct kw__dtypes *dtypes_wanted)

@@ -172,10 +172,18 @@ struct kw__stage {
     const struct kw__turn *turns;
 };
 
-/* The dtypes a stack gives the components. */
+/* The dtypes a stack gives the components, and what it does otherwise than the pipeline: both guidance
+ * passes in one batch or one after the other, the decoder in tiles or not. */
+enum kw__choice { KW__AS_PIPELINE, KW__NEVER, KW__ALWAYS };
 struct kw__dtypes {
     enum kw__dtype text_encoder, denoiser, residual, vae;
+    enum kw__choice batched_guidance, tiled_decode;
 };
+#define KW__ALL_F32                                                                                          \
+    {                                                                                                        \
+        KW__F32, KW__F32, KW__F32, KW__F32, KW__AS_PIPELINE, KW__AS_PIPELINE                                 \
+    }
+bool kw__choose(enum kw__choice choice, bool pipeline);
 
 struct kw__program {
     struct kw__arena arena;

@@ -21,6 +21,16 @@ static kw_status read_dtype(struct kw__json in, const char *key, enum kw__dtype 
     return status;
 }
 
+/* What the file does not say is done as the pipeline does it. */
+static kw_status read_choice(struct kw__json in, const char *key, enum kw__choice *out, kw_error *err)
+{
+    bool yes = false;
+    if (!kw__json_has(in, key)) return KW_OK;
+    kw_status status = kw__json_bool(in, key, &yes, err);
+    if (!status) *out = yes ? KW__ALWAYS : KW__NEVER;
+    return status;
+}
+
 static kw_status read_dtypes(struct kw__stack *stack, struct kw__json in, kw_error *err)
 {
     const json_t *object = NULL;
@@ -30,6 +40,8 @@ static kw_status read_dtypes(struct kw__stack *stack, struct kw__json in, kw_err
            (status = read_dtype(dtypes, "denoiser", &stack->dtypes.denoiser, err)) ||
            (status = read_dtype(dtypes, "residual", &stack->dtypes.residual, err)) ||
            (status = read_dtype(dtypes, "vae", &stack->dtypes.vae, err)) ||
+           (status = read_choice(in, "batched_guidance", &stack->dtypes.batched_guidance, err)) ||
+           (status = read_choice(in, "tiled_decode", &stack->dtypes.tiled_decode, err)) ||
            (status = kw__json_bool(in, "tf32_conv", &stack->tf32_conv, err)) ||
            (status = kw__json_bool(in, "tf32_gemm", &stack->tf32_gemm, err)));
     return status;

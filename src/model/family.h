@@ -47,6 +47,57 @@ kw_status kw__lower(const kw_model *model, const kw_effective *request, const st
 kw_status kw__component_load(kw_model *model, const char *component, const char *file, const char *class_name,
                              json_t **root, struct kw__json *in, kw_error *err);
 
+/* ---- What families share (rules.c) ---- */
+
+/* A component of model_index.json is ["library", "Class"]; an absent one null or [null, null]. */
+bool kw__index_has(struct kw__json in, const char *component);
+/* KW_ERROR_FORMAT names the first that is absent. */
+kw_status kw__index_needs(struct kw__json in, size_t count, const char *const *components, kw_error *err);
+/* KW_ERROR_USAGE names the nearest valid values of the option. */
+kw_status kw__check_multiple(const char *option, int64_t value, int64_t multiple, kw_error *err);
+/* Every value's elements, of which `largest` are in one batch, stay below 2^53, where doubles and int64_t
+ * count exactly. */
+kw_status kw__check_elements(const kw_effective *request, double largest, kw_error *err);
+/* A copy in the program's arena, so that the program outlives the model. */
+const double *kw__constants(struct kw__program *program, const double *values, int64_t count);
+
+/* ---- Prompts and guidance (guidance.c) ---- */
+
+/* Adds a stage with a phase for each prompt, pass 0 the prompt's, 1 the negative prompt's, its inputs
+ * ids[B,L] and length[B]; `encode` adds the rest, and leaves what the denoiser needs in kw__text_state. */
+typedef void kw__encode(const void *self, struct kw__graph *g, int pass, int ids, int length);
+void kw__text_stage(struct kw__program *program, const char *name, kw__encode *encode, const void *self);
+
+/* The state "name.pass": a row of it for each of the batch. */
+int kw__text_state(struct kw__graph *g, const char *name, int pass, enum kw__dtype dtype, int ndim,
+                   const int64_t *dim);
+
+/* A state of the text stage, by its name without the pass. */
+struct kw__text {
+    const char *name;
+    enum kw__dtype dtype;
+    int ndim;
+    int64_t dim[KW__MAX_DIMS];
+};
+enum { KW__MAX_TEXTS = 3 };
+
+/* One pass of the denoiser: x[N,...], timestep[N], texts of N rows -> output like x. */
+typedef int kw__forward(const void *self, struct kw__graph *g, int x, int timestep, const int *texts);
+
+struct kw__guidance {
+    kw__forward *forward;
+    const void *self;
+    bool batched; /* both passes in one batch, the negative prompt first, unless the stack decides */
+    int num_texts;
+    struct kw__text texts[KW__MAX_TEXTS];
+    enum kw__dtype dtype; /* of the combination */
+    int column;           /* of the iteration table: the prompt's weight, then the negative prompt's */
+};
+/* The output for request.guidance_passes: of the one, or g cond + (1 - g) uncond. */
+int kw__guide(struct kw__graph *g, const struct kw__guidance *how, int x, int timestep);
+/* The two weights. */
+void kw__guidance_weights(const kw_effective *request, double *columns);
+
 /* ---- Text encoder: T5 v1.1 and umT5 (t5.c) ---- */
 
 struct kw__t5 {

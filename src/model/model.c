@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -46,6 +47,16 @@ kw_status kw__component_load(kw_model *model, const char *component, const char 
     return status;
 }
 
+static kw_status fail_pipeline(const char *path, const char *class, kw_error *err)
+{
+    char known[256] = "";
+    for (int i = 0; i < NUM_FAMILIES; i++)
+        snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "",
+                 families[i]->pipeline);
+    return kw__fail(err, KW_ERROR_UNSUPPORTED, "%s: pipeline \"%s\" is not known; those known are %s", path,
+                    class, known);
+}
+
 static kw_status find_family(kw_model *model, kw_error *err)
 {
     const char *path = kw__arena_printf(&model->arena, "%s/model_index.json", model->folder);
@@ -57,9 +68,7 @@ static kw_status find_family(kw_model *model, kw_error *err)
     status = kw__json_string((struct kw__json){path, root}, "_class_name", &class, err);
     for (int i = 0; !status && i < NUM_FAMILIES; i++)
         if (strcmp(class, families[i]->pipeline) == 0) model->family = families[i];
-    if (!status && !model->family)
-        status = kw__fail(err, KW_ERROR_UNSUPPORTED, "%s: pipeline \"%s\" is not known; WanPipeline is", path,
-                          class);
+    if (!status && !model->family) status = fail_pipeline(path, class, err);
     if (!status) status = model->family->check_index((struct kw__json){path, root}, err);
     json_decref(root);
     return status;
@@ -250,17 +259,26 @@ kw_status kw__lower(const kw_model *model, const kw_effective *request, const st
     return KW_OK;
 }
 
-/* Parameters of what runs: the tensors that the reference program declares. */
+/* Parameters of what runs: the tensors that the reference program declares. A component that is none of
+ * these counts for all of them alone. */
 static void count_parameters(const struct kw__program *program, int64_t out[4])
 {
-    static const char *const components[] = {"text_encoder", "transformer", "vae"};
+    enum { TEXT_ENCODER, DENOISER, DECODER, ALL };
+    static const struct {
+        const char *name;
+        int part;
+    } components[] = {{"text_encoder", TEXT_ENCODER},
+                      {"transformer", DENOISER},
+                      {"unet", DENOISER},
+                      {"motion_adapter", DENOISER},
+                      {"vae", DECODER}};
     for (size_t i = 0; i < program->num_tensors; i++) {
         const struct kw__tensor *t = &program->tensors[i];
         int64_t n = 1;
         for (int k = 0; k < t->ndim; k++) n *= t->dim[k];
-        for (int c = 0; c < 3; c++)
-            if (strcmp(t->component, components[c]) == 0) out[c] += n;
-        out[3] += n;
+        for (size_t c = 0; c < sizeof components / sizeof components[0]; c++)
+            if (strcmp(t->component, components[c].name) == 0) out[components[c].part] += n;
+        out[ALL] += n;
     }
 }
 
@@ -273,7 +291,7 @@ kw_status kw_model_info_get(const kw_model *model, kw_model_info *info, kw_error
     kw_effective effective;
     kw_status status = kw_request_resolve(model, &request, &effective, err);
     struct kw__program *program;
-    const struct kw__dtypes dtypes = {KW__F32, KW__F32, KW__F32, KW__F32};
+    const struct kw__dtypes dtypes = KW__ALL_F32;
     if (!status) status = kw__lower(model, &effective, &dtypes, &program, err);
     if (status) return status;
     *info =

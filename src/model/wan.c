@@ -22,21 +22,13 @@ struct wan {
 
 /* ---- Reading --------------------------------------------------------------------------------- */
 
-/* A component is ["library", "Class"]; an absent one null or [null, null]. */
-static bool has_component(struct kw__json in, const char *key)
-{
-    return json_is_string(json_array_get(json_object_get(in.object, key), 1));
-}
-
 /* Wan2.2's pipelines have the same class: a second transformer, or a timestep for each token. */
 static kw_status check_index(struct kw__json in, kw_error *err)
 {
     static const char *const components[] = {"text_encoder", "transformer", "scheduler", "vae"};
-    for (size_t i = 0; i < sizeof components / sizeof components[0]; i++)
-        if (!has_component(in, components[i]))
-            return kw__fail(err, KW_ERROR_FORMAT, "%s: \"%s\" must name a library and a class", in.path,
-                            components[i]);
-    const char *bad = has_component(in, "transformer_2")                             ? "transformer_2"
+    kw_status status = kw__index_needs(in, sizeof components / sizeof components[0], components, err);
+    if (status) return status;
+    const char *bad = kw__index_has(in, "transformer_2")                             ? "transformer_2"
                       : kw__json_has(in, "boundary_ratio")                           ? "boundary_ratio"
                       : json_is_true(json_object_get(in.object, "expand_timesteps")) ? "expand_timesteps"
                                                                                      : NULL;
@@ -141,19 +133,6 @@ static kw_status read_model(kw_model *model, kw_error *err)
 
 /* ---- The pipeline's rules ------------------------------------------------------------------------ */
 
-static kw_status check_side(const char *option, int64_t side, int64_t multiple, kw_error *err)
-{
-    if (side % multiple == 0) return KW_OK;
-    int64_t below = side / multiple * multiple, above = below + multiple;
-    if (below == 0)
-        return kw__fail(err, KW_ERROR_USAGE, "%s %" PRId64 " is no multiple of %" PRId64 "; try %" PRId64,
-                        option, side, multiple, above);
-    return kw__fail(err, KW_ERROR_USAGE,
-                    "%s %" PRId64 " is no multiple of %" PRId64 "; try %" PRId64 " or %" PRId64, option, side,
-                    multiple, below, above);
-}
-
-/* Every value's elements stay below 2^53, where doubles and int64_t count exactly. */
 static kw_status check_size(const struct wan *wan, const kw_effective *r, kw_error *err)
 {
     const struct kw__wan_vae *vae = &wan->vae;
@@ -165,19 +144,15 @@ static kw_status check_size(const struct wan *wan, const kw_effective *r, kw_err
     double sequence = (double)r->tokens * widest,
            text = (double)(r->text_tokens * r->text_tokens) * (double)(wan->t5.heads + wan->t5.d_ff);
     double largest = fmax(fmax(sequence, text), pixels * fmax(3 * frames, channels * 8));
-    if ((double)r->batch_size * largest < 9007199254740992.0) return KW_OK;
-    return kw__fail(err, KW_ERROR_USAGE,
-                    "%" PRId64 "x%" PRId64 ", num-frames %" PRId64 ", batch-size %" PRId64
-                    " is too large to count for this model; give less",
-                    r->width, r->height, r->num_frames, r->batch_size);
+    return kw__check_elements(r, largest, err);
 }
 
 static kw_status resolve(const kw_model *model, kw_effective *r, kw_error *err)
 {
     const struct wan *wan = model->config;
     int64_t space = wan->vae.space_factor, time = wan->vae.time_factor;
-    kw_status status = check_side("width", r->width, space * wan->patch[2], err);
-    if (!status) status = check_side("height", r->height, space * wan->patch[1], err);
+    kw_status status = kw__check_multiple("width", r->width, space * wan->patch[2], err);
+    if (!status) status = kw__check_multiple("height", r->height, space * wan->patch[1], err);
     if (status) return status;
     if (r->num_frames % time != 1 % time) r->num_frames = r->num_frames / time * time + 1;
     r->latent_channels = wan->vae.z_dim;
@@ -191,26 +166,17 @@ static kw_status resolve(const kw_model *model, kw_effective *r, kw_error *err)
 
 /* ---- Text encoder: once for each prompt ------------------------------------------------------------ */
 
-static void lower_text(const struct wan *wan, struct kw__program *program)
+static void encode(const void *self, struct kw__graph *g, int pass, int ids, int length)
 {
+    const struct wan *wan = self;
+    const struct kw__program *program = g->program;
     const kw_effective *r = &program->request;
-    struct kw__stage *stage = kw__program_stage(program, "text_encode");
-    static const char *const names[] = {"prompt", "negative_prompt"};
-    for (int64_t p = 0; p < r->guidance_passes; p++) {
-        struct kw__graph *g = kw__stage_phase(program, stage, names[p], 1);
-        if (!g) return;
-        g->component = "text_encoder";
-        g->tensors = "text_encoder";
-        int ids = kw__input(g, "ids", KW__I32, KW__PROMPT, KW__DIMS(r->batch_size, r->text_tokens));
-        int length = kw__input(g, "length", KW__I32, KW__PROMPT, KW__DIMS(r->batch_size));
-        int hidden = kw__t5_encode(g, &wan->t5, ids, length, program->dtypes.text_encoder);
-        struct kw__attr pad = {.width = r->text_tokens}; /* cut to its length, zero-padded to 512 */
-        hidden = KW__OP(g, KW__PAD_ROWS, &pad, program->dtypes.denoiser, hidden, length);
-        const char *name = p ? "text.1" : "text.0";
-        int text = kw__state(g, name, program->dtypes.denoiser, KW__PROMPT,
-                             KW__DIMS(r->batch_size, r->text_tokens, wan->text_dim));
-        kw__state_next(g, text, hidden);
-    }
+    int hidden = kw__t5_encode(g, &wan->t5, ids, length, program->dtypes.text_encoder);
+    struct kw__attr pad = {.width = r->text_tokens}; /* cut to its length, zero-padded to 512 */
+    hidden = KW__OP(g, KW__PAD_ROWS, &pad, program->dtypes.denoiser, hidden, length);
+    int text = kw__text_state(g, "text", pass, program->dtypes.denoiser,
+                              KW__DIMS(r->batch_size, r->text_tokens, wan->text_dim));
+    kw__state_next(g, text, hidden);
 }
 
 /* ---- Transformer: one pass -------------------------------------------------------------------------- */
@@ -335,11 +301,13 @@ static int mlp(const struct pass *p, int x, int table)
 }
 
 /* latents[B,C,T,h,w] -> model output of the same shape */
-static int transformer(struct pass *p, int latents, int timestep, int text)
+static int transformer(const void *self, struct kw__graph *g, int latents, int timestep, const int *texts)
 {
-    const struct wan *wan = p->wan;
-    struct kw__graph *g = p->g;
+    const struct wan *wan = self;
     const kw_effective *r = &g->program->request;
+    struct pass pass = {
+        .g = g, .wan = wan, .dtype = g->program->dtypes.denoiser, .residual = g->program->dtypes.residual};
+    struct pass *p = &pass;
     g->tensors = "transformer";
 
     g->component = "patch_embedding";
@@ -357,7 +325,7 @@ static int transformer(struct pass *p, int latents, int timestep, int text)
     x = KW__OP(g, KW__TO_TOKENS, NULL, p->residual, x);
 
     p->time6 = time_embedding(p, timestep);
-    p->text = text_projection(p, text);
+    p->text = text_projection(p, texts[0]);
 
     for (p->block = 0; p->block < wan->layers; p->block++) {
         g->component = "time_embedding";
@@ -392,10 +360,8 @@ static struct kw__iterations step_table(const struct wan *wan, struct kw__progra
     double *rows = kw__arena_alloc(&program->arena, (size_t)r->num_inference_steps * COLUMNS, sizeof *rows);
     if (!rows) return (struct kw__iterations){0, NULL, NULL};
     kw__unipc_table(r->num_inference_steps, r->flow_shift, wan->num_train_timesteps, COLUMNS, rows);
-    for (int64_t i = 0; i < r->num_inference_steps; i++) {
-        rows[i * COLUMNS + COLUMN_GUIDANCE] = r->guidance_scale;
-        rows[i * COLUMNS + COLUMN_GUIDANCE + 1] = 1.0 - r->guidance_scale;
-    }
+    for (int64_t i = 0; i < r->num_inference_steps; i++)
+        kw__guidance_weights(r, rows + i * COLUMNS + COLUMN_GUIDANCE);
     return (struct kw__iterations){COLUMNS, names, rows};
 }
 
@@ -421,18 +387,14 @@ static void lower_denoise(const struct wan *wan, struct kw__program *program)
     int m1 = kw__state(g, "solver.m1", KW__F32, KW__STEP, 5, dim);
     int timestep = kw__input(g, "timestep", KW__F32, KW__STEP, KW__DIMS(r->batch_size));
 
-    int output[2] = {0, 0};
-    for (int64_t i = 0; i < r->guidance_passes; i++) {
-        int text = kw__state(g, i ? "text.1" : "text.0", program->dtypes.denoiser, KW__PROMPT,
-                             KW__DIMS(r->batch_size, r->text_tokens, wan->text_dim));
-        struct pass pass = {
-            .g = g, .wan = wan, .dtype = program->dtypes.denoiser, .residual = program->dtypes.residual};
-        output[i] = transformer(&pass, x, timestep, text);
-    }
-    g->component = "solver";
-    int v = output[0];
-    if (r->guidance_passes == 2) v = lincomb(g, COLUMN_GUIDANCE, program->dtypes.denoiser, 2, output);
-
+    const struct kw__guidance guidance = {
+        .forward = transformer,
+        .self = wan,
+        .num_texts = 1,
+        .texts = {{"text", program->dtypes.denoiser, 3, {r->batch_size, r->text_tokens, wan->text_dim}}},
+        .dtype = program->dtypes.denoiser,
+        .column = COLUMN_GUIDANCE};
+    int v = kw__guide(g, &guidance, x, timestep);
     int x0 = lincomb(g, KW__UNIPC_CONVERT, KW__F32, 2, (const int[]){x, v});
     int corrected = lincomb(g, KW__UNIPC_CORRECT, KW__F32, 5, (const int[]){last, m0, m1, x0, x});
     int next = lincomb(g, KW__UNIPC_PREDICT, KW__F32, 3, (const int[]){corrected, x0, m0});
@@ -445,7 +407,7 @@ static void lower_denoise(const struct wan *wan, struct kw__program *program)
 static void lower(const kw_model *model, struct kw__program *program)
 {
     const struct wan *wan = model->config;
-    lower_text(wan, program);
+    kw__text_stage(program, "text_encode", encode, model->config);
     lower_denoise(wan, program);
     kw__wan_vae_lower(&wan->vae, program);
 }

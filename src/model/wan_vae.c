@@ -277,13 +277,6 @@ static void lower_frames(const struct kw__wan_vae *c, struct kw__program *progra
     kw__state_next(g, clip, KW__OP(g, KW__PUT_FRAMES, &put, b.dtype, clip, x));
 }
 
-/* A copy in the program's arena, so that the program outlives the model. */
-static const double *constants(struct kw__program *program, const double *values, int64_t count)
-{
-    double *copy = kw__arena_alloc(&program->arena, (size_t)count, sizeof *copy);
-    return copy ? memcpy(copy, values, (size_t)count * sizeof *copy) : NULL;
-}
-
 void kw__wan_vae_lower(const struct kw__wan_vae *config, struct kw__program *program)
 {
     const kw_effective *r = &program->request;
@@ -298,8 +291,8 @@ void kw__wan_vae_lower(const struct kw__wan_vae *config, struct kw__program *pro
     int latents = kw__state(
         g, "latents", KW__F32, KW__REQUEST,
         KW__DIMS(r->batch_size, config->z_dim, r->latent_frames, r->latent_height, r->latent_width));
-    struct kw__attr affine = {.constants = {constants(program, config->mean, config->z_dim),
-                                            constants(program, config->std, config->z_dim)}};
+    struct kw__attr affine = {.constants = {kw__constants(program, config->mean, config->z_dim),
+                                            kw__constants(program, config->std, config->z_dim)}};
     int x = KW__OP(g, KW__CHANNEL_AFFINE, &affine, dtype, latents);
     x = conv_frames(&b, x, "post_quant_conv", config->z_dim, 1, true);
     kw__state_next(g, z_state(g, config, dtype), x);

@@ -104,7 +104,7 @@ static void copy_tokenizer(const char *folder)
 
 void checkpoint_folder(const kw_catalog *catalog, char *folder, const char *poisoned)
 {
-    const struct kw__dtypes dtypes = {KW__F32, KW__F32, KW__F32, KW__F32};
+    const struct kw__dtypes dtypes = KW__ALL_F32;
     kw_request request = KW_REQUEST_INIT;
     kw_effective r;
     kw_model *model;

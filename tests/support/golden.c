@@ -85,7 +85,7 @@ struct golden_case golden_lower(const char *model, struct golden_size size)
     r.num_inference_steps = size.steps ? size.steps : 1;
     r.guidance_scale = size.guidance;
     r.guidance_passes = size.guidance > 1 ? 2 : 1;
-    const struct kw__dtypes dtypes = {KW__F32, KW__F32, KW__F32, KW__F32};
+    const struct kw__dtypes dtypes = KW__ALL_F32;
     if (kw__lower(l.model, &r, &dtypes, &l.program, &err)) fail_msg("%s", err.message);
     if (size.rewrite) rewrite(l.program, size.rewrite);
     l.how = size.rewrite ? size.rewrite : "the reference graph";

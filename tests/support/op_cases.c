@@ -657,7 +657,7 @@ struct kw__program *op_program(const struct op_case *c, enum kw__dtype dtype)
     static const char *const columns[] = {"c0", "c1", "c2", "c3", "c4", "c5", "t", "h", "w"};
     static const double row[] = {2, -0.5, 0.75, 0, 1.5, -3, 3, 1, 1};
     const kw_effective request = {0};
-    const struct kw__dtypes dtypes = {dtype, dtype, KW__F32, dtype};
+    const struct kw__dtypes dtypes = {.text_encoder = dtype, .denoiser = dtype, .vae = dtype};
     struct kw__program *program = kw__program_new(&request, &dtypes);
     if (!program) return NULL;
     struct kw__stage *stage = kw__program_stage(program, "run");

@@ -54,8 +54,8 @@ static const struct shape shapes[] = {
     {TINY, 2, 1, 9, 5, 3}, {TINY, 1, 2, 9, 16, 1}, {TINY_128, 2, 1, 9, 1, 14}, {TINY, 2, 1, 1, 15, 16}};
 enum { NUM_SHAPES = sizeof shapes / sizeof shapes[0] };
 
-static const struct kw__dtypes all_f32 = {KW__F32, KW__F32, KW__F32, KW__F32};
-static const struct kw__dtypes mixed = {KW__BF16, KW__BF16, KW__F32, KW__BF16};
+static const struct kw__dtypes all_f32 = KW__ALL_F32;
+static const struct kw__dtypes mixed = {.text_encoder = KW__BF16, .denoiser = KW__BF16, .vae = KW__BF16};
 
 static struct kw__program *lower(struct shape shape, const struct kw__dtypes *dtypes, bool rewritten)
 {

@@ -446,7 +446,7 @@ static const struct {
     {STACK, "kernels.silu",
      "{\"list\": [{\"kernel\": \"a\", \"read\": 1, \"written\": 0, \"per\": \"input1\"}]}", "\"per\""},
     {STACK, "kernels.rope_table",
-     "{\"list\": [{\"kernel\": \"a\", \"read\": 1, \"written\": 0, \"per\": \"input0\"}]}", "\"per\""},
+     "{\"list\": [{\"kernel\": \"a\", \"read\": 1, \"written\": 0, \"per\": \"input1\"}]}", "\"per\""},
     {HARDWARE, "schema", "1", "\"schema\""},
     {HARDWARE, "kind", "\"tpu\"", "\"kind\""},
     {HARDWARE, "aliases", "[1]", "\"aliases\""},

@@ -53,7 +53,7 @@ static struct stages count(const kw_model *model, const kw_request *request)
     struct stages out = {.sums = {{0, 0, 0, 0}}};
     struct kw__program *program;
     kw_error err;
-    const struct kw__dtypes dtypes = {KW__BF16, KW__BF16, KW__BF16, KW__F32};
+    const struct kw__dtypes dtypes = {.text_encoder = KW__BF16, .denoiser = KW__BF16, .residual = KW__BF16};
     if (kw_request_resolve(model, request, &out.request, &err)) fail_msg("%s", err.message);
     if (kw__lower(model, &out.request, &dtypes, &program, &err)) fail_msg("%s", err.message);
     assert_int_equal(program->num_stages, 3);
@@ -116,7 +116,7 @@ static struct kw__graph *t5_graph(kw_model *model, struct kw__program **program,
     struct kw__t5 config;
     kw_error err;
     const kw_effective none = {0};
-    const struct kw__dtypes dtypes = {KW__BF16, KW__BF16, KW__BF16, KW__F32};
+    const struct kw__dtypes dtypes = {.text_encoder = KW__BF16, .denoiser = KW__BF16, .residual = KW__BF16};
     if (kw__t5_read(model, &config, &err)) fail_msg("%s", err.message);
     *program = kw__program_new(&none, &dtypes);
     assert_non_null(*program);

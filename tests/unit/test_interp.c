@@ -24,7 +24,7 @@ struct fixture {
 static struct fixture start(int64_t calls)
 {
     const kw_effective request = {0};
-    const struct kw__dtypes dtypes = {KW__F32, KW__F32, KW__F32, KW__F32};
+    const struct kw__dtypes dtypes = KW__ALL_F32;
     struct fixture f = {.program = kw__program_new(&request, &dtypes)};
     assert_non_null(f.program);
     f.stage = kw__program_stage(f.program, "run");

@@ -44,7 +44,7 @@ static struct kw__program *lower(const kw_model *model, const kw_request *reques
     kw_error err;
     kw_effective effective;
     struct kw__program *program;
-    const struct kw__dtypes dtypes = {KW__BF16, KW__BF16, KW__BF16, KW__F32};
+    const struct kw__dtypes dtypes = {.text_encoder = KW__BF16, .denoiser = KW__BF16, .residual = KW__BF16};
     if (kw_request_resolve(model, request, &effective, &err)) fail_msg("%s", err.message);
     if (kw__lower(model, &effective, &dtypes, &program, &err)) fail_msg("%s", err.message);
     return program;

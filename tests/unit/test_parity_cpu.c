@@ -233,7 +233,7 @@ static struct kw__program *solver_program(int64_t steps, double shift, double *r
     static const char *const names[KW__UNIPC_COLUMNS] = {"timestep", "c1", "c2", "c3", "c4",  "c5",
                                                          "c6",       "c7", "c8", "c9", "c10", "c11"};
     const kw_effective request = {.batch_size = 1};
-    const struct kw__dtypes dtypes = {KW__F32, KW__F32, KW__F32, KW__F32};
+    const struct kw__dtypes dtypes = KW__ALL_F32;
     struct kw__program *program = kw__program_new(&request, &dtypes);
     assert_non_null(program);
     struct kw__stage *stage = kw__program_stage(program, "denoise");

@@ -125,7 +125,7 @@ static void set_prompt(struct interp *it, const char *phase, const char *text)
 /* The reference graph on all 512 rows, in float64. */
 static void interpret(uint64_t seed, double *latents, double *frames)
 {
-    const struct kw__dtypes dtypes = {KW__F32, KW__F32, KW__F32, KW__F32};
+    const struct kw__dtypes dtypes = KW__ALL_F32;
     kw_request request = small();
     kw_effective r;
     struct kw__program *program;

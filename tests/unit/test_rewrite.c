@@ -69,7 +69,7 @@ static struct kw__program *lower(struct shape shape)
     kw_effective r;
     if (kw_request_resolve(model, &request, &r, &err)) fail_msg("%s", err.message);
     r.text_tokens = TEXT;
-    const struct kw__dtypes dtypes = {KW__F32, KW__F32, KW__F32, KW__F32};
+    const struct kw__dtypes dtypes = KW__ALL_F32;
     if (kw__lower(model, &r, &dtypes, &program, &err)) fail_msg("%s", err.message);
     return program;
 }
@@ -674,7 +674,7 @@ static void test_all_counts(void **state)
 static struct kw__program *small(struct kw__graph **g)
 {
     const kw_effective request = {.batch_size = 1};
-    const struct kw__dtypes dtypes = {KW__F32, KW__F32, KW__F32, KW__F32};
+    const struct kw__dtypes dtypes = KW__ALL_F32;
     struct kw__program *program = kw__program_new(&request, &dtypes);
     assert_non_null(program);
     *g = kw__stage_phase(program, kw__program_stage(program, "denoise"), "step", 2);

@@ -20,7 +20,7 @@
 static struct kw__program *small_program(void)
 {
     const kw_effective request = {.width = 16};
-    const struct kw__dtypes dtypes = {KW__F32, KW__F32, KW__F32, KW__F32};
+    const struct kw__dtypes dtypes = KW__ALL_F32;
     struct kw__program *program = kw__program_new(&request, &dtypes);
     assert_non_null(program);
     struct kw__stage *stage = kw__program_stage(program, "denoise");
@@ -327,7 +327,7 @@ static void test_many_shards(void **state)
     struct kw__out index;
     kw__out_init(&index);
     const kw_effective request = {.width = 16};
-    const struct kw__dtypes dtypes = {KW__F32, KW__F32, KW__F32, KW__F32};
+    const struct kw__dtypes dtypes = KW__ALL_F32;
     struct kw__program *program = kw__program_new(&request, &dtypes);
     struct kw__graph *g = kw__stage_phase(program, kw__program_stage(program, "decode"), "step", 1);
     g->tensors = "vae";
