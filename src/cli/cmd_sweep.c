@@ -486,7 +486,7 @@ static int parse(struct job *job, int argc, char **argv, struct kw__options *opt
         {"budget", 0, KW__OPTION_ABOVE, "SECONDS", "begin no run that would end later", &s->budget_s},
         {"name", 0, KW__OPTION_TEXT, "NAME", "of the sweep in the store", &a->name},
         {"resume", 0, KW__OPTION_TEXT, "NAME", "go on with a sweep", &s->resume},
-        {"window", 0, KW__OPTION_TEXT, "NAME", "the stage that counts, not the whole run", &a->window},
+        {"window", 0, KW__OPTION_TEXT, "LIST", "windows whose sum counts, not the whole run", &a->window},
         {"prompt", 'p', KW__OPTION_STRING, "TEXT", "for our engine", &a->prompt},
         {"negative-prompt", 'n', KW__OPTION_STRING, "TEXT", "for our engine", &a->negative_prompt},
         {"device", 0, KW__OPTION_TEXT, "NAME", "of our engine: cpu", &a->device},

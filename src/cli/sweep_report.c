@@ -197,6 +197,18 @@ static void put_left(struct kw__out *out, const struct kw__sweep_result *result)
     kw__out_puts(out, "\n");
 }
 
+/* What the figures are of, when that is not the whole run. */
+static void put_windows(struct kw__out *out, const struct kw__sweep_plan *plan)
+{
+    if (!plan->options.window && plan->num_stages == 0) return;
+    kw__out_puts(out, "They are of ");
+    if (plan->options.window) kw__cli_put(out, plan->options.window);
+    for (size_t i = 0; !plan->options.window && i < plan->num_stages; i++)
+        kw__out_printf(out, "%s%s", i ? ", " : "", plan->stages[i]);
+    kw__out_puts(out,
+                 plan->options.window ? ".\n" : " where a run has these windows, else of the whole run.\n");
+}
+
 static int print_text(const struct view *v, const struct kw__options *options)
 {
     const struct kw__sweep_result *result = v->result;
@@ -209,6 +221,7 @@ static int print_text(const struct view *v, const struct kw__options *options)
     kw__table_free(&table);
     kw__out_puts(&out, "\nTimes and energies are medians; " PLUS_MINUS
                        " is half of the 90 % interval of the mean.\n");
+    put_windows(&out, result->plan);
     kw_status status = put_drifts(&out, result, &err);
     if (*result->forecast->reason && result->plan->options.model) {
         kw__out_puts(&out, v->predicted ? "Predicted some points alone (" : "Predicted " EN_DASH "  (");

@@ -114,25 +114,31 @@ static int by_value(const void *a, const void *b)
 
 /* What is known of runs that are no point's own. */
 struct correction {
-    double ratio;  /* whole run over prediction, median; NaN: no run was predicted */
-    double mean_s; /* of whole runs; NaN: none */
+    double ratio;     /* what counts of a run over its prediction, median; NaN: no run was predicted */
+    double counted_s; /* what counts of a run, mean; NaN: no run was measured */
+    double rest_s;    /* what else a run holds (loading weights), mean */
+    double around_s;  /* what lies around it */
 };
 
 static struct correction correct(const struct kw__forecast *f)
 {
     const struct kw__sweep_state *state = f->state;
-    struct correction out = {NAN, NAN};
-    double *ratios = malloc((state->num_rows + 1) * sizeof *ratios), sum = 0;
+    struct correction out = {NAN, NAN, 0, f->arounds ? f->around_s / (double)f->arounds : 0};
+    double *ratios = malloc((state->num_rows + 1) * sizeof *ratios), counted = 0, whole = 0;
     size_t predicted = 0, count = 0;
     for (size_t i = 0; i < state->num_rows; i++) {
         const struct kw__sweep_row *row = &state->rows[i];
-        double ratio = row->whole_s / f->points[row->point].latency_s;
-        if (row->failed || isnan(row->whole_s)) continue;
-        sum += row->whole_s;
+        double ratio = row->latency_s / f->points[row->point].latency_s;
+        if (row->failed || isnan(row->whole_s) || isnan(row->latency_s)) continue;
+        counted += row->latency_s;
+        whole += row->whole_s;
         count++;
         if (ratios && isfinite(ratio)) ratios[predicted++] = ratio;
     }
-    if (count) out.mean_s = sum / (double)count;
+    if (count) {
+        out.counted_s = counted / (double)count;
+        out.rest_s = (whole - counted) / (double)count;
+    }
     if (predicted) {
         qsort(ratios, predicted, sizeof *ratios, by_value);
         out.ratio = (ratios[(predicted - 1) / 2] + ratios[predicted / 2]) / 2;
@@ -143,7 +149,7 @@ static struct correction correct(const struct kw__forecast *f)
 
 static double run_s(const struct kw__forecast *f, const struct correction *known, size_t point)
 {
-    double around_s = f->arounds ? f->around_s / (double)f->arounds : 0, sum = 0;
+    double sum = 0, predicted = f->points[point].latency_s;
     size_t count = 0;
     for (size_t i = f->state->points[point].last; i; i = f->state->rows[i - 1].before) {
         const struct kw__sweep_row *row = &f->state->rows[i - 1];
@@ -151,10 +157,11 @@ static double run_s(const struct kw__forecast *f, const struct correction *known
         sum += row->whole_s;
         count++;
     }
-    if (count) return sum / (double)count + around_s;
-    double predicted = f->points[point].latency_s;
-    if (!isnan(predicted)) return predicted * (isnan(known->ratio) ? 1 : known->ratio) + around_s;
-    return known->mean_s + around_s;
+    if (count) return sum / (double)count + known->around_s;
+    double counted = isnan(predicted)      ? known->counted_s
+                     : isnan(known->ratio) ? predicted
+                                           : predicted * known->ratio;
+    return counted + known->rest_s + known->around_s;
 }
 
 double kw__forecast_run_s(const struct kw__forecast *f, size_t point)

@@ -1,8 +1,10 @@
 /* How long runs will take: each point's prediction, corrected by what was measured so far.
  *
- * A point that was measured takes what it took, in the mean. Another takes its prediction times the median of
- * measured over predicted; without predictions, the mean of what runs took. Around each run lies what belongs
- * to no measurement (starting the program, loading weights), in the mean of those that were seen. */
+ * A point that was measured takes what it took, in the mean. Of another, what counts takes its prediction
+ * times the median of measured over predicted, or, without predictions, the mean of what was measured; and
+ * the rest of a run (loading weights) and what lies around it (starting the program) take the mean of those
+ * that were seen.
+ */
 #ifndef KW_SWEEP_FORECAST_H
 #define KW_SWEEP_FORECAST_H
 

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/number.h"
 #include "base/uuid.h"
+#include "model/family.h"
 
 enum { MOST_POINTS = 100000, MOST_AXES = 32, UNTIL_REPEATS = 20 };
 
@@ -221,6 +222,25 @@ static kw_status check_rounding(struct kw__sweep_plan *plan, const kw_model *mod
     return KW_OK;
 }
 
+/* The names of the stages that the model has. */
+static kw_status read_stages(struct kw__sweep_plan *plan, const kw_model *model, kw_error *err)
+{
+    const struct kw__dtypes dtypes = {KW__F32, KW__F32, KW__F32, KW__F32};
+    kw_request request = kw__sweep_point_request(plan, 0);
+    kw_effective effective;
+    struct kw__program *program = NULL;
+    kw_status status = kw_request_resolve(model, &request, &effective, err);
+    if (!status) status = kw__lower(model, &effective, &dtypes, &program, err);
+    if (status) return status;
+    const char **names = kw__arena_alloc(&plan->arena, (size_t)program->num_stages, sizeof *names);
+    for (int i = 0; names && i < program->num_stages; i++)
+        names[i] = kw__arena_strdup(&plan->arena, program->stages[i].name);
+    plan->stages = names;
+    plan->num_stages = (size_t)program->num_stages;
+    kw__program_free(program);
+    return names ? KW_OK : kw__fail_memory(err);
+}
+
 static kw_status check_points(struct kw__sweep_plan *plan, const kw_catalog *catalog, kw_error *err)
 {
     kw_model *model;
@@ -240,6 +260,7 @@ static kw_status check_points(struct kw__sweep_plan *plan, const kw_catalog *cat
                      problem.message);
     }
     if (!status) status = check_rounding(plan, model, err);
+    if (!status && plan->options.command) status = read_stages(plan, model, err);
     kw_model_close(model);
     return status;
 }

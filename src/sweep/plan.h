@@ -65,7 +65,8 @@ struct kw__sweep_options {
     const char *hardware, *stack, *calibration; /* what is measured, and predicted with */
     double power_limit_w;                       /* 0: the hardware's own */
     const char *prompt, *negative_prompt, *device, *dtype, *weights, *meter;
-    const char *window;                   /* which window of a run counts; NULL: the whole run */
+    const char
+        *window; /* which windows of a run count, "denoise,decode"; NULL: the whole run, or the stages */
     int64_t warmup, repeats, max_repeats; /* max_repeats 0: `repeats`, or 20 with `until` */
     double until;                         /* share that half an interval may be of its mean; 0: not asked */
     double idle_s;
@@ -80,6 +81,10 @@ struct kw__sweep_plan {
     uint64_t order_seed;
     struct kw__axis *axes;
     size_t num_axes, num_points;
+    /* Of a command's model, NULL without: they count, where a run has them all, as they are what is
+     * predicted. */
+    const char *const *stages;
+    size_t num_stages;
     size_t anchor;            /* a point */
     int64_t task;             /* of options.tasks: which share this plan is; -1: all of it */
     const char *const *notes; /* what to know before it runs: the pipeline's rounding */

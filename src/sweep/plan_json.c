@@ -70,6 +70,7 @@ static json_t *asked_json(bool *bad, const struct kw__sweep_plan *plan)
         if (json_array_append_new(axes, object)) *bad = true;
     }
     put(bad, asked, "axes", axes);
+    put(bad, asked, "stages", texts_json(bad, plan->stages, plan->num_stages));
     put(bad, asked, "anchor", json_integer((json_int_t)plan->anchor));
     for (size_t i = 0; i < NUM_FIELDS; i++) {
         const char *at = (const char *)o + fields[i].at, *text;
@@ -194,6 +195,7 @@ static kw_status read_asked(struct kw__sweep_plan *plan, struct kw__json in, kw_
     if (kw__json_has(in, "command"))
         status = read_texts(plan, in, "command", &plan->options.command, &plan->options.num_words, err);
     if (!status) status = read_axes(plan, in, err);
+    if (!status) status = read_texts(plan, in, "stages", &plan->stages, &plan->num_stages, err);
     for (size_t i = 0; !status && i < NUM_FIELDS; i++) status = read_field(plan, in, i, err);
     if (!status) status = kw__json_int(in, "anchor", 0, (int64_t)plan->num_points - 1, &anchor, err);
     if (!status && plan->task >= 0 && plan->task >= plan->options.tasks)

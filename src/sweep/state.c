@@ -38,13 +38,42 @@ void kw__sweep_state_free(struct kw__sweep_state *state)
 
 /* ---- Rows ------------------------------------------------------------------------------------------ */
 
-static const struct kw__run_window *window_of(const struct kw__sweep_plan *plan, const struct kw__run *run)
+/* The last window of this name: warm-ups within a run come before. */
+static const struct kw__run_window *find_window(const struct kw__run *run, const char *name, size_t length)
 {
-    const char *name = plan->options.window;
-    if (!name) return run->num_windows ? &run->windows[0] : NULL;
-    for (size_t i = 0; i < run->num_windows; i++)
-        if (strcmp(run->windows[i].name, name) == 0) return &run->windows[i];
+    for (size_t i = run->num_windows; i-- > 0;)
+        if (strlen(run->windows[i].name) == length && strncmp(run->windows[i].name, name, length) == 0)
+            return &run->windows[i];
     return NULL;
+}
+
+static void add_window(struct kw__sweep_row *row, const struct kw__run_window *window)
+{
+    row->latency_s += window ? window->duration_s : NAN;
+    for (int d = 0; d < KW_NUM_DEVICES; d++)
+        row->energy_j[d] +=
+            window && window->energy_j[d].status != KW_ABSENT ? window->energy_j[d].value : NAN;
+}
+
+/* What counts of a run: the windows that were named, the model's stages where all are there, or the whole. */
+static void read_figures(const struct kw__sweep_plan *plan, const struct kw__run *run,
+                         struct kw__sweep_row *row)
+{
+    size_t found = 0;
+    for (const char *name = plan->options.window; name; name = *name ? name + 1 : NULL) {
+        size_t length = strcspn(name, ",");
+        add_window(row, find_window(run, name, length));
+        name += length;
+    }
+    if (plan->options.window) return;
+    for (size_t i = 0; i < plan->num_stages; i++)
+        found += find_window(run, plan->stages[i], strlen(plan->stages[i])) != NULL;
+    if (!found || found < plan->num_stages) {
+        add_window(row, run->num_windows ? &run->windows[0] : NULL);
+        return;
+    }
+    for (size_t i = 0; i < plan->num_stages; i++)
+        add_window(row, find_window(run, plan->stages[i], strlen(plan->stages[i])));
 }
 
 static bool is_repeat(const struct kw__sweep_row *row)
@@ -105,19 +134,15 @@ kw_status kw__sweep_state_add(struct kw__sweep_state *state, const struct kw__ru
     if (!rows) return kw__fail_memory(err);
     state->rows = rows;
     struct kw__sweep_row *row = &rows[state->num_rows];
-    const struct kw__run_window *window = window_of(state->plan, run);
     *row =
         (struct kw__sweep_row){.point = (size_t)run->point,
                                .repeat = run->repeat,
                                .failed = run->state && strcmp(run->state, "done") != 0,
                                .session = run->session ? kw__arena_strdup(&state->arena, run->session) : "",
-                               .latency_s = window ? window->duration_s : NAN,
                                .whole_s = run->num_windows ? run->windows[0].duration_s : NAN,
                                .predicted_s = run->predicted_latency_s};
     memcpy(row->predicted_j, run->predicted_energy_j, sizeof row->predicted_j);
-    for (int d = 0; d < KW_NUM_DEVICES; d++)
-        row->energy_j[d] =
-            window && window->energy_j[d].status != KW_ABSENT ? window->energy_j[d].value : NAN;
+    read_figures(state->plan, run, row);
     if (!row->session) return kw__fail_memory(err);
     struct kw__sweep_point *point = &state->points[row->point];
     row->before = point->last;

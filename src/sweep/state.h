@@ -20,7 +20,7 @@ struct kw__sweep_row {
     int64_t repeat;       /* below KW__SWEEP_ANCHOR: a warm-up */
     bool failed;
     const char *session;
-    double latency_s, energy_j[KW_NUM_DEVICES];      /* of the plan's window; NaN: not measured */
+    double latency_s, energy_j[KW_NUM_DEVICES];      /* of what counts; NaN: not measured */
     double whole_s;                                  /* of the run from its begin to its end */
     double predicted_s, predicted_j[KW_NUM_DEVICES]; /* when it ran; NaN: nothing was */
 };

@@ -108,6 +108,13 @@ expect_rc 0
 expect test "$(sed -n 's/^20,1,[^,]*,,\([0-9]*\.[0-9]\{3\}\).*/\1/p' "$out")" = "$(sed -n 's/.*,total,//p' predicted | cut -d, -f9 | cut -c1-6)"
 ok "predicted beside measured is what predict says"
 
+sweep wan2.1-t2v-nano --steps 2 --repeats 1 --warmup 0 --name marked -- \
+    sh -c 'sleep 2; for s in text_encode denoise decode; do "$KINOWATT" mark $s; sleep 0.2; done' '{steps}'
+expect_rc 0
+expect_out '^They are of text_encode, denoise, decode where a run has these windows'
+expect_out '^point 0 +1 +(0\.[6-9].|1\.[0-9]+) s'
+ok "of a model's command its stages count, not loading"
+
 sweep --axis t=1,2 --json -- true '{t}'
 expect_rc 0
 expect_out '"schema": "kinowatt.sweep_report/1"'

@@ -391,8 +391,17 @@ static void test_forecast(void **state)
     assert_float_equal(kw__forecast_run_s(s->forecast, 0), 12 + 2, 1e-12);
     assert_float_equal(kw__forecast_run_s(s->forecast, 1), 24 + 2, 1e-12);
     assert_float_equal(kw__forecast_left_s(s->forecast), 2 * (26 + 38) + 14 + 5, 1e-12);
+    /* a run of the last point: 33 s of its 37 count, which is 1.1 again: the median is 1.1; 4 / 3 s more each
+     */
+    run.point = 2;
+    run.repeat = 0;
+    window.duration_s = 33;
+    assert_int_equal(kw__sweep_state_add(s->state, &run, NULL), KW_OK);
+    s->state->rows[2].whole_s = 37;
+    assert_float_equal(kw__forecast_run_s(s->forecast, 1), 22 + 4.0 / 3 + 2, 1e-12);
+    assert_float_equal(kw__forecast_run_s(s->forecast, 2), 37 + 2, 1e-12);
     for (int i = 0; i < 3; i++) s->forecast->points[i].latency_s = NAN;
-    assert_float_equal(kw__forecast_run_s(s->forecast, 1), 12 + 2, 1e-12); /* as what was seen */
+    assert_float_equal(kw__forecast_run_s(s->forecast, 1), 19 + 4.0 / 3 + 2, 1e-12); /* as what was seen */
 }
 
 int main(void)

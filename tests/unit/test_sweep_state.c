@@ -272,6 +272,54 @@ static void test_summary(void **state)
     kw__sweep_plan_free(plan);
 }
 
+/* Windows by name: the last of each, added up; the model's stages where all are there. */
+static void test_windows(void **state)
+{
+    (void)state;
+    static const char *const stages[] = {"denoise", "decode"};
+    struct kw__run_window windows[] = {{"total", -1, 0, 100, .gap_s = 0},
+                                       {"denoise", 0, 0, 7, .gap_s = 0},
+                                       {"load", 0, 0, 50, .gap_s = 0},
+                                       {"denoise", 0, 0, 30, .gap_s = 0},
+                                       {"decode", 0, 0, 5, .gap_s = 0}};
+    struct kw__run run = {.state = "done", .session = "a", .windows = windows, .num_windows = 5};
+    struct kw__sweep_plan *plan = make_plan("1", 9, 0, 0);
+    struct kw__sweep_state *s = make_state(plan);
+    windows[3].energy_j[KW_GPU] = (kw_reading){300, 300, 300, KW_MEASURED, NULL};
+    windows[4].energy_j[KW_GPU] = (kw_reading){20, 20, 20, KW_MEASURED, NULL};
+    const struct {
+        const char *window;
+        size_t stages;
+        double latency_s, energy_j;
+    } cases[] = {{NULL, 0, 100, NAN},
+                 {"denoise", 0, 30, 300},
+                 {"decode,denoise", 0, 35, 320},
+                 {"load,denoise", 0, 80, NAN}, /* of load no energy is known */
+                 {"denoise,upscale", 0, NAN, NAN},
+                 {"de", 0, NAN, NAN},
+                 {NULL, 2, 35, 320},
+                 {"load", 2, 50, NAN}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        run.repeat = (int64_t)i;
+        plan->options.window = cases[i].window;
+        plan->stages = stages;
+        plan->num_stages = cases[i].stages;
+        assert_int_equal(kw__sweep_state_add(s, &run, NULL), KW_OK);
+        const double got[2] = {s->rows[i].latency_s, s->rows[i].energy_j[KW_GPU]};
+        const double wanted[2] = {cases[i].latency_s, cases[i].energy_j};
+        for (int k = 0; k < 2; k++) assert_true(isnan(wanted[k]) ? isnan(got[k]) : got[k] == wanted[k]);
+        assert_true(s->rows[i].whole_s == 100);
+    }
+    run.repeat = 8; /* a run without one of the stages counts whole */
+    run.num_windows = 4;
+    plan->options.window = NULL;
+    plan->num_stages = 2;
+    assert_int_equal(kw__sweep_state_add(s, &run, NULL), KW_OK);
+    assert_float_equal(s->rows[8].latency_s, 100, 0);
+    kw__sweep_state_free(s);
+    kw__sweep_plan_free(plan);
+}
+
 static void test_drift(void **state)
 {
     (void)state;
@@ -303,7 +351,7 @@ int main(void)
         cmocka_unit_test(test_resume),          cmocka_unit_test(test_failures),
         cmocka_unit_test(test_not_of_the_plan), cmocka_unit_test(test_until),
         cmocka_unit_test(test_wanted),          cmocka_unit_test(test_summary),
-        cmocka_unit_test(test_drift),
+        cmocka_unit_test(test_windows),         cmocka_unit_test(test_drift),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
