@@ -9,7 +9,7 @@
 #include "stats/fit.h"
 
 /* docs/CALIBRATION.md, "Sessions and noise" and "Intervals" */
-static const double row_time_sd = 0.02, row_power_sd = 0.015, huber = 1.5;
+static const double row_time_sd = KW__ROW_TIME_SD, row_power_sd = KW__ROW_POWER_SD, huber = 1.5;
 static const double prior_sessions = 4, prior_shapes = 10; /* what the prior sds count for */
 static const double proportional_huber = 0.03;
 static const double difference_step = 1e-5;
@@ -148,8 +148,14 @@ static kw_status jacobian(void *context, const double *x, double *out, kw_error 
     return status;
 }
 
+/* Of a row whose variance is sd^2 / share + more, against one of sd. */
+static double root_weight(double sd, double share, double more)
+{
+    return more > 0 ? sd / sqrt(sd * sd / share + more) : sqrt(share);
+}
+
 /* Rows that repeat one effective request in one session share the weight of one, the parts of a pipeline that
- * of the whole. What a session adds is noise where it has no term. */
+ * of the whole. What a session adds is noise where it has no term, and so is what the meter did not know. */
 static kw_status weigh(struct context *c, struct kw__arena *arena, kw_error *err)
 {
     const struct kw__calibration *priors = c->samples->priors;
@@ -163,10 +169,10 @@ static kw_status weigh(struct context *c, struct kw__arena *arena, kw_error *err
     for (size_t i = 0; i < c->num_times; i++) {
         const struct kw__sample *row = c->used[i];
         int same = repeats[(size_t)row->group * sessions + (size_t)(row->session + 1)];
-        c->weight[i] = c->power_weight[i] = sqrt(row->share / same);
-        if (row->session >= 0) continue;
-        c->weight[i] *= row_time_sd / sqrt(row_time_sd * row_time_sd + session[KW__LATENCY]);
-        c->power_weight[i] *= row_power_sd / sqrt(row_power_sd * row_power_sd + session[KW__POWER]);
+        double lone = row->session < 0 ? 1 / row->share : 0;
+        double of_power = lone * session[KW__POWER] + row->energy_log_sd * row->energy_log_sd;
+        c->weight[i] = root_weight(row_time_sd, row->share, lone * session[KW__LATENCY]) * sqrt(1.0 / same);
+        c->power_weight[i] = root_weight(row_power_sd, row->share, of_power) * sqrt(1.0 / same);
     }
     return KW_OK;
 }
@@ -323,7 +329,9 @@ kw_status kw__kernel_fit(const struct kw__samples *samples, const bool *use, str
     if (!status) status = kw__fit_map(&problem, NULL, &arena, &result, err);
     if (!status && !result.converged)
         status = kw__fail(err, KW_ERROR_FORMAT,
-                          "the fit of the kernel predictor has not converged in %d steps", result.iterations);
+                          "the fit of the kernel predictor has not converged in %d steps; see whether rows "
+                          "contradict each other",
+                          result.iterations);
     if (!status) status = fill_fit(&context, &result, out, err);
     kw__arena_free(&arena);
     return status;
@@ -341,6 +349,14 @@ static kw_status price_one(const void *context, const double *theta, double *lat
 {
     const struct priced *priced = context;
     return kw__kernel_price(priced->samples, priced->group, theta, latency_s, energy_j, err);
+}
+
+kw_status kw__kernel_gradient(const struct kw__samples *samples, int group, struct kw__gradient *out,
+                              kw_error *err)
+{
+    const struct priced priced = {samples, group};
+    const double theta[KW__MAX_FITTED] = {0};
+    return kw__log_gradient(price_one, &priced, theta, samples->priors->num_parameters, out, err);
 }
 
 void kw__kernel_fit_stored(const struct kw__calibration *calibration, struct kw__kernel_fit *out)

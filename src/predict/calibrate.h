@@ -12,6 +12,10 @@
 #include "predict/interval.h"
 #include "predict/samples.h"
 
+/* docs/CALIBRATION.md, "Sessions and noise": of one row */
+#define KW__ROW_TIME_SD 0.02
+#define KW__ROW_POWER_SD 0.015
+
 /* A fit of the kernel predictor: theta, then a_s of every session, then b_s. */
 struct kw__kernel_fit {
     int num_parameters, num_sessions;
@@ -32,6 +36,9 @@ struct kw__estimate {
  * priors are the fit. KW_ERROR_FORMAT when the fit does not converge. */
 kw_status kw__kernel_fit(const struct kw__samples *samples, const bool *use, struct kw__kernel_fit *out,
                          kw_error *err);
+/* Of a group at the priors, by parameters; energy is NaN where the predictor has none. */
+kw_status kw__kernel_gradient(const struct kw__samples *samples, int group, struct kw__gradient *out,
+                              kw_error *err);
 /* A fit as a calibration has it, of no session of these samples. */
 void kw__kernel_fit_stored(const struct kw__calibration *calibration, struct kw__kernel_fit *out);
 /* A sample as the fit predicts it; its session's terms count when the fit has seen the session. */

@@ -183,7 +183,9 @@ kw_status kw__calibration_json(const struct kw__samples *samples, const bool *us
     kw_status status = set_simple(&bad, samples, use, root, err);
     if (held_out) put(&bad, root, "held_out", held_out);
     if (!status && bad) status = kw__fail_memory(err);
-    if (!status) status = kw__calibration_check(root, "the fitted calibration", err);
+    struct kw__calibration *read = NULL;
+    if (!status) status = kw__calibration_parse(root, "the fitted calibration", &read, err);
+    kw__calibration_close(read);
     if (status)
         json_decref(root);
     else

@@ -52,6 +52,7 @@ struct kw__session {
 struct kw__calibration {
     struct kw__arena arena;
     const char *name, *stack, *hardware, *date, *basis; /* basis: one line on what it rests on */
+    const char *path;                                   /* its file, or what stands for it in messages */
     int num_parameters, num_rates, num_sessions;
     struct kw__parameter parameters[KW__MAX_PARAMETERS];
     double covariance[KW__MAX_PARAMETERS][KW__MAX_PARAMETERS]; /* of the log values */
@@ -79,8 +80,9 @@ struct kw__calibration {
 kw_status kw__calibration_open(const kw_catalog *catalog, const char *name, struct kw__calibration **out,
                                kw_error *err);
 void kw__calibration_close(struct kw__calibration *calibration);
-/* Whether a document, called `what` in messages, is a calibration: asked before one is written. */
-kw_status kw__calibration_check(const json_t *document, const char *what, kw_error *err);
+/* A document, called `what` in messages, as a calibration. */
+kw_status kw__calibration_parse(const json_t *document, const char *what, struct kw__calibration **out,
+                                kw_error *err);
 
 /* Where a calibration is carried to: each step of distance adds to the log error. */
 enum kw__distance { KW__SAME, KW__OTHER_STACK, KW__OTHER_HARDWARE, KW__OTHER_BOTH };
@@ -91,6 +93,9 @@ enum kw__distance { KW__SAME, KW__OTHER_STACK, KW__OTHER_HARDWARE, KW__OTHER_BOT
 kw_status kw__calibration_find(const kw_catalog *catalog, const char *stack, const kw_hardware *hardware,
                                struct kw__calibration **out, enum kw__distance *distance, kw_error *skipped,
                                kw_error *err);
+
+/* What it adds to the log error of times and energies, or of powers. */
+double kw__carried_sd(enum kw__distance distance, bool power);
 
 enum kw__distance kw__calibration_distance(const struct kw__calibration *calibration, const char *stack,
                                            const kw_hardware *hardware);

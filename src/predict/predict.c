@@ -12,18 +12,6 @@
 #include "predict/paper.h"
 #include "predict/price.h"
 
-/* What carrying a calibration elsewhere adds to the log error. Evidence: ML.ENERGY v3 measured
- * WAN2.1 on B200 at 0.72 to 0.78 of the H100's time where the peaks alone say 0.44, a log difference of
- * 0.5 over two generations; 0.35 covers it at 90 %. Another stack: xDiT against diffusers on one H100
- * differ by 0.05, flash attention 2 against cuDNN by 0.31. */
-static const double carried_sd[] = {
-    [KW__SAME] = 0, [KW__OTHER_STACK] = 0.2, [KW__OTHER_HARDWARE] = 0.35, [KW__OTHER_BOTH] = 0.4};
-
-/* Mean power carried as a share of the limit: ML.ENERGY v3's B200 drew 0.83 of its limit on WAN2.1-1.3B where
- * the H100 drew 0.97 of its own, a log difference of 0.15; xDiT and diffusers differ by 0.02 on one H100. */
-static const double carried_power_sd[] = {
-    [KW__SAME] = 0, [KW__OTHER_STACK] = 0.02, [KW__OTHER_HARDWARE] = 0.1, [KW__OTHER_BOTH] = 0.1};
-
 enum { MAX_NOTES = 16, MAX_PARTS = KW__MAX_STAGES + KW__MAX_COMPONENTS + 1 };
 
 /* The prediction that is handed out comes first, so that its address is the whole's. */
@@ -225,7 +213,9 @@ static void fill_cost(const struct inputs *in, const struct kw__prices *prices, 
     /* under a lower limit the truth lies between no stretch, as voltage falls with the clock, and all of it
      */
     double limited = 0.5 * log(prices->stretch);
-    double carried = carried_sd[in->distance] * carried_sd[in->distance] + limited * limited;
+    double carried_time = kw__carried_sd(in->distance, false),
+           carried_power = kw__carried_sd(in->distance, true);
+    double carried = carried_time * carried_time + limited * limited;
     double session[KW__NUM_QUANTITIES], grad_power[KW__MAX_PARAMETERS];
     for (int k = 0; k < c->num_parameters; k++) grad_power[k] = grad_energy[k] - grad_latency[k];
     kw__session_variances(c->session_time_sd, c->session_power_sd, session);
@@ -244,8 +234,7 @@ static void fill_cost(const struct inputs *in, const struct kw__prices *prices, 
     }
     double energy_sd = sqrt(variance_of(c, grad_energy) + session[KW__ENERGY] +
                             c->model_energy_sd * c->model_energy_sd + carried);
-    double power_sd = sqrt(variance_of(c, grad_power) + session[KW__POWER] +
-                           carried_power_sd[in->distance] * carried_power_sd[in->distance] +
+    double power_sd = sqrt(variance_of(c, grad_power) + session[KW__POWER] + carried_power * carried_power +
                            c->model_power_sd * c->model_power_sd);
     out->energy_j[KW_GPU] = modelled(part->energy, energy_sd);
     out->power_w =
@@ -335,7 +324,7 @@ static kw_status predict_flops(struct owned *o, const struct inputs *in, kw_erro
         return kw__fail(err, KW_ERROR_UNSUPPORTED,
                         "hardware %s has no bf16 rate, which the flops method needs",
                         kw_hardware_name(in->hardware));
-    double per_flop = 1 / (peak * c->flops_efficiency), carried = carried_sd[in->distance];
+    double per_flop = 1 / (peak * c->flops_efficiency), carried = kw__carried_sd(in->distance, false);
     /* on other hardware, as the kernel predictor does: a share of the limit */
     bool carried_over = in->distance == KW__OTHER_HARDWARE || in->distance == KW__OTHER_BOTH;
     double power = isnan(limit)   ? NAN
@@ -430,6 +419,41 @@ static void fill_reference(struct owned *o)
     }
 }
 
+static bool is_within(int64_t value, double low, double high) /* NaN: not said */
+{
+    return !((double)value < low) && !((double)value > high);
+}
+
+/* What no row of the calibration was like. */
+static void add_range_notes(struct owned *o, const struct kw__calibration *c)
+{
+    const kw_effective *r = &o->prediction.request;
+    double batch_high = isnan(c->batch_high) ? 1 : c->batch_high;
+    bool known = !c->models;
+    for (size_t i = 0; i < c->num_models; i++)
+        known = known || strcmp(c->models[i], o->prediction.model) == 0;
+    if (!known)
+        WARN(o, "no row of the calibration is of %s; the interval may be too narrow", o->prediction.model);
+    if (!is_within(r->tokens, c->tokens_low, c->tokens_high))
+        WARN(o,
+             "%" PRId64
+             " tokens are outside the calibrated range of %.0f to %.0f; the interval may be too narrow",
+             r->tokens, c->tokens_low, c->tokens_high);
+    if (!is_within(r->width * r->height, c->pixels_low, c->pixels_high))
+        WARN(o,
+             "%" PRId64 "x%" PRId64
+             " is outside the calibrated sizes, %.0f to %.0f pixels; the interval may be too narrow",
+             r->width, r->height, c->pixels_low, c->pixels_high);
+    if (!is_within(r->num_inference_steps, c->steps_low, c->steps_high))
+        WARN(o,
+             "%" PRId64
+             " steps are outside the calibrated range of %.0f to %.0f; the interval may be too narrow",
+             r->num_inference_steps, c->steps_low, c->steps_high);
+    if ((double)r->batch_size > batch_high)
+        WARN(o, "a batch of %" PRId64 " is outside the calibrated range, which ends at %.0f", r->batch_size,
+             batch_high);
+}
+
 static void add_notes(struct owned *o, const struct inputs *in, const kw_request *request,
                       const kw_predict_options *options)
 {
@@ -456,19 +480,7 @@ static void add_notes(struct owned *o, const struct inputs *in, const kw_request
     if (in->distance != KW__SAME)
         WARN(o, "no calibration is there for %s on %s; %s stands in, and the intervals are wider for it",
              o->prediction.stack, o->prediction.hardware, c->name);
-    if (!isnan(c->tokens_low) && ((double)r->tokens < c->tokens_low || (double)r->tokens > c->tokens_high))
-        WARN(o,
-             "%" PRId64
-             " tokens are outside the calibrated range of %.0f to %.0f; the interval may be too narrow",
-             r->tokens, c->tokens_low, c->tokens_high);
-    double steps = (double)r->num_inference_steps;
-    if (!isnan(c->steps_low) && (steps < c->steps_low || steps > c->steps_high))
-        WARN(o,
-             "%" PRId64
-             " steps are outside the calibrated range of %.0f to %.0f; the interval may be too narrow",
-             r->num_inference_steps, c->steps_low, c->steps_high);
-    if (!isnan(c->tokens_low) && r->batch_size > 1)
-        WARN(o, "a batch of %" PRId64 " is outside the calibrated range, which is 1", r->batch_size);
+    if (!isnan(c->tokens_low)) add_range_notes(o, c);
     double limit = kw_hardware_get(in->hardware, "power_limit_w");
     if (r->power_limit_w < limit)
         WARN(

@@ -129,6 +129,8 @@ static kw_status add_row(struct kw__samples *s, const kw_model *model, const str
                                 .share = 1,
                                 .latency_s = row->latency_s,
                                 .energy_j = row->energy_wh[KW_GPU] * 3600};
+    double energy_sd = row->energy_sd_wh[KW_GPU] / row->energy_wh[KW_GPU];
+    if (energy_sd > 0) sample.energy_log_sd = energy_sd;
     kw_error why;
     if (row->whole >= 0 && sample.whole < 0) return KW_OK; /* its pipeline was left out */
     kw_status status = group_of(s, model, stack, row, &sample.group, &why);
@@ -167,7 +169,8 @@ static kw_status add_other(struct kw__samples *s, const kw_catalog *catalog, con
                            size_t row, const struct kw__stack *stack, int *sample_of, kw_error *err)
 {
     const char *name = set->rows[row].model;
-    kw_error why = {KW_OK, "no model of this name can be lowered"};
+    kw_error why;
+    (void)kw__fail(&why, KW_OK, "there is no model %s", name);
     for (size_t i = 0; i < row; i++)
         if (strcmp(set->rows[i].model, name) == 0) return KW_OK; /* it was added with that one */
     if (strchr(name, '/')) {
@@ -175,12 +178,10 @@ static kw_status add_other(struct kw__samples *s, const kw_catalog *catalog, con
         if (status == KW_ERROR_MEMORY) return kw__fail_memory(err);
         if (!status) return KW_OK;
     }
-    char *text = kw__text("%s: %s", name, why.message);
-    for (size_t i = row; text && i < set->num_rows; i++)
+    for (size_t i = row; i < set->num_rows; i++)
         if (strcmp(set->rows[i].model, name) == 0 && set->rows[i].whole < 0)
-            kw__leave_out(&s->left_out, &s->arena, text);
-    free(text);
-    return text ? KW_OK : kw__fail_memory(err);
+            kw__leave_out(&s->left_out, &s->arena, why.message);
+    return KW_OK;
 }
 
 /* ---- Sessions --------------------------------------------------------------------------------------- */

@@ -21,6 +21,7 @@ struct kw__sample {
     int whole;      /* the sample that this is a part of; -1: none */
     bool has_parts; /* fits take them for it */
     double share;   /* of a part: its predicted share of the time of all of them, by the priors; else 1 */
+    double energy_log_sd;       /* of its measurement */
     double latency_s, energy_j; /* of the GPU; NaN: absent. Simulations write here */
 };
 

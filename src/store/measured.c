@@ -1,0 +1,255 @@
+#include "store/measured.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "store/run_json.h"
+
+struct reading {
+    struct kw__store *store;
+    struct kw__dataset *set;
+};
+
+/* ---- What is left out ------------------------------------------------------------------------------- */
+
+/* NULL: the run can be fitted, as far as it tells. */
+static const char *unfit(const struct kw__run *run)
+{
+    if (run->state && strcmp(run->state, "done") != 0) return "failed or stopped";
+    if (run->repeat < -1) return "warm-ups";
+    if (!run->model) return "no model is named";
+    if (run->request.num_gpus > 1) return "on several GPUs";
+    return NULL;
+}
+
+/* The first finding that excludes the run; NULL: none. */
+static const char *fault(struct kw__dataset *set, const struct kw__finding *findings, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (findings[i].excludes)
+            return kw__arena_printf(&set->arena, "the linter found %s", findings[i].code);
+    return NULL;
+}
+
+/* ---- Stages ----------------------------------------------------------------------------------------- */
+
+/* In the order in which they run. A run may have other windows, which are of none. */
+static const char *const stage_names[] = {"text_encode", "denoise", "decode"};
+enum { NUM_STAGES = sizeof stage_names / sizeof stage_names[0] };
+
+struct sums {
+    double seconds, wh[KW_NUM_DEVICES], variance; /* of the GPU's Wh */
+    int count;
+};
+
+static void add_window(struct sums *sums, const struct kw__run_window *w)
+{
+    const double per_wh = 3600, to_sd = 2 * 1.6449;
+    sums->seconds += w->duration_s;
+    for (int d = 0; d < KW_NUM_DEVICES; d++)
+        sums->wh[d] += w->energy_j[d].status == KW_ABSENT ? NAN : w->energy_j[d].value / per_wh;
+    double sd = (w->energy_j[KW_GPU].high - w->energy_j[KW_GPU].low) / to_sd / per_wh;
+    sums->variance += sd * sd;
+    sums->count++;
+}
+
+/* The stage that a window is of; -1: of none. */
+static int stage_of(const struct kw__run_window *w)
+{
+    const char *name = strcmp(w->name, "output") == 0 ? "decode" : w->name;
+    for (int s = 0; s < NUM_STAGES; s++)
+        if (strcmp(name, stage_names[s]) == 0) return s;
+    return -1;
+}
+
+/* Whether a stage was timed more than once. */
+static bool sum_stages(const struct kw__run *run, struct sums *stages)
+{
+    bool seen[2 * NUM_STAGES] = {false}, twice = false;
+    for (size_t i = 0; i < run->num_windows; i++) {
+        const struct kw__run_window *w = &run->windows[i];
+        int s = w->parent == 0 && w->name ? stage_of(w) : -1;
+        if (s < 0) continue;
+        bool *one = &seen[s + (strcmp(w->name, "output") == 0 ? NUM_STAGES : 0)];
+        twice = twice || *one;
+        *one = true;
+        add_window(&stages[s], w);
+    }
+    return twice;
+}
+
+/* ---- Rows ------------------------------------------------------------------------------------------- */
+
+static const char *copy(struct kw__arena *arena, const char *text)
+{
+    return text ? kw__arena_strdup(arena, text) : NULL;
+}
+
+static struct kw__row row_of(struct kw__dataset *set, const struct kw__run *run)
+{
+    const struct kw__run_request *q = &run->request;
+    struct kw__arena *a = &set->arena;
+    const char *source = run->source ? run->source : run->dataset ? run->dataset : "runs of the store";
+    struct kw__row row = {.session = copy(a, run->session),
+                          .what = copy(a, run->what),
+                          .model = copy(a, run->model),
+                          .stack = copy(a, run->stack),
+                          .gpu = copy(a, run->hardware),
+                          .source = copy(a, source),
+                          .note = copy(a, run->note),
+                          .width = q->width,
+                          .height = q->height,
+                          .frames = q->num_frames_asked ? q->num_frames_asked : q->num_frames,
+                          .frames_out = q->num_frames,
+                          .steps = q->num_inference_steps,
+                          .batch_size = q->batch_size ? q->batch_size : 1,
+                          .prompt_tokens = q->prompt_tokens ? q->prompt_tokens : -1,
+                          .negative_tokens = q->negative_tokens ? q->negative_tokens : -1,
+                          .guidance_scale = q->guidance_scale,
+                          .latency_sd_s = NAN,
+                          .whole = -1,
+                          .line = (int)run->id};
+    for (int d = 0; d < KW_NUM_DEVICES; d++) row.energy_sd_wh[d] = NAN;
+    return row;
+}
+
+static void add_row(struct kw__dataset *set, struct kw__row row, const struct sums *sums)
+{
+    struct kw__row *rows =
+        kw__arena_grow(&set->arena, set->rows, set->num_rows, &set->capacity, sizeof *rows);
+    if (!rows) return;
+    row.latency_s = sums->seconds;
+    memcpy(row.energy_wh, sums->wh, sizeof row.energy_wh);
+    row.energy_sd_wh[KW_GPU] = sqrt(sums->variance);
+    set->rows = rows;
+    rows[set->num_rows++] = row;
+}
+
+/* A pipeline and its stages. */
+static void add_pipeline(struct kw__dataset *set, const struct kw__run *run, const struct sums *stages)
+{
+    struct kw__row row = row_of(set, run);
+    struct sums whole = {0};
+    int last = NUM_STAGES;
+    for (int s = 0; s < NUM_STAGES; s++) {
+        if (!(stages[s].seconds > 0)) continue;
+        whole.seconds += stages[s].seconds;
+        whole.variance += stages[s].variance;
+        for (int d = 0; d < KW_NUM_DEVICES; d++) whole.wh[d] += stages[s].wh[d];
+        row.stages = whole.count++ ? kw__arena_printf(&set->arena, "%s+%s", row.stages, stage_names[s])
+                                   : stage_names[s];
+        last = s;
+    }
+    if (!whole.count) add_window(&whole, &run->windows[0]);
+    if (last < NUM_STAGES && whole.count == NUM_STAGES) row.stages = NULL; /* all of it */
+    int index = (int)set->num_rows;
+    add_row(set, row, &whole);
+    row.whole = index;
+    row.stages = NULL;
+    for (int s = 0; s < NUM_STAGES && last < NUM_STAGES && whole.count > 1; s++) {
+        if (!(stages[s].seconds > 0)) continue;
+        row.what = stage_names[s];
+        add_row(set, row, &stages[s]);
+    }
+}
+
+static kw_status add_run(struct kw__dataset *set, const struct kw__run *run,
+                         const struct kw__finding *findings, size_t count, kw_error *err)
+{
+    struct sums stages[NUM_STAGES] = {0};
+    const char *why = unfit(run);
+    bool pipeline = !run->what || strcmp(run->what, "pipeline") == 0;
+    if (!why) why = fault(set, findings, count);
+    if (!why && pipeline && sum_stages(run, stages)) why = "a stage was timed several times in one run";
+    if (!why && (!run->num_windows || !(run->windows[0].duration_s > 0))) why = "no time is known";
+    if (why) {
+        kw__leave_out(&set->left_out, &set->arena, why);
+    } else if (pipeline) {
+        add_pipeline(set, run, stages);
+    } else {
+        struct sums whole = {0};
+        add_window(&whole, &run->windows[0]);
+        add_row(set, row_of(set, run), &whole);
+    }
+    return set->arena.failed ? kw__fail_memory(err) : KW_OK;
+}
+
+/* ---- From a store, from a file ------------------------------------------------------------------------ */
+
+static kw_status add_stored(void *user, struct kw__run *run, kw_error *err)
+{
+    struct reading *r = user;
+    struct kw__finding *findings;
+    size_t count;
+    kw_status status = kw__store_get_findings(r->store, run->id, &run->arena, &findings, &count, err);
+    return status ? status : add_run(r->set, run, findings, count, err);
+}
+
+static kw_status make_set(const char *path, struct kw__dataset **out, kw_error *err)
+{
+    struct kw__dataset *set = calloc(1, sizeof *set);
+    if (!set) return kw__fail_memory(err);
+    kw__arena_init(&set->arena);
+    set->path = kw__arena_strdup(&set->arena, path);
+    *out = set;
+    return set->path ? KW_OK : kw__fail_memory(err);
+}
+
+/* What is handed out has rows. */
+static kw_status finish(kw_status status, const char *advice, struct kw__dataset *set,
+                        struct kw__dataset **out, kw_error *err)
+{
+    if (!status && !set->num_rows)
+        status = kw__fail(err, KW_ERROR_NOT_FOUND, "%s has no run to fit%s%s", set->path,
+                          set->left_out.count ? ": " : advice,
+                          set->left_out.count ? set->left_out.list[0].why : "");
+    if (status)
+        kw__dataset_close(set);
+    else
+        *out = set;
+    return status;
+}
+
+kw_status kw__measured_read(struct kw__store *store, const char *dataset, struct kw__dataset **out,
+                            kw_error *err)
+{
+    struct kw__dataset *set = NULL;
+    const struct kw__run_filter filter = {.dataset = dataset};
+    kw_status status = make_set(dataset ? dataset : "the store", &set, err);
+    struct reading reading = {store, set};
+    if (!status) status = kw__store_each(store, &filter, add_stored, &reading, err);
+    return finish(status, "; 'kinowatt runs' lists what the store has", set, out, err);
+}
+
+static kw_status add_exported(struct kw__dataset *set, const json_t *each, kw_error *err)
+{
+    struct kw__run *run;
+    struct kw__finding *findings;
+    size_t count;
+    kw_status status = kw__run_from_json(each, &run, &findings, &count, err);
+    if (status) return status;
+    status = add_run(set, run, findings, count, err);
+    kw__run_free(run);
+    return status;
+}
+
+kw_status kw__measured_read_file(const char *path, struct kw__dataset **out, kw_error *err)
+{
+    json_t *root = NULL;
+    const json_t *runs;
+    struct kw__dataset *set = NULL;
+    kw_status status = make_set(path, &set, err);
+    if (!status) status = kw__json_load(path, &root, err);
+    const char *schema = json_string_value(json_object_get(root, "schema"));
+    if (!status && (!schema || strcmp(schema, KW__RUNS_SCHEMA) != 0))
+        status = kw__fail(err, KW_ERROR_FORMAT, "%s is not of schema %s, which 'kinowatt runs export' writes",
+                          path, KW__RUNS_SCHEMA);
+    if (!status) status = kw__json_array((struct kw__json){path, root}, "runs", &runs, err);
+    for (size_t i = 0; !status && i < json_array_size(runs); i++)
+        status = add_exported(set, json_array_get(runs, i), err);
+    json_decref(root);
+    return finish(status, "", set, out, err);
+}

@@ -1,0 +1,19 @@
+/* Runs of the store as rows to fit: a whole pipeline, and its stages where they were timed.
+ *
+ * A pipeline's latency and energy are the sums of its stages, so that loading and writing files do not count;
+ * without stages they are those of the whole run. What diffusers does after the VAE ("output": frames to the
+ * host) is of the decode stage. Left out, and counted with the reason: what failed or was stopped, warm-ups,
+ * what a finding of the linter excludes, several GPUs, and what lacks a model or a time. */
+#ifndef KW_STORE_MEASURED_H
+#define KW_STORE_MEASURED_H
+
+#include "predict/dataset.h"
+#include "store/store.h"
+
+/* The runs of a file that `kinowatt runs export` wrote: kinowatt.runs/1. */
+kw_status kw__measured_read_file(const char *path, struct kw__dataset **out, kw_error *err);
+/* `dataset`: a sweep's or an import's name, NULL: all runs. KW_ERROR_NOT_FOUND when there is no row. */
+kw_status kw__measured_read(struct kw__store *store, const char *dataset, struct kw__dataset **out,
+                            kw_error *err);
+
+#endif
