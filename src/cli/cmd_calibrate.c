@@ -19,34 +19,53 @@
 #include "base/folder.h"
 #include "base/json.h"
 #include "base/pending.h"
-#include "cli/cli.h"
+#include "cli/calibrate.h"
 #include "cli/folder.h"
 #include "hardware/hardware.h"
 #include "model/catalog.h"
 #include "predict/calibrate_cpu.h"
-#include "predict/validate_shipped.h"
 
 struct settings {
-    const char *from, *priors, *date, *device, *stack;
+    struct kw__fit_settings fit; /* its stack is also --device's */
+    const char *date, *device;
     int64_t seconds;
     char today[16];
 };
 
-static int write_calibration(const kw_catalog *catalog, const struct settings *settings,
-                             const struct kw__options *options)
+/* ---- Writing ------------------------------------------------------------------------------------------ */
+
+kw_status kw__calibrate_place(const char *stack, const char *hardware, char **path, kw_error *err)
 {
-    kw_error err = {0};
-    struct kw__shipped *shipped = NULL;
-    json_t *priors = NULL, *held_out = NULL, *document = NULL;
-    kw_status status = kw__validate_shipped(catalog, settings->priors, KW__VALIDATE_SWEEPS, &shipped, &err);
-    if (!status) status = kw__json_load(shipped->priors_path, &priors, &err);
-    if (!status) status = kw__validation_held_out(shipped->ladder, KW__NUM_SPLITS, &held_out, &err);
-    if (!status)
-        status = kw__calibration_json(shipped->samples, NULL, &shipped->ladder->fit, priors, settings->date,
-                                      held_out, &document, &err);
-    json_decref(priors);
-    kw__shipped_free(shipped);
-    return status ? kw__cli_fail(&err) : kw__cli_emit_json(options, document);
+    char *folder = kw__user_calibrations();
+    if (!folder)
+        return kw__fail(err, KW_ERROR_USAGE,
+                        "neither XDG_DATA_HOME nor HOME says where your data are; give --output");
+    *path = kw__text("%s/%s@%s.json", folder, stack, hardware);
+    free(folder);
+    if (!*path) return kw__fail_memory(err);
+    kw_status status = kw__folder_parents(*path, err);
+    if (!status) status = kw__pending_check(*path, err);
+    return status;
+}
+
+int kw__calibrate_write(const struct kw__options *options, json_t *document, const char *path,
+                        struct kw__out *head, const char *stack, const char *hardware)
+{
+    struct kw__options to = *options;
+    if (!to.output) to.output = path;
+    int code = kw__cli_emit_json(&to, document);
+    if (code || options->output) {
+        kw__out_free(head);
+        return code;
+    }
+    kw__out_puts(head, "wrote ");
+    kw__cli_put(head, path);
+    kw__out_puts(head, "\nuse it: kinowatt predict MODEL --hardware ");
+    kw__cli_put(head, hardware);
+    kw__out_puts(head, " --stack ");
+    kw__cli_put(head, stack);
+    kw__out_puts(head, "\n");
+    return kw__cli_emit(NULL, head);
 }
 
 /* ---- This machine ------------------------------------------------------------------------------------- */
@@ -168,21 +187,6 @@ static void warn(const struct kw__micro_samples *samples)
             100 * samples->disturbed);
 }
 
-/* Where it goes without --output; malloc'ed, its folders made. */
-static kw_status usual_place(const char *stack, char **path, kw_error *err)
-{
-    char *folder = kw__user_calibrations();
-    if (!folder)
-        return kw__fail(err, KW_ERROR_USAGE,
-                        "neither XDG_DATA_HOME nor HOME says where your data are; give --output");
-    *path = kw__text("%s/%s@cpu.json", folder, stack);
-    free(folder);
-    if (!*path) return kw__fail_memory(err);
-    kw_status status = kw__folder_parents(*path, err);
-    if (!status) status = kw__pending_check(*path, err);
-    return status;
-}
-
 static int calibrate_cpu(const kw_catalog *catalog, const struct settings *settings,
                          const struct kw__options *options)
 {
@@ -191,33 +195,23 @@ static int calibrate_cpu(const kw_catalog *catalog, const struct settings *setti
     json_t *document = NULL;
     char *path = NULL;
     struct kw__micro_samples samples = {0};
-    struct kw__options to = *options;
+    struct kw__out head;
     kw_status status = kw_hardware_open(catalog, "cpu", &hardware, &err);
-    const char *stack = settings->stack;
+    const char *stack = settings->fit.selection.stack;
     if (!status && !stack)
         stack = kw_hardware_get(hardware, "bf16_flop_per_s") > 0 ? "kinowatt-cpu" : "kinowatt-cpu-f32";
-    if (!status && !to.output) {
-        status = usual_place(stack, &path, &err);
-        to.output = path;
-    }
+    if (!status && !options->output) status = kw__calibrate_place(stack, "cpu", &path, &err);
     catch_signals();
     if (!status) status = time_machine(catalog, settings, stack, hardware, &samples, &document, &err);
     if (!status && stop_signal) status = kw__fail(&err, KW_ERROR_CANCELLED, "calibrating was stopped");
-    if (!status) status = keep_finished(to.output, &samples, hardware->cpu, &err);
+    if (!status)
+        status = keep_finished(options->output ? options->output : path, &samples, hardware->cpu, &err);
     kw_hardware_close(hardware);
     if (status) json_decref(document);
-    int code = status ? kw__cli_fail(&err) : kw__cli_emit_json(&to, document);
+    kw__out_init(&head);
+    int code =
+        status ? kw__cli_fail(&err) : kw__calibrate_write(options, document, path, &head, stack, "cpu");
     if (stop_signal) code = 128 + stop_signal;
-    if (!code && path) {
-        struct kw__out out;
-        kw__out_init(&out);
-        kw__out_puts(&out, "wrote ");
-        kw__cli_put(&out, path);
-        kw__out_puts(&out, "\nuse it: kinowatt predict MODEL --hardware cpu --stack ");
-        kw__cli_put(&out, stack);
-        kw__out_puts(&out, "\n");
-        code = kw__cli_emit(NULL, &out);
-    }
     if (!code) warn(&samples);
     kw__micro_free(&samples);
     free(path);
@@ -234,18 +228,22 @@ static bool is_date(const char *text)
     return true;
 }
 
-static int check_settings(const struct settings *settings)
+static int check_settings(const struct settings *settings, bool train)
 {
+    const struct kw__fit_settings *fit = &settings->fit;
+    bool shipped = fit->from && strcmp(fit->from, "delavande2025") == 0;
     if (settings->date && !is_date(settings->date))
         return kw__cli_usage("--date: '%.80s' is no date; give one as 2026-11-24", settings->date);
-    if (!settings->from == !settings->device)
-        return kw__cli_usage("calibrate needs one of --device cpu and --from delavande2025");
-    if (settings->from && strcmp(settings->from, "delavande2025") != 0)
-        return kw__cli_usage("--from: there is no data set '%.80s'; delavande2025 is there", settings->from);
+    if (!fit->from == !settings->device)
+        return kw__cli_usage("calibrate needs one of --device cpu and --from ROWS");
     if (settings->device && strcmp(settings->device, "cpu") != 0)
         return kw__cli_usage("--device: '%.80s' cannot be calibrated; cpu can", settings->device);
-    if (settings->device && settings->priors) return kw__cli_usage("--priors goes with --from");
-    if (settings->from && settings->stack) return kw__cli_usage("--stack goes with --device");
+    if (settings->device &&
+        (fit->priors || fit->store || fit->selection.model || fit->selection.hardware || train))
+        return kw__cli_usage("--device takes --stack and --seconds; the other options go with --from");
+    if (shipped &&
+        (fit->store || fit->selection.model || fit->selection.stack || fit->selection.hardware || train))
+        return kw__cli_usage("delavande2025 is fitted as a whole; it takes --priors alone");
     return KW__EXIT_OK;
 }
 
@@ -253,22 +251,23 @@ int kw__cmd_calibrate(int argc, char **argv)
 {
     struct settings settings = {.seconds = 45};
     const struct kw__option extra[] = {
-        {"device", 0, KW__OPTION_TEXT, "DEVICE", "what to time: cpu, this machine's", &settings.device},
-        {"stack", 0, KW__OPTION_TEXT, "NAME",
-         "with --device: kinowatt-cpu, or kinowatt-cpu-f32 without bf16 units", &settings.stack},
+        {"device", 0, KW__OPTION_TEXT, "DEVICE",
+         "what to time: cpu, this machine's; --stack: kinowatt-cpu, kinowatt-cpu-f32", &settings.device},
         {"seconds", 0, KW__OPTION_COUNT, "S", "with --device: the time that it takes; 45 without it",
          &settings.seconds},
-        {"from", 0, KW__OPTION_TEXT, "DATASET", "the rows to fit: delavande2025", &settings.from},
-        {"priors", 0, KW__OPTION_TEXT, "FILE", "a calibration to start from; the shipped priors without it",
-         &settings.priors},
+        KW__FIT_OPTIONS(&settings.fit),
         {"date", 0, KW__OPTION_TEXT, "YYYY-MM-DD", "the date to write; today's without it", &settings.date},
     };
     const struct kw__usage usage = {
         .name = "calibrate",
-        .synopsis = "--device cpu | --from DATASET",
+        .synopsis = "--device cpu | --from ROWS",
         .about =
-            "Times the engine's operators on this machine, in under a minute, and writes what they reach where\n"
-            "predict finds it; or fits the kernel predictor to measured rows, towards priors.",
+            "Times the engine's operators on this machine, in under a minute, or fits the kernel predictor to\n"
+            "measured rows of one stack on one hardware, towards priors; and writes what they reach where\n"
+            "predict finds it. ROWS are those of a file (data/published/*.csv, an export of runs), of a data\n"
+            "set or sweep of the store, or delavande2025, which ships. Errors on rows that a fit has not seen\n"
+            "are printed, and stand in the file. With --train-runs or --train-seconds a few runs are fitted,\n"
+            "chosen by what they tell for their time, and the others scored.",
         .sets = KW__WITH_OUTPUT,
         .extra = extra,
         .n_extra = sizeof extra / sizeof extra[0],
@@ -276,8 +275,11 @@ int kw__cmd_calibrate(int argc, char **argv)
     struct kw__options options;
     int code = kw__options_parse(&usage, argc, argv, &options);
     if (code != KW__PROCEED) return code;
-    code = check_settings(&settings);
+    bool train = settings.fit.train_runs || settings.fit.train_seconds > 0;
+    code = check_settings(&settings, train);
     if (code) return code;
+    if (!settings.fit.train_runs) settings.fit.train_runs = KW__FIT_RUNS;
+    if (!(settings.fit.train_seconds > 0)) settings.fit.train_seconds = KW__FIT_SECONDS;
     time_t now = time(NULL);
     struct tm parts;
     gmtime_r(&now, &parts);
@@ -287,7 +289,7 @@ int kw__cmd_calibrate(int argc, char **argv)
     code = kw__cli_catalog(&options, &catalog);
     if (code) return code;
     code = settings.device ? calibrate_cpu(catalog, &settings, &options)
-                           : write_calibration(catalog, &settings, &options);
+                           : kw__calibrate_rows(catalog, &settings.fit, train, settings.date, &options);
     kw_catalog_close(catalog);
     return code;
 }

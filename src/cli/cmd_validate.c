@@ -12,11 +12,12 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/fit.h"
 #include "cli/ladder.h"
 #include "predict/validate_shipped.h"
 
 struct settings {
-    const char *dataset, *priors, *hardware;
+    struct kw__fit_settings fit;
     int64_t simulations;
 };
 
@@ -212,7 +213,7 @@ static int print_json(const struct kw__shipped *v, const struct kw__simulation *
     return kw__cli_emit_json(options, root);
 }
 
-/* ---- The command ---- */
+/* ---- What ships ---- */
 
 static int print_csv(const struct kw__shipped *v, const struct kw__options *options)
 {
@@ -235,7 +236,7 @@ static int run(const kw_catalog *catalog, const struct settings *settings, unsig
     kw_error err = {0};
     struct kw__shipped *v;
     struct kw__simulation simulations[KW__NUM_DRAWS];
-    kw_status status = kw__validate_shipped(catalog, settings->priors, parts, &v, &err);
+    kw_status status = kw__validate_shipped(catalog, settings->fit.priors, parts, &v, &err);
     if (status) return kw__cli_fail(&err);
     bool simulated = settings->simulations > 0 && v->samples;
     for (int d = 0; !status && simulated && d < KW__NUM_DRAWS; d++)
@@ -254,60 +255,86 @@ static int run(const kw_catalog *catalog, const struct settings *settings, unsig
     return code;
 }
 
-/* What --dataset and --hardware leave to do. */
+/* ---- Any other rows ----------------------------------------------------------------------------- */
+
+static int print_rows(const struct kw__fit_rows *rows, const struct kw__options *options)
+{
+    if (options->json) {
+        json_t *root = json_pack("{s:s, s:o}", "schema", "kinowatt.validation/1", "data", kw__fit_json(rows));
+        kw__ladder_json(root, rows->ladder);
+        return kw__cli_emit_json(options, root);
+    }
+    if (options->csv) {
+        struct kw__table table;
+        kw__ladder_table(&table, rows->ladder);
+        return kw__cli_emit_table(options, &table);
+    }
+    struct kw__out out;
+    kw__out_init(&out);
+    kw__fit_put(&out, rows);
+    kw__out_puts(&out, "\n");
+    kw__ladder_put(&out, rows->ladder);
+    return kw__cli_emit(options, &out);
+}
+
+/* No figure was promised of them, so none is missed. */
+static int run_rows(const kw_catalog *catalog, const struct settings *settings,
+                    const struct kw__options *options)
+{
+    struct kw__fit_rows rows;
+    kw_error err = {0};
+    if (kw__fit_open(catalog, &settings->fit, &rows, &err)) return kw__cli_fail(&err);
+    int code = print_rows(&rows, options);
+    if (!code) kw__fit_warn(&rows);
+    kw__fit_close(&rows);
+    return code;
+}
+
+/* ---- The command ---------------------------------------------------------------------------------- */
+
+/* What --from and --hardware leave to do of what ships; 0: other rows. */
 static int choose_parts(const struct settings *settings, unsigned *parts)
 {
+    const char *from = settings->fit.from, *hardware = settings->fit.selection.hardware;
     *parts = KW__VALIDATE_SWEEPS | KW__VALIDATE_H200;
-    if (settings->dataset && strcmp(settings->dataset, "delavande2025") == 0)
+    if (from && strcmp(from, "delavande2025") == 0)
         *parts = KW__VALIDATE_SWEEPS;
-    else if (settings->dataset && strcmp(settings->dataset, "h200") == 0)
+    else if (from && strcmp(from, "h200") == 0)
         *parts = KW__VALIDATE_H200;
-    else if (settings->dataset)
-        return kw__cli_usage("--dataset: there is no data set '%.80s'; delavande2025 and h200 are there",
-                             settings->dataset);
-    if (!settings->hardware) return KW__PROCEED;
-    bool h100 = strcmp(settings->hardware, "h100-sxm") == 0, h200 = strcmp(settings->hardware, "h200") == 0;
+    else if (from)
+        *parts = 0;
+    if (!*parts)
+        return settings->simulations ? kw__cli_usage("--simulate goes with delavande2025") : KW__PROCEED;
+    if (settings->fit.store || settings->fit.selection.model || settings->fit.selection.stack)
+        return kw__cli_usage("--store, --model and --stack go with --from and rows of yours");
+    if (!hardware) return KW__PROCEED;
+    bool h100 = strcmp(hardware, "h100-sxm") == 0, h200 = strcmp(hardware, "h200") == 0;
     if (!h100 && !h200)
         return kw__cli_usage("--hardware: there are no measurements of '%.80s'; h100-sxm and h200 are there",
-                             settings->hardware);
+                             hardware);
     *parts &= h100 ? KW__VALIDATE_SWEEPS : KW__VALIDATE_H200;
-    if (!*parts)
-        return kw__cli_usage("data set %s has no rows of hardware %s", settings->dataset, settings->hardware);
+    if (!*parts) return kw__cli_usage("data set %s has no rows of hardware %s", from, hardware);
     return KW__PROCEED;
 }
 
 int kw__cmd_validate(int argc, char **argv)
 {
-    struct settings settings = {0};
+    struct settings settings = {.fit = {.train_runs = KW__FIT_RUNS, .train_seconds = KW__FIT_SECONDS}};
     const struct kw__option extra[] = {
-        {.name = "dataset",
-         .kind = KW__OPTION_TEXT,
-         .argument = "NAME",
-         .help = "delavande2025 or h200; both without it",
-         .target = &settings.dataset},
-        {.name = "hardware",
-         .kind = KW__OPTION_TEXT,
-         .argument = "NAME",
-         .help = "only measurements of this hardware: h100-sxm or h200",
-         .target = &settings.hardware},
-        {.name = "priors",
-         .kind = KW__OPTION_TEXT,
-         .argument = "FILE",
-         .help = "a calibration whose values are the priors of the fits",
-         .target = &settings.priors},
-        {.name = "simulate",
-         .kind = KW__OPTION_COUNT,
-         .argument = "N",
-         .help = "coverage of intervals on N simulated data sets too",
-         .target = &settings.simulations},
+        KW__FIT_OPTIONS(&settings.fit),
+        {"dataset", 0, KW__OPTION_TEXT, "NAME",
+         "the same as --from; what ships is delavande2025 and h200, both without it", &settings.fit.from},
+        {"simulate", 0, KW__OPTION_COUNT, "N",
+         "with delavande2025: coverage of intervals on N simulated data sets too", &settings.simulations},
     };
     const struct kw__usage usage = {
         .name = "validate",
-        .synopsis = "",
+        .synopsis = "[--from ROWS]",
         .about =
             "Holds the predictors against measurements: paper, paper refitted, flops and kernel on the same\n"
             "rows, fitted with and without them, with the coverage of their intervals, how well measurements\n"
-            "repeat, and models and hardware that no fit has seen. Exit code 4: a target is missed.",
+            "repeat, and models and hardware that no fit has seen. Rows that ship have figures that must be\n"
+            "reached (exit code 4: one is missed); rows of yours have none.",
         .sets = KW__WITH_JSON | KW__WITH_CSV | KW__WITH_OUTPUT,
         .extra = extra,
         .n_extra = sizeof extra / sizeof extra[0],
@@ -321,7 +348,7 @@ int kw__cmd_validate(int argc, char **argv)
     kw_catalog *catalog;
     code = kw__cli_catalog(&options, &catalog);
     if (code) return code;
-    code = run(catalog, &settings, parts, &options);
+    code = parts ? run(catalog, &settings, parts, &options) : run_rows(catalog, &settings, &options);
     kw_catalog_close(catalog);
     return code;
 }

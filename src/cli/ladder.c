@@ -149,11 +149,15 @@ static void put_fit(struct kw__out *out, const struct kw__validation *v)
         "power\n",
         v->fit.session_time_sd, v->fit.session_power_sd, v->fit.model_time_sd, v->fit.model_energy_sd,
         v->fit.model_power_sd);
-    kw__out_printf(out, "  residuals of log t and log(E/t) correlate by %.2f\n", v->fit.residual_correlation);
+    if (!isnan(v->fit.residual_correlation))
+        kw__out_printf(out, "  residuals of log t and log(E/t) correlate by %.2f\n",
+                       v->fit.residual_correlation);
     put_levels(out, v);
     if (!isnan(v->refitted.efficiency))
         kw__out_printf(out, "paper refitted: mu %.4f, %.1f W; ", v->refitted.efficiency, v->refitted.power_w);
-    kw__out_printf(out, "flops: efficiency %.4f, %.1f W\n", v->flops.efficiency, v->flops.power_w);
+    kw__out_printf(out, "flops: efficiency %.4f", v->flops.efficiency);
+    if (!isnan(v->flops.power_w)) kw__out_printf(out, ", %.1f W", v->flops.power_w);
+    kw__out_puts(out, "\n");
 }
 
 void kw__ladder_put(struct kw__out *out, const struct kw__validation *v)

@@ -44,7 +44,7 @@ ok "JSON"
 
 run "$KINOWATT" validate --dataset nothing
 expect_rc 2
-expect_err "no data set 'nothing'"
+expect_err "no file and no data set .nothing."
 run "$KINOWATT" validate --hardware b200
 expect_rc 2
 run "$KINOWATT" validate --dataset delavande2025 --hardware h200

@@ -1,0 +1,133 @@
+#!/bin/bash
+# calibrate --from and validate --from: rows of a file, of an export and of the store; then predict with them.
+. "$(dirname "$0")/../e2e/lib.sh"
+
+published=$root/data/published
+export XDG_DATA_HOME=$base/data
+mine=$XDG_DATA_HOME/kinowatt/calibrations
+model=wan2.1-t2v-1.3b
+
+# ---- A file of rows ----
+
+run "$KINOWATT" validate --from "$published/delavande2025_wan_sweeps.csv"
+expect_rc 0 # no figure was promised
+expect_out '^105 rows of diffusers-0.34 on h100-sxm, from .*wan_sweeps.csv; 3 sessions'
+expect_out '^priors: diffusers-0.34@h100-sxm of '
+for split in in-sample group-out shape-out session-out; do
+    expect_out "^$split +all +paper +105 +34 +5\.70"
+    expect_out "^$split +all +kernel +105 +34 "
+done
+expect_out '^5-runs: fitted to 5 runs of 119\.6 s together'
+expect_out '^5-runs +all +kernel +100 +30 '
+expect_out 'between sessions +1280x720, 81 frames, 50 steps'
+expect_err_lines 0
+ok "the ladder on rows of a file, by split"
+
+# the same rows as delavande2025 gives, session by session
+run "$KINOWATT" validate --from delavande2025 --csv
+grep '^axis-out,all,kernel,' "$out" | cut -d, -f4- >theirs
+run "$KINOWATT" validate --from "$published/delavande2025_wan_sweeps.csv" --csv
+grep '^session-out,all,kernel,' "$out" | cut -d, -f4- >ours
+expect test -s ours
+expect cmp ours theirs
+ok "the general fit is that of the rows that ship"
+
+run "$KINOWATT" calibrate --from "$published/delavande2025_wan_sweeps.csv" --train-runs 10 --train-seconds 120
+expect_rc 0
+expect_out '^  5-runs +latency [0-9.]+ \([0-9.]+\) on 100 rows +energy .* on 30 rows'
+expect_out "^wrote $mine/diffusers-0.34@h100-sxm.json$"
+expect grep -q '"count": 5,' "$mine/diffusers-0.34@h100-sxm.json"
+run "$KINOWATT" predict $model -H 720 -W 1280
+expect_rc 0
+expect_out 'calibration diffusers-0.34@h100-sxm: 5 rows of arXiv 2509.19222'
+run "$KINOWATT" predict wan2.1-t2v-14b -W 1920 -H 1088 -s 300 --batch-size 2
+expect_err 'no row of the calibration is of wan2.1-t2v-14b'
+expect_err 'tokens are outside the calibrated range'
+expect_err '1920x1088 is outside the calibrated sizes'
+expect_err '300 steps are outside'
+expect_err 'a batch of 2 is outside'
+ok "a few runs are fitted, and predict finds the file and knows its range"
+
+# ---- Another pair, and none ----
+
+sed 's/H100-SXM-80GB/B200/; 40,$d' "$published/delavande2025_wan_sweeps.csv" >b200.csv
+run "$KINOWATT" calibrate --from b200.csv
+expect_rc 0
+expect_out '^38 rows of diffusers-0.34 on b200'
+expect_out '^priors: diffusers-0.34@h100-sxm of .*, carried from other hardware'
+expect_err 'warning: no calibration is there for diffusers-0.34 on b200 to start from'
+run "$KINOWATT" predict $model --hardware b200 --json
+expect_json 'd["calibration"] == "diffusers-0.34@b200" and not any("stands in" in w for w in d["warnings"])'
+ok "priors are carried from the nearest calibration, and it is said"
+
+run "$KINOWATT" calibrate --from b200.csv --stack diffusers-0.40
+expect_rc 2
+expect_err 'has no row to fit: not of the stack asked for'
+expect_err_lines 1
+run "$KINOWATT" validate --from "$published/mlenergy_v3_one_gpu.csv"
+expect_rc 2
+expect_err 'does not say which software ran; give --stack'
+run "$KINOWATT" validate --from "$published/mlenergy_v3_one_gpu.csv" --stack diffusers-0.34 --hardware h100-sxm
+expect_rc 2
+expect_err 'has 2 rows that can be fitted, and 3 are the least; left out: .*tencent/HunyuanVideo'
+sed '5,$d' b200.csv >few.csv
+run "$KINOWATT" calibrate --from few.csv --train-runs 3 --train-seconds 1e9
+expect_rc 2
+expect_err 'leaves none to score'
+{
+    head -n 1 b200.csv
+    for seconds in 95 96 97; do echo "a,$model,B200,832,480,81,50,$seconds,18,,"; done
+} >alike.csv
+run "$KINOWATT" calibrate --from alike.csv
+expect_rc 0
+expect_err 'warning: all rows are of one shape'
+run "$KINOWATT" calibrate --from missing.csv
+expect_rc 2
+expect_err 'cannot read missing.csv'
+printf 'a,b\n1,2\n' >foreign.csv
+run "$KINOWATT" calibrate --from foreign.csv
+expect_rc 1
+expect_err 'foreign.csv:1: the columns are of no data set that is known'
+run "$KINOWATT" calibrate --from my-sweep
+expect_rc 2
+expect_err "no file and no data set 'my-sweep'"
+run "$KINOWATT" calibrate --device cpu --train-runs 3
+expect_rc 2
+run "$KINOWATT" calibrate --from delavande2025 --stack diffusers-0.34
+expect_rc 2
+run "$KINOWATT" validate --from b200.csv --simulate 3
+expect_rc 2
+run "$KINOWATT" validate --model $model
+expect_rc 2
+ok "what cannot be fitted is refused in one line"
+
+# ---- Runs of the store ----
+
+export OMP_WAIT_POLICY=passive # other tests run beside it
+export KINOWATT_STORE=$base/runs.db
+for steps in 1 2 3 4; do
+    run "$KINOWATT" generate wan2.1-t2v-nano -W 64 -H $((48 + 16 * (steps % 2))) -f 5 -s $steps -p 'a cat' -o clip.y4m
+    expect_rc 0
+done
+run "$KINOWATT" calibrate --from store
+expect_rc 2
+expect_err "run 'kinowatt calibrate --device cpu' first"
+# in its place: a GPU's rates, as if of this machine
+stack=$("$KINOWATT" runs export | sed -n 's/.*"stack": *"\(kinowatt-cpu[^"]*\)".*/\1/p' | head -n 1)
+machine='{"cpu": "any", "cores": 1, "threads": 1, "fp32_flop_per_s": 1e11, "bf16_flop_per_s": 1e11, "bytes_per_s": 1e10}'
+sed "s/\"stack\": \"kinowatt\"/\"stack\": \"$stack\"/; s/\"hardware\": \"h200\"/\"hardware\": \"cpu\"/
+    s/\"parameters\": {/\"machine\": $machine, &/" "$root/data/calibrations/kinowatt@h200.json" >"$mine/$stack@cpu.json"
+run "$KINOWATT" calibrate --from store --stack "$stack" --model wan2.1-t2v-nano
+expect_rc 0
+expect_out "^4 rows of $stack on cpu, 4 by stages, from the store"
+expect_out "^wrote $mine/$stack@cpu.json$"
+run "$KINOWATT" predict wan2.1-t2v-nano --hardware cpu --stack "$stack" --json
+expect_json 'any("4 rows of runs of the store" in a for a in d["assumptions"])'
+run "$KINOWATT" runs export -o runs.json
+expect_rc 0
+run "$KINOWATT" validate --from runs.json --json
+expect_rc 0
+expect_json 'd["data"]["rows"] == 4 and d["data"]["with_stages"] == 4 and d["data"]["left_out"] == []'
+expect_json 'd["data"]["priors"].startswith("what was there before")'
+expect_json 'len(d["rows"]) == 16 and {r["what"] for r in d["rows"]} == {None, "text_encode", "denoise", "decode"}'
+ok "runs of the store and of an export are fitted by their stages"
