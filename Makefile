@@ -5,7 +5,7 @@
 #   make check           installs what is missing, builds, runs every test; TESTS="wan cli" runs those
 #                        whose path holds one of the words
 #   make check-sanitize  the same tests under ASan and UBSan, in build-asan/
-#   make check-tsan      the tests of the meters' threads under ThreadSanitizer, in build-tsan/
+#   make check-tsan      the tests of meters and recording, which have threads, under ThreadSanitizer, in build-tsan/
 #   make fuzz            tests/fuzz/fuzz_*.c under libFuzzer, FUZZ_SECONDS in all, in build-fuzz/
 #   make bench           bench/*.c and bench/*.sh
 #   make ops             each operator on the CPU: correctness and speed; WORD=attention: some of them
@@ -199,7 +199,7 @@ check-sanitize:
 	$(AGAIN) run-tests BUILD=build-asan CFLAGS='-O1 -g' \
 	    SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer'
 
-# The threads of the meters under ThreadSanitizer.
+# The threads of meters and of recording under ThreadSanitizer.
 check-tsan:
 	@tools/deps.sh
 	$(AGAIN) run-tests BUILD=build-tsan CFLAGS='-O1 -g' SANITIZE='-fsanitize=thread' FUZZ_SRC= SCRIPTS= \

@@ -147,14 +147,14 @@ static struct started {
     uint64_t id; /* 0: free */
     char name[NAME_BYTES];
 } started[MAX_STARTED];
-static pthread_mutex_t started_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of these and of handles */
 static uint64_t last_id;
 
 static uint64_t start(const char *name)
 {
     uint64_t now_ns = kw__mark_now_ns(), id;
     bool kept = false;
-    pthread_mutex_lock(&started_lock);
+    pthread_mutex_lock(&lock);
     id = ++last_id;
     for (size_t i = 0; i < MAX_STARTED && !kept; i++) {
         if (started[i].id) continue;
@@ -163,7 +163,7 @@ static uint64_t start(const char *name)
         started[i].id = id;
         memcpy(started[i].name, name, NAME_BYTES);
     }
-    pthread_mutex_unlock(&started_lock);
+    pthread_mutex_unlock(&lock);
     if (kept) kw__mark_send("begin", name, now_ns);
     return id;
 }
@@ -172,13 +172,13 @@ static void end(uint64_t id)
 {
     uint64_t now_ns = kw__mark_now_ns();
     char name[NAME_BYTES] = "";
-    pthread_mutex_lock(&started_lock);
+    pthread_mutex_lock(&lock);
     for (size_t i = 0; i < MAX_STARTED && id; i++) {
         if (started[i].id != id) continue;
         memcpy(name, started[i].name, NAME_BYTES);
         started[i].id = 0;
     }
-    pthread_mutex_unlock(&started_lock);
+    pthread_mutex_unlock(&lock);
     if (*name) kw__mark_send("end", name, now_ns);
 }
 
@@ -248,12 +248,23 @@ static void domain_end(const void *domain, uint64_t id)
     end(id);
 }
 
-/* A handle lives as long as the program: NVTX may use it at any time. */
+/* What handles stand for: NVTX may use them until the program ends. */
+struct handle {
+    struct handle *next;
+    char name[NAME_BYTES];
+};
+static struct handle *handles;
+
 static const void *keep(const char name[NAME_BYTES])
 {
-    char *copy = malloc(NAME_BYTES);
-    if (copy) memcpy(copy, name, NAME_BYTES);
-    return copy;
+    struct handle *handle = malloc(sizeof *handle);
+    if (!handle) return NULL;
+    memcpy(handle->name, name, NAME_BYTES);
+    pthread_mutex_lock(&lock);
+    handle->next = handles;
+    handles = handle;
+    pthread_mutex_unlock(&lock);
+    return handle->name;
 }
 
 static const void *register_a(const void *domain, const char *name)
