@@ -181,7 +181,10 @@ static void warn(const struct kw__micro_samples *samples)
         kw__cli_warn("there was no time for %s; for such sizes predictions stand on others until it is "
                      "calibrated with more --seconds",
                      missing);
-    if (samples->disturbed > 0.3)
+    if (samples->rounds < KW__MICRO_FEW)
+        kw__cli_warn("operators were timed once or twice only, which does not tell disturbed runs; calibrate "
+                     "again with more --seconds, or when the machine is idle");
+    else if (samples->disturbed > 0.3)
         kw__cli_warn(
             "%.0f %% of the runs were disturbed by other programs; calibrate again when the machine is idle",
             100 * samples->disturbed);

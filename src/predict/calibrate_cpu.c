@@ -225,6 +225,7 @@ static void fill_document(struct fit *f, const struct kw__micro_samples *samples
     json_object_set_new(root, "hardware", json_string("cpu"));
     json_object_set_new(root, "date", json_string(d->date));
     json_object_set_new(root, "basis", json_string(basis));
+    json_object_set_new(root, "rounds", json_integer((json_int_t)samples->rounds));
     json_object_set_new(root, "left_out", make_left_out(samples));
     json_object_set_new(root, "machine", make_machine(f, samples, d));
     json_t *rates = make_rates(f);

@@ -508,7 +508,6 @@ static kw_status collect_plan(struct timed *t, struct kw__micro_samples *out, si
 static kw_status collect(struct group *g, struct kw__micro_samples *out, size_t *all, size_t *undisturbed,
                          kw_error *err)
 {
-    enum { FEW = 3 };
     double drift = 0.1; /* unless the rounds tell: a judgement */
     size_t kept;
     bool any = false;
@@ -516,7 +515,8 @@ static kw_status collect(struct group *g, struct kw__micro_samples *out, size_t 
     for (size_t i = 0; i < g->num_scenes; i++)
         for (size_t p = 0; p < g->scenes[i].num_plans && !status; p++, any = true)
             status = collect_plan(&g->scenes[i].plans[p], out, all, undisturbed, err);
-    if (g->num_rounds >= FEW) kw__undisturbed(g->rounds, g->num_rounds, &drift, &kept);
+    if (g->num_rounds >= KW__MICRO_FEW) kw__undisturbed(g->rounds, g->num_rounds, &drift, &kept);
+    if (any && g->num_rounds < out->rounds) out->rounds = g->num_rounds;
     if (any) out->drift = fmax(out->drift, drift);
     return status;
 }
@@ -527,6 +527,7 @@ static kw_status run_groups(struct micro *m, struct kw__micro_samples *out, kw_e
     size_t all = 0, undisturbed = 0, groups = 0;
     double end = m->begin + m->options->seconds;
     kw_status status = KW_OK;
+    out->rounds = MAX_ROUNDS;
     for (size_t first = 0; first < m->num_scenes; first += group_at(m, first).num_scenes) groups++;
     for (size_t first = 0; !status && first < m->num_scenes;) {
         struct group g = group_at(m, first);

@@ -16,6 +16,9 @@
 #include "graph/count.h"
 #include "model/family.h"
 
+/* Fewer rounds do not tell disturbed runs from others. */
+enum { KW__MICRO_FEW = 3 };
+
 /* One operator of one phase. */
 struct kw__micro_sample {
     struct kw__work work;
@@ -28,8 +31,8 @@ struct kw__micro_samples {
     size_t count, capacity;
     int threads;
     double disturbed;  /* share of the runs that took over 1.3 times what undisturbed ones take */
-    double drift;      /* log sd of a whole round; 0.1 when there were not three */
-    size_t rounds;     /* whole ones */
+    double drift;      /* log sd of a whole round; 0.1 when there were few */
+    size_t rounds;     /* whole ones, of the model that had fewest; a rehearsal that stood in is none */
     unsigned left_out; /* scenes, bits by index, for which there was no time */
 };
 void kw__micro_free(struct kw__micro_samples *samples);
