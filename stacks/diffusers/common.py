@@ -45,6 +45,16 @@ def synchronize():
         torch.cuda.synchronize()
 
 
+def forget_peak():
+    if DEVICE == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_bytes():
+    """The most that tensors held on the device since forget_peak."""
+    return torch.cuda.max_memory_allocated() if DEVICE == "cuda" else None
+
+
 # ---- Models ----
 
 

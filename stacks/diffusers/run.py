@@ -149,6 +149,7 @@ class Runner:
     def measure(self, settings, window):
         """One generation in a window: its row."""
         self.common.synchronize()
+        self.common.forget_peak()
         start = time.monotonic()
         with kinowatt().window(window) if window else contextlib.nullcontext():
             frames = self.generate(settings)
@@ -187,7 +188,7 @@ class Runner:
             "frames_constant": bool(array.min() == array.max()),
             "attention": self.attention,
             "dtypes": common.describe(self.pipe),
-            "peak_memory_bytes": common.torch.cuda.max_memory_allocated() if common.DEVICE == "cuda" else None,
+            "peak_bytes": common.peak_bytes(),
         }
 
 

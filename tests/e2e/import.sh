@@ -1,6 +1,7 @@
 #!/bin/bash
 # import: each form, again, in part, and by several processes at once.
 . "$(dirname "$0")/../e2e/lib.sh"
+python=${PYTHON:-python3}
 
 import() { run "$KINOWATT" import "$@"; }
 export_to() # FILE STORE
@@ -48,6 +49,20 @@ expect_rc 1
 expect_err '^kinowatt: broken.json:2: not valid JSON'
 expect_out '^broken.json: 1 run imported, 1 not read$'
 ok "of a file that is broken or cut off, what is good"
+
+# The data set that comes with kinowatt: 145 runs, 116 of them no warm-ups, which add up as the clock and the counter say.
+import "$root/data/measured/h200-diffusers/runs.json" --store h200.db
+expect_rc 0
+expect_out '^.*: 145 runs imported$'
+run "$KINOWATT" runs --store h200.db --dataset h200-diffusers --model wan2.1-t2v-14b --limit 9 --csv
+expect_rc 0
+expect_out_lines 6
+export_to h200.json h200.db
+if command -v "$python" >/dev/null; then
+    expect "$python" "$root/tests/support/check_measured.py" h200.json "$root/data/measured/h200-diffusers"
+    expect "$python" "$root/bench/meter_figures.py" "$root/data/measured/h200-diffusers"
+fi
+ok "the H200 data set"
 
 # ---- Others' ----
 

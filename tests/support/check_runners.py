@@ -8,6 +8,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "..", "stacks",
 import full_runs
 import h200
 import run
+import runs
 
 
 class Clock:
@@ -52,31 +53,77 @@ def play(plan, seconds, slow=1.0, broken=(), done=()):
     return runner.ran, failed, rows, clock.now - Clock.now
 
 
-def row(steps, denoise_s, decode_s=2.0, energy=False, **settings):
-    """A row of a run of 50 steps cut to a few, at 500 W."""
-    stages, t = [], 0.0
-    for name, seconds in (("text_encode", 0.5), ("denoise", denoise_s), ("decode", decode_s)):
-        stages.append({"name": name, "start_s": t, "end_s": t + seconds})
-        stages[-1] |= {"energy_j": 500 * seconds} if energy else {}
-        t += seconds + 0.001
-    return {"stages": stages, "full_steps": 50, "settings": {"num_inference_steps": steps, **settings}}
+def recorded(steps, denoise_s, decode_s=2.0, energy=True, **more):
+    """A run of 50 steps cut to a few, at 500 W, whose joules are known to +-10."""
+    windows, total = [], 0.0
+    for name, seconds in (("text_encode", 0.25), ("denoise", denoise_s), ("decode", decode_s), ("text_encode", 0.25)):
+        joules = {"value": 500 * seconds, "low": 500 * seconds - 10, "high": 500 * seconds + 10}
+        windows.append({"name": name, "duration_s": seconds, "energy_j": {"gpu": joules} if energy else {}})
+        total += seconds
+    return {"num_inference_steps": steps, "windows": [{"name": "total", "duration_s": total}, *windows], **more}
 
 
 def check_full_runs():
-    def near(found, basis, value):
-        assert found[0] == basis and abs(found[1] - value) < 1e-9, (found, basis, value)
+    def near(found, basis, seconds, joules):
+        got = [sum(s[i] for s in found[1].values()) if joules or i == 0 else None for i in (0, 2)]
+        assert found[0] == basis and abs(got[0] - seconds) < 1e-9, (found, seconds)
+        assert joules is None or abs(got[1] - joules) < 1e-6, (found, joules)
 
-    # 0.25 s and 1.5 s a step: 0.25 + 75 + 0.5 + the mean decode
-    two = [row(2, 3.25, 2.2, True), row(4, 6.25, 1.8, True)]
-    near(full_runs.full(two, "seconds"), "slope", 77.75)
-    near(full_runs.full(two, "energy_j"), "slope", 500 * 77.75)
-    near(full_runs.full(two + [row(50, 70.0, 2.0)], "seconds"), "measured", 72.5)
-    near(full_runs.full([row(2, 3.0)], "seconds"), "per-step", 77.5)
-    assert full_runs.full([row(2, 3.0)], "energy_j") == ("", "")
+    # 0.25 s and 1.5 s a step: 0.25 + 75 + 0.5 of text, which ran twice, + the mean decode
+    two = [recorded(2, 3.25, 2.2), recorded(4, 6.25, 1.8)]
+    near(full_runs.full(two, 50), "slope", 77.75, 500 * 77.75)
+    near(full_runs.full(two + [recorded(50, 70.0)], 50), "measured", 72.5, 500 * 72.5)
+    near(full_runs.full([recorded(2, 3.0)], 50), "per-step", 77.5, 500 * 77.5)
+    assert full_runs.full([recorded(2, 3.0, energy=False)], 50)[1]["denoise"][2] is None
+    # 10 s of copies in denoise: they are there once, not at each step
+    near(full_runs.full([recorded(2, 13.25)], 50, two), "slope", 10 + 77.75, 500 * 87.75)
+    # the line at 50 is 24 times the second point less 23 times the first
+    _, stages = full_runs.full(two, 50)
+    sd = 20 / (2 * 1.6449) * (24**2 + 23**2) ** 0.5
+    assert abs(stages["denoise"][3] - sd) < 1e-9, (stages, sd)
+
+
+def check_runs():
+    """Two windows of one process become two runs; what the results lack, and windows of no row, do not."""
+    names = ["total", "p", "warmup", "denoise", "repeat-1", "denoise", "output", "q", "repeat-1"]
+    parents, begins = [None, 0, 1, 2, 1, 4, 4, 0, 7], [0, 1, 1, 1, 5, 5, 8, 9, 9]
+    joules = {"gpu": {"value": 100.0, "low": 90.0, "high": 110.0, "status": "measured"}}
+    joules["cpu"] = {"value": None, "reason": "no counter"}
+    windows = [
+        {"name": n, "parent": p, "begin_s": float(b), "duration_s": 1.0, "failed_reads": 0, "gap_s": 0, "note": None}
+        | {q: joules for q in ("energy_j", "power_w", "max_power_w", "idle_power_w")}
+        for n, p, b in zip(names, parents, begins)
+    ]
+    whole = {
+        "uuid": "3e03d04b-09d8-4d9d-ae83-a86d2e5d6879",
+        "session": "s",
+        "began": "2026-11-24T18:59:58.500Z",
+        "hardware": "h200",
+        "channels": [{"source": "nvml", "label": "GPU-ec0387db-4efc-2f10-bf06-dae86c1581ed"}],
+        "windows": windows,
+        "details": [{"window": i, "channel": 0, "energy_j": 100.0} for i in range(len(windows))],
+    }
+    row = {"settings": vars(run.Settings(model="m", name="p", num_frames=84, num_inference_steps=2, guidance_scale=4.5))}
+    row |= {"size_out": [64, 32], "frames_out": 79, "full_steps": 64, "latents_finite": True, "frames_constant": False}
+    row |= {"attention": {"denoise": {"cudnn": 3, "flash": 2}}, "dtypes": {"vae": {"float32": 9, "float16": 90}}}
+    row |= {"peak_bytes": 5}
+    results = [{"versions": {"diffusers": "0.40.0", "gpu_uuid": "GPU-ec0387db-4efc-2f10-bf06-dae86c1581ed"}}]
+    results += [row | {"window": w} for w in ("p/warmup", "p/repeat-1", "p/repeat-2")] + [{"skipped": "r"}]
+    warm, one = runs.runs_of(whole, results, "d")
+    assert (warm["repeat"], one["repeat"], one["point"], one["began"]) == (-2, 0, 0, "2026-11-24T19:00:03.500Z")
+    assert [w["name"] for w in one["windows"]] == ["total", "denoise", "output"], one["windows"]
+    assert [w["begin_s"] for w in one["windows"]] == [0, 0, 3] and [d["window"] for d in one["details"]] == [0, 1, 2]
+    assert [w["parent"] for w in one["windows"]] == [None, 0, 0]
+    assert "cpu" in one["windows"][0]["energy_j"] and "cpu" not in one["windows"][1]["energy_j"]
+    assert one["settings"]["attention.denoise"] == "cudnn+flash" and one["settings"]["dtype.vae"] == "float16+float32"
+    assert (one["stack"], one["num_frames"], one["num_frames_asked"]) == ("diffusers-0.40", 79, 84)
+    assert "4efc" not in json.dumps(one) and warm["uuid"] != one["uuid"]
+    assert runs.runs_of(whole, results, "d")[1]["uuid"] == one["uuid"]  # importing again adds nothing
 
 
 def main():
     check_full_runs()
+    check_runs()
     ran, _, rows, _ = play(points(10, 50, 20, last=5), 40)
     assert ran == ["p0", "p2", "last"], ran  # p1 does not fit, p2 does, and the last one's time was kept
     assert [r["skipped"] for r in rows if "skipped" in r] == ["p1"], rows

@@ -1,0 +1,79 @@
+"""What bench/gpu_meter.py and 50 repeats of a 0.7 s run say of the meter: python bench/meter_figures.py FOLDER
+
+    cut.json        `kinowatt runs export` of the run that recorded `gpu_meter.py cut`: windows at random in a steady load
+    runs.json       runs of which some point was repeated many times (the one with the most repeats is taken)
+    overhead.jsonl  what `gpu_meter.py overhead` printed
+
+At a steady load each window's energy must be its time at the mean power of the whole, within the interval stated for it.
+Repeats must hold the mean of all of them, as often as a 90 % interval says at least. Exit code 4: one falls short.
+"""
+
+import json
+import os
+import statistics
+import sys
+
+MOST_MISSING = 0.002  # of the whole's energy
+LEAST_HELD = 0.9
+MOST_SLOWER = 0.002
+
+
+def load(folder, name):
+    with open(os.path.join(folder, name)) as file:
+        return json.load(file)["runs"] if name.endswith(".json") else [json.loads(line) for line in file]
+
+
+def energy(window):
+    return window["energy_j"]["gpu"]
+
+
+def held(windows, expected):
+    """How many intervals hold what is expected, and their mean half-width as a share of it."""
+    inside = [energy(w)["low"] <= e <= energy(w)["high"] for w, e in zip(windows, expected)]
+    half = statistics.mean((energy(w)["high"] - energy(w)["low"]) / 2 / e for w, e in zip(windows, expected))
+    return sum(inside), half
+
+
+def cut(folder):
+    windows = load(folder, "cut.json")[0]["windows"]
+    top = next(i for i, w in enumerate(windows) if w["name"] == "whole")
+    whole, parts = windows[top], [w for w in windows if w["parent"] == top]
+    off = sum(energy(w)["value"] for w in parts) / energy(whole)["value"] - 1
+    watts = energy(whole)["value"] / whole["duration_s"]
+    inside, half = held(parts, [watts * w["duration_s"] for w in parts])
+    print(f"cut: {len(parts)} windows of {whole['duration_s']:.1f} s at {watts:.0f} W: sum {100 * off:+.3f} % of the whole;")
+    print(f"     {inside} of {len(parts)} hold their time at the mean power, intervals +-{100 * half:.1f} % on average")
+    return abs(off) <= MOST_MISSING and inside == len(parts)
+
+
+def repeats(folder):
+    points = {}
+    for run in load(folder, "runs.json"):
+        if run["repeat"] >= 0:
+            points.setdefault((run["session"], run["point"], run["model"]), []).append(run["windows"][0])
+    (_, _, model), windows = max(points.items(), key=lambda p: len(p[1]))
+    values = [energy(w)["value"] for w in windows]
+    mean, seconds = statistics.mean(values), statistics.mean(w["duration_s"] for w in windows)
+    inside, half = held(windows, [mean] * len(windows))
+    print(f"repeats: {model}, {len(windows)} of {seconds:.2f} s: {mean:.0f} J on average, sd {statistics.stdev(values):.0f} J;")
+    print(f"     {inside} of {len(windows)} intervals hold that mean, intervals +-{100 * half:.0f} % on average")
+    return inside >= LEAST_HELD * len(windows)
+
+
+def overhead(folder):
+    ratios = [row["ratio"] - 1 for row in load(folder, "overhead.jsonl") if "ratio" in row]
+    middle, error = statistics.median(ratios), statistics.stdev(ratios) / len(ratios) ** 0.5
+    mean = statistics.mean(ratios)
+    print(f"overhead: {len(ratios)} pairs: median {100 * middle:+.2f} %, mean {100 * mean:+.2f} +- {100 * error:.2f} %")
+    return middle < MOST_SLOWER
+
+
+def main():
+    if len(sys.argv) != 2:
+        raise SystemExit(__doc__)
+    good = [check(sys.argv[1]) for check in (cut, repeats, overhead)]
+    sys.exit(0 if all(good) else 4)
+
+
+if __name__ == "__main__":
+    main()
