@@ -16,6 +16,7 @@
 
 #include "base/error.h"
 #include "base/folder.h"
+#include "base/pending.h"
 #include "base/time.h"
 #include "cli/meters.h"
 #include "cli/sweep.h"
@@ -306,6 +307,8 @@ static int say_stopped(const struct job *job)
 {
     int64_t done, wanted;
     kw_error err = {0};
+    static const char clear[] = "\r\033[K"; /* the line of the run that was under way */
+    if (isatty(STDERR_FILENO)) (void)kw__write_all(STDERR_FILENO, clear, sizeof clear - 1);
     kw__sweep_count(job->state, &done, &wanted);
     kw__fail(&err, KW_ERROR_CANCELLED,
              "stopped; %" PRId64 " of %" PRId64 " runs are kept. Go on with: kinowatt sweep --resume %s",
