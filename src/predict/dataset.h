@@ -24,6 +24,7 @@ struct kw__row {
     const char *gpu;    /* as published, "H100-SXM-80GB"; of the store: a profile's name */
     const char *source; /* of the row, or of its file */
     const char *note;
+    const char *decoder_dtype;                        /* "f32"; NULL: not said, as the stack has it */
     int64_t width, height, frames, steps, batch_size; /* as asked for; frames before any rounding */
     int64_t frames_out;                               /* that came out; 0: not said */
     int64_t prompt_tokens, negative_tokens;           /* -1: not said */

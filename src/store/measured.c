@@ -15,6 +15,19 @@ struct reading {
 
 /* ---- What is left out ------------------------------------------------------------------------------- */
 
+/* "random:0:zeros" */
+static bool is_odd(const char *weights)
+{
+    const char *law = weights && strncmp(weights, "random:", 7) == 0 ? strrchr(weights + 7, ':') : NULL;
+    return law && strcmp(law, ":normal") != 0;
+}
+
+static bool is_set(const struct kw__run *run, const char *name)
+{
+    const char *value = kw__run_setting(run, name);
+    return value && (strcmp(value, "True") == 0 || strcmp(value, "true") == 0 || strcmp(value, "1") == 0);
+}
+
 /* NULL: the run can be fitted, as far as it tells. */
 static const char *unfit(const struct kw__run *run)
 {
@@ -22,6 +35,8 @@ static const char *unfit(const struct kw__run *run)
     if (run->repeat < -1) return "warm-ups";
     if (!run->model) return "no model is named";
     if (run->request.num_gpus > 1) return "on several GPUs";
+    if (is_set(run, "offload")) return "with offloading";
+    if (is_odd(run->weights)) return "random weights of another law than normal";
     return NULL;
 }
 
@@ -88,6 +103,17 @@ static const char *copy(struct kw__arena *arena, const char *text)
     return text ? kw__arena_strdup(arena, text) : NULL;
 }
 
+/* The decoder's dtype as the engine and as PyTorch call it; NULL: not said. */
+static const char *decoder_dtype(const struct kw__run *run)
+{
+    static const char *const names[][2] = {{"float32", "f32"}, {"bfloat16", "bf16"}, {"float16", "f16"}};
+    const char *value = kw__run_setting(run, "dtype.decoder");
+    if (!value) value = kw__run_setting(run, "dtype.vae");
+    for (size_t i = 0; value && i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(value, names[i][0]) == 0) return names[i][1];
+    return value;
+}
+
 static struct kw__row row_of(struct kw__dataset *set, const struct kw__run *run)
 {
     const struct kw__run_request *q = &run->request;
@@ -100,6 +126,7 @@ static struct kw__row row_of(struct kw__dataset *set, const struct kw__run *run)
                           .gpu = copy(a, run->hardware),
                           .source = copy(a, source),
                           .note = copy(a, run->note),
+                          .decoder_dtype = copy(a, decoder_dtype(run)),
                           .width = q->width,
                           .height = q->height,
                           .frames = q->num_frames_asked ? q->num_frames_asked : q->num_frames,

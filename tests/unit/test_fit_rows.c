@@ -465,6 +465,17 @@ static void fill_store(struct kw__store *store)
     add_window(run, "denoise", 10, 6000);
     add_window(run, "denoise", 10, 6000);
     keep(store, run);
+    run = new_run("h200", 6);
+    run->weights = "random:3:zeros";
+    keep(store, run);
+    run = new_run("h200", 7);
+    assert_int_equal(kw__run_set(run, "offload", "True", &err), KW_OK);
+    keep(store, run);
+    run = new_run("h200", 8);
+    run->weights = "random:3:normal";
+    assert_int_equal(kw__run_set(run, "offload", "False", &err), KW_OK);
+    assert_int_equal(kw__run_set(run, "dtype.vae", "bfloat16", &err), KW_OK);
+    keep(store, run);
     run = new_run("h200", 5);
     const struct kw__finding finding = {"throttled", NULL, "too hot", "cool it", true};
     assert_int_equal(kw__store_add(store, run, &err), KW_OK);
@@ -492,9 +503,11 @@ static void test_store(void **state)
     assert_int_equal(count_of(&read->left_out, "failed or stopped"), 1);
     assert_int_equal(count_of(&read->left_out, "the linter found throttled"), 1);
     assert_int_equal(count_of(&read->left_out, "a stage was timed several times in one run"), 1);
+    assert_int_equal(count_of(&read->left_out, "random weights of another law than normal"), 1);
+    assert_int_equal(count_of(&read->left_out, "with offloading"), 1);
     /* the first: three stages, which are the whole; what loads is none, the way to the host is the decoder's
      */
-    assert_int_equal(read->num_rows, 4 + 3 + 1);
+    assert_int_equal(read->num_rows, 4 + 3 + 1 + 1);
     const struct kw__row *r = read->rows;
     assert_null(r[0].stages);
     assert_float_equal(r[0].latency_s, 28.6, 1e-9);
@@ -516,6 +529,7 @@ static void test_store(void **state)
     struct kw__samples *s;
     assert_int_equal(kw__samples_new(catalog, read, stack, priors.calibration, h200, &s, &err), KW_OK);
     assert_int_equal(s->num_wholes, 3);
+    assert_int_equal(count_of(&s->left_out, "the decoder ran in bf16, and in diffusers-0.40 it is f32"), 1);
     assert_true(s->list[0].has_parts && s->list[2].share > 0.8 && s->list[1].share < 0.01);
     kw__samples_free(s);
     kw__dataset_close(read);
