@@ -232,7 +232,8 @@ static kw_status open_slot(struct kw__slot *slot, kw_error *err)
 }
 
 /* What reading may take of one core: so much at all times, and the rest of it around the edges of windows,
- * where a counter's steps must be seen when they happen. What is not used is kept for some edges. */
+ * where a counter's steps must be seen when they happen. What is not used is kept for some edges. Power that
+ * is integrated, for want of a counter, has no such moments. */
 static const double steady_share = 0.01, edges_share = 0.007, first_credit_s = 0.03, most_credit_s = 0.05;
 /* Between two reads of a source whose edges come in a flood; KW__KEPT counts on it. */
 static const double least_apart_s = 0.001;
@@ -242,14 +243,22 @@ static double credit_s(const struct kw__slot *slot, double now_s)
     return fmin(most_credit_s, slot->credit_s + edges_share * (now_s - slot->credit_at_s));
 }
 
+static double steady(const struct kw__slot *slot)
+{
+    for (size_t c = 0; c < slot->source.num_channels; c++)
+        if (slot->source.channels[c].has_power && !slot->source.channels[c].has_counter)
+            return steady_share + edges_share;
+    return steady_share;
+}
+
 /* What a read has cost; what it cost beyond the steady share is paid for. */
 static void account(struct kw__slot *slot, double began_s, double cost_s)
 {
-    double steady_s = slot->ready ? steady_share * (began_s - slot->last_s) : cost_s;
+    double steady_s = slot->ready ? steady(slot) * (began_s - slot->last_s) : cost_s;
     slot->credit_s = credit_s(slot, began_s) - fmax(0, cost_s - steady_s);
     slot->credit_at_s = began_s;
     slot->cost_s = slot->ready ? slot->cost_s + 0.2 * (cost_s - slot->cost_s) : cost_s;
-    slot->period_s = fmax(slot->source.period_s, slot->cost_s / steady_share);
+    slot->period_s = fmax(slot->source.period_s, slot->cost_s / steady(slot));
     slot->last_s = began_s;
 }
 

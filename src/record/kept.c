@@ -1,5 +1,6 @@
 #include "record/kept.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -40,8 +41,9 @@ kw_status kw__kept_label(struct kw__run *run, const char *name, const char *text
                 if (!kw__number_parse(text, &value.real)) break;
                 value.type = KW__VALUE_REAL;
                 if (field->kind == KW__FIELD_COUNT) {
+                    if (!(value.real >= 1 && value.real < 1e15 && value.real == floor(value.real))) break;
                     value.type = KW__VALUE_WHOLE;
-                    value.whole = value.real > 0 && value.real < 1e15 ? (int64_t)value.real : 0;
+                    value.whole = (int64_t)value.real;
                 }
             }
             if (kw__field_set(field, run, &value, &run->arena)) return KW_OK;

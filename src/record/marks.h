@@ -23,7 +23,7 @@
 #include "base/arena.h"
 #include "kinowatt.h"
 
-enum { KW__MARK_BYTES = 1024 };
+enum { KW__MARK_BYTES = 4096 };
 
 /* What was odd, how often. */
 struct kw__mark_faults {

@@ -209,7 +209,13 @@ expect_run 'w["a"]["energy_j"]["ram"] == {"value": None, "reason": "the trace ha
 expect_run '(r["model"], r["width"], r["height"], r["num_frames"], r["num_inference_steps"], r["guidance_scale"], r["fps"]) == ("wan2.1-t2v-1.3b", 832, 480, 17, 4, 5, 16)'
 expect_run '(r["hardware"], r["stack"], r["weights"], r["dataset"], r["settings"]["attention"]) == ("h200", "diffusers-0.40", "random:0:normal", "test", "math")'
 expect_run 'len(r["details"]) == 6 and r["channels"][0]["limit_w"] == 700'
-ok "seconds and energies of stages, labels, JSON"
+run "$KINOWATT" import run.json --store other.db
+expect_rc 0
+run "$KINOWATT" runs --json --store other.db
+expect grep -q '"fps": 16,' "$out"
+run "${record[@]}" -o run.json --set num_frames=17.5 --set width=many --set batch_size=2 -- true
+expect_run 'r["num_frames"] is None and r["settings"]["num_frames"] == "17.5" and r["settings"]["width"] == "many" and r["batch_size"] == 2'
+ok "seconds and energies of stages, labels, JSON that import reads"
 
 rm -f "$base/runs.db"
 for i in 1 2 3; do run "${record[@]}" -- sh -c "exit $i"; done

@@ -211,7 +211,7 @@ static void test_garbage(void **state)
         "begin a 12 ",
         "begin 0123456789012345678901234567890123456789012345678901234567890123 12"};
     struct bench b;
-    char large[3000];
+    char large[5000];
     open_bench(&b, 0);
     size_t count = sizeof garbage / sizeof *garbage;
     for (size_t i = 0; i < count; i++) {
@@ -292,7 +292,7 @@ static void test_sending(void **state)
     (void)state;
     struct kw__mark_socket socket;
     struct stat folder;
-    char line[64], name[2000];
+    char line[64], name[5000];
     int pid;
     unsetenv("KINOWATT_SOCKET");
     kw_mark_begin("nobody listens");
