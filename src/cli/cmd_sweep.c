@@ -384,6 +384,10 @@ static int submit(const struct job *job, const struct kw__slurm_options *slurm, 
         submitted += missing[t];
     }
     if (submitted && kw__slurm_submit(slurm, missing, number, &err)) return kw__cli_fail(&err);
+    if (job->options->json || job->options->csv) {
+        const struct kw__sweep_result result = {job->plan, job->state, job->forecast};
+        return kw__sweep_print(&result, job->options);
+    }
     int64_t done, wanted;
     struct kw__out out;
     kw__out_init(&out);

@@ -23,7 +23,7 @@ static void put_what(struct kw__out *out, const struct kw__sweep_event *event, i
         snprintf(text, sizeof text, "%" PRId64 "/%" PRId64, event->done + ahead, event->done + event->wanted);
     else
         snprintf(text, sizeof text, "%s", event->what == KW__SWEEP_ANCHORS ? "anchor" : "warm-up");
-    kw__out_printf(out, "%-9s", text);
+    kw__out_printf(out, "%-8s ", text);
 }
 
 static void put_measured(struct kw__out *out, const struct kw__sweep_progress *progress,

@@ -146,6 +146,14 @@ static void copy_request(struct kw__run *run, const kw_request *asked)
     if (isnan(r->flow_shift) && asked->flow_shift > 0) r->flow_shift = asked->flow_shift;
 }
 
+/* Tasks number theirs apart, since their runs come together in one store. */
+static int64_t next_warmup(const struct kw__sweep_sitting *s, size_t point)
+{
+    int64_t before = count_before(s->state, KW__SWEEP_WARMS_UP, point);
+    if (s->plan->task >= 0) before = s->plan->task + s->plan->options.tasks * before;
+    return KW__SWEEP_ANCHOR - 1 - before;
+}
+
 /* Where the run stands in the plan, and what its runner could not know. */
 static kw_status place(const struct work *w, const struct job *job, const char *name, struct kw__run *run,
                        kw_error *err)
@@ -159,13 +167,7 @@ static kw_status place(const struct work *w, const struct job *job, const char *
     run->dataset = o->name;
     run->sweep = plan->uuid;
     run->point = (int64_t)job->point;
-    run->repeat = job->what == KW__SWEEP_WARMS_UP
-                      ? KW__SWEEP_ANCHOR - 1 - count_before(w->sitting->state, job->what, job->point)
-                      : job->repeat;
-    /* tasks number theirs apart: their runs come together in one store */
-    if (job->what == KW__SWEEP_WARMS_UP && plan->task >= 0)
-        run->repeat = KW__SWEEP_ANCHOR - 1 - plan->task -
-                      o->tasks * count_before(w->sitting->state, job->what, job->point);
+    run->repeat = job->what == KW__SWEEP_WARMS_UP ? next_warmup(w->sitting, job->point) : job->repeat;
     run->anchor = job->what == KW__SWEEP_ANCHORS;
     if (!run->model) run->model = o->model;
     if (o->hardware) run->hardware = o->hardware;

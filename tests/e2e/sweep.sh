@@ -121,6 +121,19 @@ expect_out '"schema": "kinowatt.sweep_report/1"'
 expect_out '"complete": true'
 ok "--json"
 
+# A recorded trace as the meter: what a run drew lies between the lowest and the highest power in the trace.
+trace=$root/tests/data/meter/gpu_and_cpu.csv
+sweep --meter "replay:$trace" --axis t=0.2,0.4 --repeats 2 --csv -- sleep '{t}'
+expect_rc 0
+expect_out '^t,runs,latency_s,latency_half_interval,gpu_energy_j,gpu_energy_half_interval,cpu_energy_j,'
+power=$(awk -F, '$1 == "sample" && $3 == 0 && $5 != "" {
+    if (!n++ || $5 < low) low = $5
+    if ($5 > high) high = $5
+} END { print low, high }' "$trace")
+expect test "$(awk -F, -v range="$power" 'BEGIN { split(range, p, " ") }
+    NR > 1 && $5 / $3 >= p[1] && $5 / $3 <= p[2] { n++ } END { print n }' "$out")" = 2
+ok "energies by device"
+
 # ---- What is refused -------------------------------------------------------------------------------------
 
 refused 2 'sweep needs a model' --steps 4
@@ -136,6 +149,7 @@ refused 2 'size=64x63: height 63' wan2.1-t2v-nano --size 64x64,64x63
 refused 2 'unknown model "wan2.1-t2v-nono"; did you mean' wan2.1-t2v-nono --steps 4
 refused 3 'this kinowatt runs models on the CPU alone' wan2.1-t2v-nano --steps 4 --device cuda
 refused 2 'our engine runs on this machine' wan2.1-t2v-nano --steps 4 --hardware h200
+refused 1 "cannot (open|create|write) .*/proc/none" --steps 4 --store /proc/none/runs.db -- true '{steps}'
 refused 2 "--meter 'none at all' is not known" --steps 4 --meter 'none at all' -- true '{steps}'
 ok "what cannot work is refused before anything runs, in one line"
 

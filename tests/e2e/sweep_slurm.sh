@@ -150,6 +150,9 @@ expect_out '^Gather with: kinowatt sweep --resume array$'
 run "$KINOWATT" sweep --resume array
 expect_rc 0
 expect_out '^[123] tasks are in the queue\. [0-9]+ of 12 runs are gathered\.$'
+run "$KINOWATT" sweep --resume array --json
+expect_rc 0
+expect_out '"complete": false'
 ok "the plan is submitted once"
 
 until_empty
