@@ -35,6 +35,8 @@
 #include "predict/dataset.h"
 #include "predict/reproduction.h"
 #include "predict/scaling.h"
+#include "predict/priors.h"
+#include "predict/select.h"
 #include "predict/validate_shipped.h"
 #include "predict/workload.h"
 #include "store/import.h"
@@ -525,6 +527,55 @@ static kw_status validate_sweeps(kw_error *err)
     return validate_parts(KW__VALIDATE_SWEEPS, err);
 }
 
+static kw_status open_priors(kw_error *err)
+{
+    kw_hardware *hardware = NULL;
+    struct kw__priors priors = {0};
+    kw_status status = kw_hardware_open(catalog, "b200", &hardware, err);
+    if (!status) status = kw__priors_open(catalog, "diffusers-0.34", hardware, NULL, &priors, err);
+    if (!status && priors.skipped.code) status = kw__fail(err, KW_ERROR_FORMAT, "%s", priors.skipped.message);
+    if (!status)
+        snprintf(digest, sizeof digest, "%s %g\n", priors.calibration->basis,
+                 priors.calibration->rates[0].efficiency.base);
+    kw__priors_close(&priors);
+    kw_hardware_close(hardware);
+    return status;
+}
+
+/* Any rows of a file: which they are, which runs are chosen, and the fit to them. */
+static kw_status fit_rows(kw_error *err)
+{
+    const struct kw__selection selection = {.model = "wan2.1-t2v-1.3b"};
+    struct kw__dataset *set = NULL;
+    kw_hardware *hardware = NULL;
+    struct kw__stack *stack = NULL;
+    struct kw__calibration *priors = NULL;
+    struct kw__samples *samples = NULL;
+    struct kw__kernel_fit *fit = malloc(sizeof *fit);
+    const char *of;
+    bool marks[16] = {false};
+    kw_status status;
+    (void)((status = fit ? KW_OK : kw__fail_memory(err)) ||
+           (status = kw__dataset_read(catalog, NULL, "data/published/h200_diffusers040.csv", &set, err)) ||
+           (status = kw__dataset_select(catalog, &selection, set, &of, &hardware, err)) ||
+           (status = kw__stack_open(catalog, of, &stack, err)) ||
+           (status = kw__calibration_open(catalog, "diffusers-0.40@h200", &priors, err)) ||
+           (status = kw__samples_new(catalog, set, stack, priors, hardware, &samples, err)) ||
+           (status = kw__choose_runs(samples, 3, 120, marks, err)) ||
+           (status = kw__kernel_fit(samples, marks, fit, err)));
+    for (int i = 0; !status && i < fit->num_parameters; i++) {
+        size_t used = strlen(digest);
+        snprintf(digest + used, sizeof digest - used, "%g\n", fit->x[i]);
+    }
+    free(fit);
+    kw__samples_free(samples);
+    kw__calibration_close(priors);
+    kw__stack_close(stack);
+    kw_hardware_close(hardware);
+    kw__dataset_close(set);
+    return status;
+}
+
 static kw_status scale(kw_error *err)
 {
     static const struct kw__scaling_value values[] = {{32, 32, 0}, {64, 32, 0}, {64, 64, 0}};
@@ -653,6 +704,12 @@ static void test_validate_h200(void **state)
     fail_allocations(validate_h200, 12);
 }
 
+static void test_fit_rows(void **state)
+{
+    (void)state;
+    fail_allocations(fit_rows, 12);
+}
+
 static void test_validate_sweeps(void **state)
 {
     (void)state;
@@ -677,6 +734,7 @@ SCENARIO(open_eager_stack)
 SCENARIO(open_fused_stack)
 SCENARIO(open_calibrations)
 SCENARIO(find_calibration)
+SCENARIO(open_priors)
 SCENARIO(open_dataset)
 SCENARIO(eager_workload)
 SCENARIO(rewritten_workload)
@@ -704,6 +762,7 @@ int main(void)
         cmocka_unit_test(test_open_fused_stack),
         cmocka_unit_test(test_open_calibrations),
         cmocka_unit_test(test_find_calibration),
+        cmocka_unit_test(test_open_priors),
         cmocka_unit_test(test_open_dataset),
         cmocka_unit_test(test_eager_workload),
         cmocka_unit_test(test_rewritten_workload),
@@ -718,6 +777,7 @@ int main(void)
         cmocka_unit_test(test_import_runs),
         cmocka_unit_test(test_reproduce),
         cmocka_unit_test(test_validate_h200),
+        cmocka_unit_test(test_fit_rows),
         cmocka_unit_test(test_validate_sweeps),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
