@@ -513,10 +513,11 @@ static int parse(struct job *job, int argc, char **argv, struct kw__options *opt
     memcpy(extra + KW__NUM_AXES, own, sizeof own);
     const struct kw__usage usage = {
         .name = "sweep",
-        .synopsis = "[MODEL] [axes] [-- COMMAND {steps} {size} ...]",
+        .synopsis = "[MODEL]",
         .about =
-            "Measures every point of the axes, again and again in random order, on our engine or by a command.\n"
-            "The runs are kept as they end; --resume, or the same line again, goes on where it stopped.",
+            "Measures every point of the axes, again and again in random order, on our engine, or by a command:\n"
+            "kinowatt sweep [MODEL] [options] -- COMMAND {steps} {size} ... The runs are kept as they end;\n"
+            "--resume, or the same line again, goes on where it stopped.",
         .sets = KW__WITH_SYSTEM | KW__WITH_JSON | KW__WITH_CSV,
         .most = 1,
         .extra = extra,
