@@ -1,5 +1,6 @@
 #include "cli/fit.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -156,11 +157,12 @@ json_t *kw__fit_json(const struct kw__fit_rows *r)
     add_left_out(left_out, &r->samples->left_out);
     for (size_t i = 0; r->few && i < r->samples->count; i++)
         if (r->few[i]) json_array_append_new(few, json_integer(r->samples->list[i].row->line));
-    return json_pack("{s:o, s:s, s:s, s:I, s:I, s:i, s:s, s:o, s:o}", "from", kw__cli_string(r->set->path),
-                     "stack", r->stack->name, "hardware", kw_hardware_name(r->hardware), "rows",
-                     (json_int_t)r->samples->num_wholes, "with_stages", (json_int_t)count_parts(r->samples),
-                     "sessions", r->samples->num_sessions, "priors", r->priors.calibration->basis, "few_runs",
-                     few, "left_out", left_out);
+    return json_pack("{s:o, s:s, s:s, s:I, s:I, s:i, s:s, s:o, s:o, s:o}", "from",
+                     kw__cli_string(r->set->path), "stack", r->stack->name, "hardware",
+                     kw_hardware_name(r->hardware), "rows", (json_int_t)r->samples->num_wholes, "with_stages",
+                     (json_int_t)count_parts(r->samples), "sessions", r->samples->num_sessions, "priors",
+                     r->priors.calibration->basis, "few_runs", few, "few_seconds",
+                     kw__cli_number(r->few ? r->few_s : NAN), "left_out", left_out);
 }
 
 void kw__fit_warn(const struct kw__fit_rows *r)
