@@ -1,4 +1,5 @@
-/* Convolutions: oneDNN's, channels last.
+/* Convolutions: oneDNN's, channels last, but for those of one pixel, which are matrix products of pixels and
+ * channels. (oneDNN 2.6's own are wrong on AMX for some sizes where the channels are no multiple of 32.)
  *
  * A causal convolution reads the frames of its cache before those of x. With one video in the batch x is
  * planned with room for them in front, and they are put there; with several they are joined in scratch
@@ -271,8 +272,19 @@ static void plan_scratch(struct kw__cpu_step *s, struct conv *c)
             c->output_at + (size_t)(kw__elements(s->out[0]) / 4) * (size_t)kw__dtype_bytes(s->out_type[0]);
 }
 
+static bool is_product(const struct kw__cpu_step *s)
+{
+    const struct kw__value *w = s->in[1];
+    int64_t taps = 1;
+    for (int i = 2; i < w->ndim; i++) taps *= w->dim[i];
+    for (int i = 0; i < 3; i++)
+        if (s->a->stride[i] != 1) return false;
+    return taps == 1 && !s->in[3] && !s->a->upsample && !s->a->pad[0] && !s->a->pad[1];
+}
+
 kw_status kw__cpu_compile_conv(struct kw__cpu_plan *plan, struct kw__cpu_step *s, kw_error *err)
 {
+    if (is_product(s)) return kw__cpu_compile_linear(plan, s, err);
     struct conv *c = kw__arena_alloc(&plan->arena, 1, sizeof *c);
     if (!c) return kw__fail_memory(err);
     s->kernel = c;

@@ -177,10 +177,9 @@ kw_status kw__cpu_compile_linear(struct kw__cpu_plan *plan, struct kw__cpu_step 
     l->batches = l->gated ? step->in[0]->dim[0] : 1;
     l->rows = kw__elements(step->in[0]) / l->k / l->batches;
     if (l->residual && step->in_type[4] == step->out_type[0]) plan->overwrite[step->op->output[0]] = 1u << 4;
-    if (step->in_type[0] != KW__BF16 || !kw__cpu_tiles_can(plan->device, l->k))
-        return compile_onednn(plan, step, l, err);
+    if (step->in_type[0] != KW__BF16 || !plan->device->has_amx) return compile_onednn(plan, step, l, err);
     step->run = run_tiles;
-    step->scratch_bytes = kw__cpu_tiles_scratch(plan->device, l->k);
+    step->scratch_bytes = kw__cpu_tiles_scratch(plan->device, l->rows, l->k);
     step->weight[1] = kw__cpu_weight_tiles(plan, w);
     return step->weight[1] ? KW_OK : kw__fail_memory(err);
 }

@@ -24,19 +24,20 @@ enum {
 
 #define AMX __attribute__((target(KW__AVX512_FEATURES ",amx-tile,amx-bf16")))
 
-bool kw__cpu_tiles_can(const struct kw__device *device, int64_t k)
-{
-    return device->has_amx && k % SIDE == 0;
-}
-
 static int64_t panels_of(int64_t n)
 {
     return (n + SIDE - 1) / SIDE;
 }
 
+/* K as the tiles have it. */
+static int64_t filled(int64_t k)
+{
+    return panels_of(k) * SIDE;
+}
+
 size_t kw__cpu_tiles_bytes(int64_t n, int64_t k)
 {
-    return (size_t)(panels_of(n) * SIDE * k) * sizeof(uint16_t);
+    return (size_t)(filled(n) * filled(k)) * sizeof(uint16_t);
 }
 
 /* Passes over K, each of `step` at most. */
@@ -64,9 +65,11 @@ static size_t own_bytes(int64_t k)
     return sums + 2 * BLOCK * sizeof(float) + (size_t)(SIDE * k) * sizeof(uint16_t);
 }
 
-size_t kw__cpu_tiles_scratch(const struct kw__device *device, int64_t k)
+/* Of all threads, and then x when its rows must be filled up. */
+size_t kw__cpu_tiles_scratch(const struct kw__device *device, int64_t rows, int64_t k)
 {
-    return (size_t)device->threads * own_bytes(k);
+    size_t x = k == filled(k) ? 0 : (size_t)(rows * filled(k)) * sizeof(uint16_t);
+    return (size_t)device->threads * own_bytes(filled(k)) + x;
 }
 
 /* ---- Packing --------------------------------------------------------------------------------------- */
@@ -81,14 +84,16 @@ static void pack_panels(void *argument, int64_t from, int64_t to)
 {
     const struct packing *p = argument;
     for (int64_t panel = from; panel < to; panel++) {
-        uint16_t *out = p->out + panel * SIDE * p->k;
+        uint16_t *out = p->out + panel * SIDE * filled(p->k);
         for (int64_t k = 0; k < p->k; k += SIDE)
             for (int64_t column = 0; column < SIDE; column++) {
                 int64_t row = panel * SIDE + column; /* of w */
                 uint16_t *tile = out + k * SIDE + column / 16 * TILE + column % 16 * 2;
                 for (int64_t pair = 0; pair < 16; pair++)
-                    for (int64_t half = 0; half < 2; half++)
-                        tile[pair * SIDE + half] = row < p->n ? p->w[row * p->k + k + 2 * pair + half] : 0;
+                    for (int64_t half = 0; half < 2; half++) {
+                        int64_t at = k + 2 * pair + half;
+                        tile[pair * SIDE + half] = row < p->n && at < p->k ? p->w[row * p->k + at] : 0;
+                    }
             }
     }
 }
@@ -263,8 +268,23 @@ AMX static void multiply_pieces(void *argument, int64_t from, int64_t to)
     _tile_release();
 }
 
-void kw__cpu_multiply_tiles(const struct kw__device *device, const struct kw__cpu_product *product,
-                            void *scratch)
+struct filling {
+    const uint16_t *x;
+    uint16_t *y;
+    int64_t k;
+};
+
+static void fill_rows(void *argument, int64_t from, int64_t to)
+{
+    const struct filling *f = argument;
+    int64_t k = filled(f->k);
+    for (int64_t row = from; row < to; row++) {
+        memcpy(f->y + row * k, f->x + row * f->k, (size_t)f->k * sizeof *f->y);
+        memset(f->y + row * k + f->k, 0, (size_t)(k - f->k) * sizeof *f->y);
+    }
+}
+
+static void multiply(const struct kw__device *device, const struct kw__cpu_product *product, void *scratch)
 {
     struct work work = {.p = product, .scratch = scratch, .rows = rows_of_piece(product->k)};
     /* as many pieces as there are rows for, of one size */
@@ -275,22 +295,30 @@ void kw__cpu_multiply_tiles(const struct kw__device *device, const struct kw__cp
     kw__cpu_parallel(device, work.row_pieces * work.column_pieces, 1, multiply_pieces, &work);
 }
 
-#else
-
-bool kw__cpu_tiles_can(const struct kw__device *device, int64_t k)
+void kw__cpu_multiply_tiles(const struct kw__device *device, const struct kw__cpu_product *product,
+                            void *scratch)
 {
-    (void)device, (void)k;
-    return false;
+    struct kw__cpu_product p = *product;
+    p.k = filled(product->k);
+    if (p.k != product->k) {
+        uint16_t *x = (uint16_t *)((char *)scratch + (size_t)device->threads * own_bytes(p.k));
+        struct filling filling = {product->x, x, product->k};
+        kw__cpu_parallel(device, p.rows, 1 + 16384 / p.k, fill_rows, &filling);
+        p.x = x;
+    }
+    multiply(device, &p, scratch);
 }
+
+#else
 
 size_t kw__cpu_tiles_bytes(int64_t n, int64_t k)
 {
     return (size_t)(n * k) * sizeof(uint16_t);
 }
 
-size_t kw__cpu_tiles_scratch(const struct kw__device *device, int64_t k)
+size_t kw__cpu_tiles_scratch(const struct kw__device *device, int64_t rows, int64_t k)
 {
-    (void)device, (void)k;
+    (void)device, (void)rows, (void)k;
     return 0;
 }
 

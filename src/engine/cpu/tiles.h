@@ -1,5 +1,6 @@
 /* Matrix products in bf16 on AMX: twice the rate of oneDNN 2.6's, which keeps the tile unit waiting for
- * the caches. K must be a multiple of 32; on a device with AMX. */
+ * the caches, and which ends in SIGILL for some K that are no multiple of 32 (63 with 327 rows). Here such
+ * rows are filled up with zeros. On a device with AMX. */
 #ifndef KW_ENGINE_CPU_TILES_H
 #define KW_ENGINE_CPU_TILES_H
 
@@ -16,12 +17,10 @@ struct kw__cpu_product {
     void *y;
 };
 
-bool kw__cpu_tiles_can(const struct kw__device *device, int64_t k);
-
 size_t kw__cpu_tiles_bytes(int64_t n, int64_t k); /* of packed weights */
-size_t kw__cpu_tiles_scratch(const struct kw__device *device, int64_t k);
+size_t kw__cpu_tiles_scratch(const struct kw__device *device, int64_t rows, int64_t k);
 
-/* w[n,k], the last axis fastest: panels of 32 columns of w', zeros beyond n; of a panel the tiles of 16
+/* w[n,k], the last axis fastest: panels of 32 columns of w', zeros beyond n and k; of a panel the tiles of 16
  * pairs of rows by 16 columns, two side by side, in the order that a product reads them. */
 void kw__cpu_pack_tiles(const struct kw__device *device, const uint16_t *w, int64_t n, int64_t k,
                         uint16_t *out);
