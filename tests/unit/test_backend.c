@@ -560,6 +560,30 @@ static void test_bad_inputs(void **state)
     kw__program_free(program);
 }
 
+/* No rows, no columns or no batch: refused while compiling, with the operator's name. */
+static void test_empty_operands(void **state)
+{
+    (void)state;
+    static const enum kw__opcode codes[] = {KW__ADD, KW__SILU, KW__LAYERNORM, KW__TO_HOST, KW__LINEAR};
+    static const int64_t dims[3][3] = {{0, 4, 8}, {1, 0, 8}, {1, 4, 0}};
+    for (int i = 0; i < 5 * 3; i++) {
+        const kw_effective request = {0};
+        struct kw__program *program = kw__program_new(&request, &all_f32);
+        struct kw__graph *g = kw__stage_phase(program, kw__program_stage(program, "run"), "one", 1);
+        g->tensors = "test";
+        int x = kw__input(g, "x", KW__F32, KW__PASS, 3, dims[i % 3]), both[] = {x, x};
+        if (codes[i / 3] == KW__LINEAR) both[1] = kw__weight(g, "w", KW__F32, KW__DIMS(5, dims[i % 3][2]));
+        int inputs = kw__op_info(codes[i / 3])->least_inputs;
+        assert_int_not_equal(kw__op(g, codes[i / 3], NULL, KW__F32, inputs, both), 0);
+        struct kw__run *run = NULL;
+        kw_error err;
+        assert_int_equal(kw__run_open(&kw__backend_cpu, NULL, program, &run, &err), KW_ERROR_UNSUPPORTED);
+        assert_non_null(strstr(err.message, "no elements"));
+        assert_non_null(strstr(err.message, kw__op_info(codes[i / 3])->name));
+        kw__program_free(program);
+    }
+}
+
 static void test_dump(void **state)
 {
     (void)state;
@@ -602,17 +626,12 @@ static void test_dump(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_f32_as_lowered),
-        cmocka_unit_test(test_f32_rewritten),
-        cmocka_unit_test(test_bf16_forward),
-        cmocka_unit_test(test_plans_keep_values),
-        cmocka_unit_test(test_trace_sees_its_stamps),
-        cmocka_unit_test(test_check_finds_an_overlap),
-        cmocka_unit_test(test_same_bytes_again),
-        cmocka_unit_test(test_progress_and_cancel),
-        cmocka_unit_test(test_not_finite_is_named),
-        cmocka_unit_test(test_bad_inputs),
-        cmocka_unit_test(test_dump),
+        cmocka_unit_test(test_f32_as_lowered),        cmocka_unit_test(test_f32_rewritten),
+        cmocka_unit_test(test_bf16_forward),          cmocka_unit_test(test_plans_keep_values),
+        cmocka_unit_test(test_trace_sees_its_stamps), cmocka_unit_test(test_check_finds_an_overlap),
+        cmocka_unit_test(test_same_bytes_again),      cmocka_unit_test(test_progress_and_cancel),
+        cmocka_unit_test(test_not_finite_is_named),   cmocka_unit_test(test_bad_inputs),
+        cmocka_unit_test(test_empty_operands),        cmocka_unit_test(test_dump),
     };
     return cmocka_run_group_tests(tests, open_models, close_models);
 }

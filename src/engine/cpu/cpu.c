@@ -210,6 +210,7 @@ static const char *supports(struct kw__device *device, const struct kw__graph *g
         int v = k < op->num_inputs ? op->input[k] : op->output[k - op->num_inputs];
         enum kw__dtype dtype = g->values[v].dtype;
         if (!v) continue;
+        if (k <= op->num_inputs && kw__elements(&g->values[v]) < 1) return "an operand has no elements";
         if (dtype != KW__F32 && dtype != KW__BF16 && dtype != KW__I32)
             return "only f32, bf16 and i32 are known";
         if (dtype == KW__BF16 && !device->has_bf16)
@@ -222,7 +223,8 @@ static const char *supports(struct kw__device *device, const struct kw__graph *g
     case KW__CONV:
         if (g->values[op->input[1]].kind != KW__WEIGHT) return "the second operand must be a weight";
         if (x->dtype != g->values[op->input[1]].dtype) return "x and the weight must have one dtype";
-        if (op->code == KW__CONV && kw__operand(op, 3) && g->values[kw__operand(op, 3)].dtype != x->dtype)
+        if (op->code == KW__CONV && kw__operand(op, 3) &&
+            (g->values[kw__operand(op, 3)].dtype != x->dtype || g->values[op->output[1]].dtype != x->dtype))
             return "x and the cache must have one dtype";
         return NULL;
     case KW__LAYERNORM_MODULATE:
