@@ -180,10 +180,9 @@ static void test_latents_and_frames_are_the_reference_graphs(void **state)
     kw__pipeline_close(pipeline);
 }
 
-static void test_a_seed_gives_one_clip(void **state)
+static void check_a_seed_gives_one_clip(const char *stack)
 {
-    (void)state;
-    const struct kw__pipeline_options options = {.stack = f32, .prompt = "a cat"};
+    const struct kw__pipeline_options options = {.stack = stack, .prompt = "a cat"};
     struct kw__pipeline *pipeline = loaded(&options), *again = loaded(&options);
     struct kw__clip a = run(pipeline, 1), b = run(pipeline, 2), c = run(pipeline, 1), d = run(again, 1);
     assert_memory_not_equal(a.frames, b.frames, FRAMES);
@@ -203,6 +202,25 @@ static void test_a_seed_gives_one_clip(void **state)
     for (int i = 0; i < 4; i++) kw__clip_free(clips[i]);
     kw__pipeline_close(pipeline);
     kw__pipeline_close(again);
+}
+
+static void test_a_seed_gives_one_clip(void **state)
+{
+    (void)state;
+    check_a_seed_gives_one_clip(f32);
+}
+
+static void test_a_seed_gives_one_clip_in_bf16(void **state)
+{
+    (void)state;
+    const struct kw__pipeline_options options = {.stack = "kinowatt-cpu", .prompt = "a cat"};
+    kw_request request = small();
+    struct kw__pipeline *pipeline = NULL;
+    kw_error err = {0};
+    kw_status status = kw__pipeline_open(catalog, model, &request, &options, &pipeline, &err);
+    kw__pipeline_close(pipeline);
+    if (status == KW_ERROR_UNSUPPORTED) skip(); /* the CPU has no bf16 */
+    check_a_seed_gives_one_clip(options.stack);
 }
 
 /* ---- Prompts --------------------------------------------------------------------------------------- */
@@ -549,6 +567,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_latents_and_frames_are_the_reference_graphs),
         cmocka_unit_test(test_a_seed_gives_one_clip),
+        cmocka_unit_test(test_a_seed_gives_one_clip_in_bf16),
         cmocka_unit_test(test_prompts),
         cmocka_unit_test(test_checkpoint),
         cmocka_unit_test(test_nan_is_traced_to_its_operator),
