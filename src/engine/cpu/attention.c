@@ -7,7 +7,7 @@ int64_t kw__cpu_attention_keys(const struct kw__cpu_attention *a, int64_t b)
 {
     float buffer;
     if (!a->step->x[4]) return a->lk;
-    int64_t keys = (int64_t)*kw__load(a->step->in_type[4], a->step->x[4], b, 1, &buffer);
+    int64_t keys = a->step->a->prefix + (int64_t)*kw__load(a->step->in_type[4], a->step->x[4], b, 1, &buffer);
     return keys < 1 ? 1 : keys < a->lk ? keys : a->lk;
 }
 
@@ -95,6 +95,8 @@ KW__INLINE void soften(const struct kw__cpu_attention *a, struct queries *z, int
             for (int64_t k = 0; k < keys; k++) s[k] += more[k];
         }
         if (last) s[keys - 1] += a->last_bias;
+        for (int64_t k = z->first + r + 1 - first_key; a->step->a->causal && k < keys; k++)
+            if (k >= 0) s[k] = -INFINITY;
         for (int64_t k = 0; k < keys; k++) top = s[k] > top ? s[k] : top;
         top = z->top[r] > top ? z->top[r] : top;
         float shrink = kw__exp(z->top[r] - top);
@@ -112,6 +114,7 @@ KW__CLONES static void attend(const struct kw__cpu_attention *a, int64_t b, int6
     int64_t e = a->e, ep = padded(e), all = kw__cpu_attention_keys(a, b);
     struct queries z = {.b = b, .h = h, .first = block * BQ};
     z.rows = a->lq - z.first < BQ ? a->lq - z.first : BQ;
+    if (a->step->a->causal && z.first + z.rows < all) all = z.first + z.rows;
     z.q = own;
     z.s = z.q + BQ * ep;
     z.o = z.s + BQ * BK;
@@ -182,11 +185,22 @@ static void attend_blocks(void *argument, int64_t from, int64_t to)
 {
     const struct kw__cpu_attention *a = argument;
     for (int64_t i = from; i < to; i++) {
-        int64_t head = a->first + i / a->query_blocks;
+        int64_t head = a->first + i / a->query_blocks, row = i % a->query_blocks * a->kernel->bq;
+        if (a->step->a->ragged && row >= kw__cpu_attention_keys(a, head / a->heads)) continue;
         const char *keys = head_at(a, head);
         a->kernel->attend(a, head / a->heads, head % a->heads, i % a->query_blocks, keys,
                           keys + (size_t)a->key_blocks * a->key_bytes,
                           a->own + (size_t)kw__cpu_thread() * a->thread_bytes);
+    }
+}
+
+/* The rows of the videos that are cut: 0. */
+static void clear_rows(const struct kw__cpu_attention *a)
+{
+    size_t row = (size_t)(a->heads * a->e) * (size_t)kw__dtype_bytes(a->step->out_type[0]);
+    for (int64_t b = 0; b < a->batch; b++) {
+        int64_t there = kw__cpu_attention_keys(a, b);
+        memset((char *)a->step->y[0] + (size_t)(b * a->lq + there) * row, 0, (size_t)(a->lq - there) * row);
     }
 }
 
@@ -204,6 +218,7 @@ static void run_attention(struct kw__cpu_plan *plan, struct kw__cpu_step *step)
         kw__cpu_parallel(plan->device, n * a->key_blocks, 1, pack_blocks, a);
         kw__cpu_parallel(plan->device, n * a->query_blocks, 1, attend_blocks, a);
     }
+    if (step->a->ragged) clear_rows(a);
 }
 
 /* ---- Compiling ---------------------------------------------------------------------------------------- */
@@ -215,12 +230,12 @@ static struct kw__cpu_operand operand(const struct kw__cpu_step *s, int i, bool 
     return (struct kw__cpu_operand){s->in_type[i], NULL, width, joint && s->a->parts > 1 ? part * d : 0};
 }
 
-/* From bf16 to bf16 where the device has it, in f32 otherwise. */
+/* From bf16 to bf16 where the device has it, in f32 otherwise, and where keys are masked one by one. */
 static const struct kw__cpu_attention_kernel *choose(const struct kw__cpu_plan *plan, const struct kw__op *op)
 {
 #if defined(__x86_64__)
     const struct kw__graph *g = plan->graph;
-    bool bf16 = plan->device->has_bf16 && g->values[op->output[0]].dtype == KW__BF16;
+    bool bf16 = plan->device->has_bf16 && g->values[op->output[0]].dtype == KW__BF16 && !op->attr.causal;
     for (int k = 0; k < 3; k++) bf16 &= g->values[op->input[k]].dtype == KW__BF16;
     if (bf16) return plan->device->has_amx ? &kw__cpu_attention_amx : &kw__cpu_attention_bf16;
 #else

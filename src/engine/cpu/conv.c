@@ -3,7 +3,8 @@
  *
  * A causal convolution reads the frames of its cache before those of x. With one video in the batch x is
  * planned with room for them in front, and they are put there; with several they are joined in scratch
- * memory. While the cache still holds zeros (`fresh`) they are padding, which oneDNN skips.
+ * memory. While the cache still holds zeros (`fresh`) they are padding, which oneDNN skips. Padding that
+ * repeats the edges is written out in scratch memory too.
  * Upsampling with folded kernels is four convolutions, each to its own scratch, then put in place. */
 #include <stdlib.h>
 
@@ -17,7 +18,8 @@ struct conv {
     dnnl_memory_t x, w[4], b, y;
     struct kw__cpu_weight *weight[4];
     int kernels;                /* 1, or 4: folded */
-    int64_t cached;             /* frames put before x; 0 when fresh or without a cache */
+    int64_t cached;             /* frames put before x: the cache's, or the first one's copies */
+    int64_t behind, side[2];    /* copies of the last frame; of the outermost rows and columns, each side */
     int64_t history;            /* frames that cache' keeps */
     bool room;                  /* x has room for them in front */
     bool upsample, residual;    /* upsample: into scratch, before the convolution */
@@ -38,6 +40,45 @@ static void free_conv(void *kernel)
 }
 
 /* ---- Running ------------------------------------------------------------------------------------------ */
+
+/* Frame t of the padded video: from its first, last, or own frame of x. Rows and columns repeat at the
+ * edges. A row of the loop is a line of the result. */
+struct padding {
+    const struct kw__cpu_step *step;
+    const struct conv *conv;
+    char *to;
+};
+
+static int64_t nearest(int64_t i, int64_t count)
+{
+    return i < 0 ? 0 : i < count ? i : count - 1;
+}
+
+static void pad_lines(void *argument, int64_t from, int64_t to)
+{
+    const struct padding *p = argument;
+    const struct conv *c = p->conv;
+    const int64_t *d = p->step->in[0]->dim;
+    int64_t frames = c->cached + d[2] + c->behind, height = d[3] + 2 * c->side[0],
+            width = d[4] + 2 * c->side[1];
+    size_t pixel = (size_t)d[1] * (size_t)kw__dtype_bytes(p->step->in_type[0]);
+    for (int64_t line = from; line < to; line++) {
+        int64_t b = line / height / frames, t = nearest(line / height % frames - c->cached, d[2]);
+        int64_t h = nearest(line % height - c->side[0], d[3]);
+        const char *x = (const char *)p->step->x[0] + (size_t)(((b * d[2] + t) * d[3] + h) * d[4]) * pixel;
+        char *y = p->to + (size_t)(line * width) * pixel;
+        memcpy(y + (size_t)c->side[1] * pixel, x, (size_t)d[4] * pixel);
+        for (int64_t i = 0; i < c->side[1]; i++) {
+            memcpy(y + (size_t)i * pixel, x, pixel);
+            memcpy(y + (size_t)(c->side[1] + d[4] + i) * pixel, x + (size_t)(d[4] - 1) * pixel, pixel);
+        }
+    }
+}
+
+static bool repeats_edges(const struct kw__cpu_step *s, const struct conv *c)
+{
+    return (c->cached && !s->in[3]) || c->behind || c->side[0] || c->side[1];
+}
 
 /* The frames of the cache and of x, one after the other, for each video. */
 static char *join_frames(struct kw__cpu_plan *plan, struct kw__cpu_step *s, const struct conv *c)
@@ -61,7 +102,8 @@ static void keep_history(struct kw__cpu_plan *plan, struct kw__cpu_step *s, cons
                          const char *joined)
 {
     enum kw__dtype type = s->in_type[0];
-    int64_t frames = s->in[0]->dim[2] + c->cached, kept = c->history < frames ? c->history : frames;
+    int64_t frames = s->in[0]->dim[2] + c->cached + c->behind,
+            kept = c->history < frames ? c->history : frames;
     for (int64_t b = 0; b < s->in[0]->dim[0]; b++) {
         char *to = kw__cpu_at(s->y[1], type, b * c->history * c->frame);
         int64_t zeros = (c->history - kept) * c->frame;
@@ -147,7 +189,15 @@ static void run_conv(struct kw__cpu_plan *plan, struct kw__cpu_step *s)
     struct conv *c = s->kernel;
     const struct kw__device *device = plan->device;
     const char *x = s->x[0];
-    if (c->cached) x = join_frames(plan, s, c);
+    if (repeats_edges(s, c)) {
+        const int64_t *d = s->in[0]->dim;
+        struct padding p = {s, c, (char *)s->scratch + c->input_at};
+        int64_t lines = d[0] * (c->cached + d[2] + c->behind) * (d[3] + 2 * c->side[0]);
+        kw__cpu_parallel(device, lines, 4, pad_lines, &p);
+        x = p.to;
+    } else if (c->cached) {
+        x = join_frames(plan, s, c);
+    }
     if (c->upsample) {
         struct upsampling u = {s, (char *)s->scratch + c->input_at};
         kw__cpu_parallel(device, s->in[0]->dim[0] * s->in[0]->dim[2] * 2 * s->in[0]->dim[3], 4,
@@ -182,11 +232,14 @@ static struct sizes sizes_of(const struct kw__cpu_step *s, const struct conv *c,
     z.kernel[0] = w->ndim == 5 && !folded ? w->dim[2] : 1;
     for (int i = 1; i < 3; i++) z.kernel[i] = w->dim[w->ndim - 3 + i];
     for (int i = 0; i < 3; i++) {
-        z.x[i] = x->dim[2 + i] * (i && c->upsample ? 2 : 1) + (i ? 0 : c->cached);
+        z.x[i] =
+            x->dim[2 + i] * (i && c->upsample ? 2 : 1) + (i ? 2 * c->side[i - 1] : c->cached + c->behind);
         z.y[i] = y->dim[2 + i] / (i && folded ? 2 : 1);
         z.stride[i] = folded ? 1 : a->stride[i];
-        z.before[i] = i ? a->pad[i - 1] : c->history - c->cached;
-        z.after[i] = i ? a->pad[i - 1] : 0;
+        z.before[i] = i ? a->pad[i - 1] - c->side[i - 1] : s->in[3] ? c->history - c->cached : a->pad_time[0];
+        z.after[i] = i ? z.before[i] : s->in[3] ? 0 : a->pad_time[1];
+        if (i || s->in[3] || !a->replicate_time) continue;
+        z.before[i] = z.after[i] = 0;
     }
     for (int i = 1; i < 3 && folded; i++) { /* the upper or left one of two rows, or the lower */
         int parity = i == 1 ? kernel / 2 : kernel % 2;
@@ -261,7 +314,11 @@ static void plan_scratch(struct kw__cpu_step *s, struct conv *c)
         if (c->p[k].scratch_bytes > s->scratch_bytes) s->scratch_bytes = c->p[k].scratch_bytes;
     c->input_at = align(s->scratch_bytes);
     int64_t elements = 0, n = kw__elements(s->in[0]);
-    if (c->upsample)
+    if (repeats_edges(s, c)) {
+        const int64_t *d = s->in[0]->dim;
+        elements =
+            d[0] * d[1] * (c->cached + d[2] + c->behind) * (d[3] + 2 * c->side[0]) * (d[4] + 2 * c->side[1]);
+    } else if (c->upsample)
         elements = 4 * n;
     else if (c->cached && !c->room)
         elements = n + s->in[0]->dim[0] * c->cached * c->frame;
@@ -295,10 +352,14 @@ kw_status kw__cpu_compile_conv(struct kw__cpu_plan *plan, struct kw__cpu_step *s
     c->kernels = folded ? 4 : 1;
     c->upsample = s->a->upsample && !folded;
     c->residual = kw__operand(s->op, 4) != 0;
-    c->history = s->in[3] ? s->in[3]->dim[2] : 0;
+    c->history = s->out[1]->dim[2];
     c->cached = s->a->fresh ? 0 : c->history;
+    if (!s->in[3]) c->cached = s->a->replicate_time ? s->a->pad_time[0] : 0;
+    if (!s->in[3] && s->a->replicate_time) c->behind = s->a->pad_time[1];
+    for (int i = 0; i < 2 && s->a->replicate_space; i++) c->side[i] = s->a->pad[i];
     c->frame = x->dim[1] * x->dim[3] * x->dim[4];
-    c->room = c->cached && x->dim[0] == 1 && x->kind == KW__TEMPORARY && !plan->view_of[s->op->input[0]];
+    c->room = c->cached && s->in[3] && x->dim[0] == 1 && x->kind == KW__TEMPORARY &&
+              !plan->view_of[s->op->input[0]];
     if (c->room) {
         size_t lead = (size_t)(c->cached * c->frame) * (size_t)kw__dtype_bytes(s->in_type[0]);
         if (plan->lead[s->op->input[0]] < lead) plan->lead[s->op->input[0]] = lead;
@@ -318,6 +379,6 @@ kw_status kw__cpu_compile_conv(struct kw__cpu_plan *plan, struct kw__cpu_step *s
     if (e) return kw__cpu_fail(e, "a convolution", err);
     plan_scratch(s, c);
     if (c->residual && s->in_type[4] == s->out_type[0]) plan->overwrite[s->op->output[0]] = 1u << 4;
-    if (c->history && s->in_type[3] == s->out_type[1]) plan->overwrite[s->op->output[1]] = 1u << 3;
+    if (s->in[3] && s->in_type[3] == s->out_type[1]) plan->overwrite[s->op->output[1]] = 1u << 3;
     return KW_OK;
 }

@@ -8,9 +8,8 @@ struct copy {
     int64_t frame; /* of this iteration */
 };
 
-/* n elements, rounded or widened on the way. */
-static void move(enum kw__dtype from, const void *x, int64_t x_at, enum kw__dtype to, void *y, int64_t y_at,
-                 int64_t n)
+void kw__cpu_move(enum kw__dtype from, const void *x, int64_t x_at, enum kw__dtype to, void *y, int64_t y_at,
+                  int64_t n)
 {
     if (from == to) {
         size_t size = (size_t)kw__dtype_bytes(to);
@@ -30,7 +29,7 @@ static void move(enum kw__dtype from, const void *x, int64_t x_at, enum kw__dtyp
 /* Elements of the operator's first input to its output k. */
 static void put(const struct kw__cpu_step *s, int input, int64_t x_at, int output, int64_t y_at, int64_t n)
 {
-    move(s->in_type[input], s->x[input], x_at, s->out_type[output], s->y[output], y_at, n);
+    kw__cpu_move(s->in_type[input], s->x[input], x_at, s->out_type[output], s->y[output], y_at, n);
 }
 
 struct whole {
@@ -42,7 +41,7 @@ struct whole {
 static void copy_pieces(void *argument, int64_t from, int64_t to)
 {
     const struct whole *w = argument;
-    move(w->from, w->x, from, w->to, w->y, from, to - from);
+    kw__cpu_move(w->from, w->x, from, w->to, w->y, from, to - from);
 }
 
 void kw__cpu_copy(const struct kw__device *device, enum kw__dtype from, const void *x, enum kw__dtype to,
@@ -212,6 +211,19 @@ KW__CLONES static void host_pieces(void *argument, int64_t from, int64_t to)
 
 /* ---- Compiling ------------------------------------------------------------------------------------- */
 
+bool kw__cpu_is_view(const struct kw__op *op)
+{
+    const int64_t *patch = op->attr.patch;
+    switch (op->code) {
+    case KW__TO_TOKENS:
+    case KW__JOIN_FRAMES:
+    case KW__TO_HOST: return true;
+    case KW__SPLIT_FRAMES: return op->attr.parts == 1;
+    case KW__UNPATCHIFY: return patch[0] == 1 && patch[1] == 1 && patch[2] == 1;
+    default: return false;
+    }
+}
+
 static void run_copy(struct kw__cpu_plan *plan, struct kw__cpu_step *step)
 {
     struct copy *j = step->kernel;
@@ -248,14 +260,12 @@ kw_status kw__cpu_compile_copy(struct kw__cpu_plan *plan, struct kw__cpu_step *s
     step->kernel = j;
     step->run = run_copy;
     const struct kw__op *op = step->op;
-    switch (op->code) {
-    case KW__TO_TOKENS:
-    case KW__JOIN_FRAMES:
-    case KW__TO_HOST:
-        if (step->in_type[0] != step->out_type[0]) break;
+    if (kw__cpu_is_view(op) && step->in_type[0] == step->out_type[0]) {
         plan->view_of[op->output[0]] = op->input[0];
         step->run = NULL;
-        break;
+        return KW_OK;
+    }
+    switch (op->code) {
     case KW__RELATIVE_BIAS: step->scratch_bytes = (size_t)(2 * step->a->width - 1) * sizeof(int32_t); break;
     case KW__PUT_FRAMES:
         if (step->in_type[0] == step->out_type[0]) plan->overwrite[op->output[0]] = 1u;

@@ -161,49 +161,6 @@ static void release(struct kw__device *device, void *memory)
 
 /* ---- What it can do ------------------------------------------------------------------------------------ */
 
-/* Whether the operator, or what its attributes ask for, has a kernel here. */
-static bool has_kernel(const struct kw__graph *g, const struct kw__op *op)
-{
-    const struct kw__attr *a = &op->attr;
-    const struct kw__value *x = op->num_inputs && op->input[0] ? &g->values[op->input[0]] : NULL;
-    const struct kw__value *table = kw__operand(op, 1) ? &g->values[op->input[1]] : NULL;
-    switch (op->code) {
-    case KW__GROUPNORM:
-    case KW__TANH:
-    case KW__GLU:
-    case KW__ADD_ROWS:
-    case KW__MEAN_ROWS:
-    case KW__TO_TRACKS:
-    case KW__JOIN_TRACKS:
-    case KW__RESIZE:
-    case KW__DEPTH_TO_SPACE:
-    case KW__CONCAT:
-    case KW__SLICE:
-    case KW__REPEAT:
-    case KW__TAKE_BLOCK:
-    case KW__PUT_BLOCK:
-    case KW__BLEND_TILES: return false;
-    case KW__LINEAR: return a->activation <= KW__ACT_GELU;
-    case KW__GELU: return a->activation == KW__NO_ACTIVATION;
-    case KW__ATTENTION: return !a->causal && !a->ragged && !a->prefix;
-    case KW__CONV: return !a->keep && !a->replicate_space && !a->pad_time[0] && !a->pad_time[1];
-    case KW__LAYERNORM: return a->heads <= 1;
-    case KW__RMSNORM: return a->heads <= 1 && table;
-    case KW__CHANNEL_RMSNORM: return table && !(a->eps > 0);
-    case KW__LAYERNORM_MODULATE:
-    case KW__MODULATE: return x->ndim == 3 && a->row >= 0 && a->row2 >= 0 && table->dim[2] == x->dim[2];
-    case KW__GATE_ADD: return g->values[op->input[2]].dim[2] == x->dim[2];
-    case KW__ADALN_TABLE: return x->ndim == 3;
-    case KW__ROPE: return !a->prefix;
-    case KW__ROPE_TABLE:
-        return !x && !a->layout && !a->prefix && !a->frequencies && !a->positions[0] && !a->positions[1] &&
-               !a->positions[2];
-    case KW__SINUSOID: return !table;
-    case KW__CHANNEL_AFFINE: return !table && !a->inverse;
-    default: return true;
-    }
-}
-
 static const char *supports(struct kw__device *device, const struct kw__graph *g, const struct kw__op *op)
 {
     for (int k = 0; k < op->num_inputs + op->num_outputs; k++) {
@@ -217,7 +174,6 @@ static const char *supports(struct kw__device *device, const struct kw__graph *g
             return "bf16 needs AVX512_BF16, which this CPU lacks; run in f32";
     }
     const struct kw__value *x = op->num_inputs && op->input[0] ? &g->values[op->input[0]] : NULL;
-    if (!has_kernel(g, op)) return "there is no kernel for it on a CPU yet";
     switch (op->code) {
     case KW__LINEAR:
     case KW__CONV:
@@ -226,6 +182,8 @@ static const char *supports(struct kw__device *device, const struct kw__graph *g
         if (op->code == KW__CONV && kw__operand(op, 3) &&
             (g->values[kw__operand(op, 3)].dtype != x->dtype || g->values[op->output[1]].dtype != x->dtype))
             return "x and the cache must have one dtype";
+        if (op->code == KW__CONV && op->attr.keep && (op->attr.replicate_space || op->attr.pad_time[1]))
+            return "frames are kept of a video that is padded in front alone";
         return NULL;
     case KW__LAYERNORM_MODULATE:
     case KW__MODULATE: return g->values[op->input[1]].dtype == KW__F32 ? NULL : "the table must be f32";
@@ -251,6 +209,19 @@ static kw_status compile_op(struct kw__cpu_plan *plan, struct kw__cpu_step *step
     case KW__RMSNORM_ROPE:
     case KW__ROPE:
     case KW__CHANNEL_RMSNORM: return kw__cpu_compile_norm(plan, step, err);
+    case KW__GROUPNORM: return kw__cpu_compile_groupnorm(plan, step, err);
+    case KW__ROPE_TABLE:
+    case KW__SINUSOID: return kw__cpu_compile_tables(plan, step, err);
+    case KW__CONCAT:
+    case KW__SLICE:
+    case KW__REPEAT:
+    case KW__TO_TRACKS:
+    case KW__JOIN_TRACKS:
+    case KW__RESIZE:
+    case KW__DEPTH_TO_SPACE:
+    case KW__TAKE_BLOCK:
+    case KW__PUT_BLOCK:
+    case KW__BLEND_TILES: return kw__cpu_compile_blocks(plan, step, err);
     default:
         return kw__op_info(step->op->code)->class == KW__CLASS_ELEMENTWISE
                    ? kw__cpu_compile_elementwise(plan, step, err)

@@ -87,9 +87,15 @@ kw_status kw__cpu_compile_conv(struct kw__cpu_plan *plan, struct kw__cpu_step *s
 kw_status kw__cpu_compile_attention(struct kw__cpu_plan *plan, struct kw__cpu_step *step, kw_error *err);
 kw_status kw__cpu_compile_norm(struct kw__cpu_plan *plan, struct kw__cpu_step *step, kw_error *err);
 kw_status kw__cpu_compile_elementwise(struct kw__cpu_plan *plan, struct kw__cpu_step *step, kw_error *err);
+kw_status kw__cpu_compile_groupnorm(struct kw__cpu_plan *plan, struct kw__cpu_step *step, kw_error *err);
+kw_status kw__cpu_compile_tables(struct kw__cpu_plan *plan, struct kw__cpu_step *step, kw_error *err);
+kw_status kw__cpu_compile_blocks(struct kw__cpu_plan *plan, struct kw__cpu_step *step, kw_error *err);
 kw_status kw__cpu_compile_copy(struct kw__cpu_plan *plan, struct kw__cpu_step *step, kw_error *err);
 
 /* ---- Shared ---- */
+
+/* Whether the result's elements lie as the first input's do. */
+bool kw__cpu_is_view(const struct kw__op *op);
 
 /* Whether the five axes of a value lie channels last. */
 bool kw__cpu_channels_last(const struct kw__graph *g, int value);
@@ -107,6 +113,10 @@ int kw__cpu_thread(void);
 
 /* The address of an element. */
 void *kw__cpu_at(const void *array, enum kw__dtype dtype, int64_t element);
+
+/* n elements from place x_at to place y_at, rounded or widened on the way; by the calling thread. */
+void kw__cpu_move(enum kw__dtype from, const void *x, int64_t x_at, enum kw__dtype to, void *y, int64_t y_at,
+                  int64_t n);
 
 /* `count` elements from one array to another, of any two dtypes; nothing when they are one array. */
 void kw__cpu_copy(const struct kw__device *device, enum kw__dtype from, const void *x, enum kw__dtype to,

@@ -8,10 +8,24 @@ struct pointwise {
     int64_t n, d;          /* elements; of a row */
     int64_t rows_of_batch; /* rows that share one row of the table */
     float coefficient[KW__MAX_INPUTS];
-    float gain[KW__PIECE], shift[KW__PIECE]; /* CHANNEL_AFFINE, by channel */
 };
 
 /* ---- One result from one or two operands -------------------------------------------------------- */
+
+KW__INLINE void activate(enum kw__activation activation, const float *x, int64_t n, float *y)
+{
+    switch (activation) {
+    case KW__ACT_SILU: KW__EACH for (int64_t i = 0; i < n; i++) y[i] = kw__silu(x[i]); break;
+    case KW__ACT_GELU: KW__EACH for (int64_t i = 0; i < n; i++) y[i] = kw__gelu(x[i]); break;
+    case KW__ACT_GELU_ERF:
+        for (int64_t i = 0; i < n; i++) y[i] = 0.5f * x[i] * (1 + erff(x[i] * 0.70710678118654752f));
+        break;
+    case KW__ACT_GELU_QUICK:
+        KW__EACH for (int64_t i = 0; i < n; i++) y[i] = x[i] / (1.0f + kw__exp(-1.702f * x[i]));
+        break;
+    default: KW__EACH for (int64_t i = 0; i < n; i++) y[i] = x[i];
+    }
+}
 
 KW__INLINE void compute(enum kw__opcode code, const struct kw__attr *a, const float *x, const float *z,
                         int64_t n, float *y)
@@ -21,7 +35,10 @@ KW__INLINE void compute(enum kw__opcode code, const struct kw__attr *a, const fl
     case KW__ADD: KW__EACH for (int64_t i = 0; i < n; i++) y[i] = x[i] + z[i]; break;
     case KW__MUL: KW__EACH for (int64_t i = 0; i < n; i++) y[i] = x[i] * z[i]; break;
     case KW__SILU: KW__EACH for (int64_t i = 0; i < n; i++) y[i] = kw__silu(x[i]); break;
-    case KW__GELU: KW__EACH for (int64_t i = 0; i < n; i++) y[i] = kw__gelu(x[i]); break;
+    case KW__GELU: activate(a->activation ? a->activation : KW__ACT_GELU, x, n, y); break;
+    case KW__TANH:
+        for (int64_t i = 0; i < n; i++) y[i] = tanhf(x[i]);
+        break;
     case KW__GELU_MUL: KW__EACH for (int64_t i = 0; i < n; i++) y[i] = kw__gelu(x[i]) * z[i]; break;
     case KW__CLAMP:
         KW__EACH for (int64_t i = 0; i < n; i++) y[i] = x[i] < low ? low : x[i] > high ? high : x[i];
@@ -69,19 +86,26 @@ KW__CLONES static void lincomb_pieces(void *argument, int64_t from, int64_t to)
 
 /* ---- Rows with a table: MODULATE, GATE_ADD, ADALN_TABLE, CHANNEL_AFFINE --------------------------- */
 
+/* Images lie as rows of channels too. */
 KW__CLONES static void modulate_rows(void *argument, int64_t from, int64_t to)
 {
     const struct pointwise *j = argument;
     const struct kw__cpu_step *s = j->step;
     float in[KW__PIECE], out[KW__PIECE];
+    int64_t table_size = kw__elements(s->in[1]) / s->in[1]->dim[0];
     for (int64_t row = from; row < to; row++) {
-        const float *table = (const float *)s->x[1] + row / j->rows_of_batch * s->in[1]->dim[1] * j->d;
+        const float *table = (const float *)s->x[1] + row / j->rows_of_batch * table_size;
         for (int64_t i = 0; i < j->d; i += KW__PIECE) {
             int64_t n = j->d - i < KW__PIECE ? j->d - i : KW__PIECE, at = row * j->d + i;
             const float *x = kw__load(s->in_type[0], s->x[0], at, n, in);
             const float *shift = table + s->a->row * j->d + i, *scale = table + s->a->row2 * j->d + i;
             float *y = kw__target(s->out_type[0], s->y[0], at, out);
-            KW__EACH for (int64_t k = 0; k < n; k++) y[k] = x[k] * (1 + scale[k]) + shift[k];
+            if (s->a->row2 < 0)
+                KW__EACH for (int64_t k = 0; k < n; k++) y[k] = x[k] + shift[k];
+            else if (s->a->row < 0)
+                KW__EACH for (int64_t k = 0; k < n; k++) y[k] = x[k] * (1 + scale[k]);
+            else
+                KW__EACH for (int64_t k = 0; k < n; k++) y[k] = x[k] * (1 + scale[k]) + shift[k];
             kw__store(s->out_type[0], s->y[0], at, n, y);
         }
     }
@@ -92,9 +116,9 @@ KW__CLONES static void gate_add_rows(void *argument, int64_t from, int64_t to)
     const struct pointwise *j = argument;
     const struct kw__cpu_step *s = j->step;
     float in[2][KW__PIECE], out[KW__PIECE];
+    int64_t table_size = kw__elements(s->in[2]) / s->in[2]->dim[0];
     for (int64_t row = from; row < to; row++) {
-        const float *table =
-            (const float *)s->x[2] + (row / j->rows_of_batch * s->in[2]->dim[1] + s->a->row) * j->d;
+        const float *table = (const float *)s->x[2] + row / j->rows_of_batch * table_size + s->a->row * j->d;
         for (int64_t i = 0; i < j->d; i += KW__PIECE) {
             int64_t n = j->d - i < KW__PIECE ? j->d - i : KW__PIECE, at = row * j->d + i;
             const float *x = kw__load(s->in_type[0], s->x[0], at, n, in[0]);
@@ -127,70 +151,93 @@ KW__CLONES static void adaln_rows(void *argument, int64_t from, int64_t to)
     }
 }
 
-/* Channels are the rows: at most KW__PIECE of them. */
+/* x gain + shift; (x - mean) / std is x / std - mean / std. */
 KW__CLONES static void affine_rows(void *argument, int64_t from, int64_t to)
 {
     const struct pointwise *j = argument;
     const struct kw__cpu_step *s = j->step;
-    float in[KW__PIECE], out[KW__PIECE];
-    for (int64_t row = from; row < to; row++) {
-        const float *x = kw__load(s->in_type[0], s->x[0], row * j->d, j->d, in);
-        float *y = kw__target(s->out_type[0], s->y[0], row * j->d, out);
-        KW__EACH for (int64_t k = 0; k < j->d; k++) y[k] = x[k] * j->gain[k] + j->shift[k];
-        kw__store(s->out_type[0], s->y[0], row * j->d, j->d, y);
-    }
-}
-
-/* ---- Tables made from nothing ----------------------------------------------------------------------- */
-
-/* The angle depends on the position along one axis only: cos and sin of the largest axis are few. */
-static void rope_table_rows(void *argument, int64_t from, int64_t to)
-{
-    const struct pointwise *j = argument;
-    const struct kw__cpu_step *s = j->step;
-    const int64_t *grid = s->a->grid, *axes = s->a->axes;
-    const float *line = s->scratch; /* of each axis in turn: [positions, channels] */
-    for (int64_t row = from; row < to; row++) {
-        int64_t position[3] = {row / (grid[1] * grid[2]), row / grid[2] % grid[1], row % grid[2]};
-        int64_t at = row * j->d, start = 0;
-        for (int axis = 0; axis < 3; axis++) {
-            const float *angles = line + start + position[axis] * axes[axis];
-            if (s->out_type[0] == KW__F32)
-                memcpy((float *)s->y[0] + at, angles, (size_t)axes[axis] * sizeof *angles);
-            else
-                kw__store(s->out_type[0], s->y[0], at, axes[axis], angles);
-            start += grid[axis] * axes[axis];
-            at += axes[axis];
+    float in[KW__PIECE], out[KW__PIECE], gain[KW__PIECE], shift[KW__PIECE];
+    for (int64_t i = 0; i < j->d; i += KW__PIECE) {
+        int64_t n = j->d - i < KW__PIECE ? j->d - i : KW__PIECE;
+        for (int64_t k = 0; k < n; k++) {
+            double mean = s->in[1] ? (double)((const float *)s->x[1])[i + k] : s->a->constants[0][i + k];
+            double std = s->in[1] ? (double)((const float *)s->x[2])[i + k] : s->a->constants[1][i + k];
+            gain[k] = (float)(s->a->inverse ? 1 / std : std);
+            shift[k] = (float)(s->a->inverse ? -mean / std : mean);
+        }
+        for (int64_t row = from; row < to; row++) {
+            int64_t at = row * j->d + i;
+            const float *x = kw__load(s->in_type[0], s->x[0], at, n, in);
+            float *y = kw__target(s->out_type[0], s->y[0], at, out);
+            KW__EACH for (int64_t k = 0; k < n; k++) y[k] = x[k] * gain[k] + shift[k];
+            kw__store(s->out_type[0], s->y[0], at, n, y);
         }
     }
 }
 
-static void fill_angles(const struct kw__cpu_step *s)
+/* ---- Rows: GLU, ADD_ROWS, MEAN_ROWS ------------------------------------------------------------------ */
+
+KW__CLONES static void glu_rows(void *argument, int64_t from, int64_t to)
 {
-    float *y = s->scratch;
-    for (int axis = 0; axis < 3; axis++)
-        for (int64_t position = 0; position < s->a->grid[axis]; position++)
-            for (int64_t i = 0; i < s->a->axes[axis]; i += 2) {
-                double angle = (double)position * pow(s->a->theta, -(double)i / (double)s->a->axes[axis]);
-                *y++ = (float)cos(angle);
-                *y++ = (float)sin(angle);
-            }
+    const struct pointwise *j = argument;
+    const struct kw__cpu_step *s = j->step;
+    float in[2][KW__PIECE], gate[KW__PIECE], out[KW__PIECE];
+    for (int64_t row = from; row < to; row++)
+        for (int64_t i = 0; i < j->d; i += KW__PIECE) {
+            int64_t n = j->d - i < KW__PIECE ? j->d - i : KW__PIECE, at = row * j->d + i;
+            const float *x = kw__load(s->in_type[0], s->x[0], 2 * row * j->d + i, n, in[0]);
+            const float *z = kw__load(s->in_type[0], s->x[0], (2 * row + 1) * j->d + i, n, in[1]);
+            float *y = kw__target(s->out_type[0], s->y[0], at, out);
+            activate(s->a->activation, z, n, gate);
+            KW__EACH for (int64_t k = 0; k < n; k++) y[k] = x[k] * gate[k];
+            kw__store(s->out_type[0], s->y[0], at, n, y);
+        }
 }
 
-static void sinusoid(const struct kw__cpu_step *s)
+KW__CLONES static void add_rows(void *argument, int64_t from, int64_t to)
 {
-    int64_t half = s->a->width / 2;
-    for (int64_t b = 0; b < kw__elements(s->in[0]); b++) {
-        float buffer;
-        double t = *kw__load(s->in_type[0], s->x[0], b, 1, &buffer);
-        for (int64_t i = 0; i < half; i++) {
-            double angle = t * pow(10000, -(double)i / (double)half);
-            float y[2] = {(float)cos(angle), (float)sin(angle)};
-            for (int k = 0; k < 2; k++) {
-                int64_t at = b * 2 * half + k * half + i;
-                *kw__target(s->out_type[0], s->y[0], at, &buffer) = y[k];
-                kw__store(s->out_type[0], s->y[0], at, 1, &y[k]);
+    const struct pointwise *j = argument;
+    const struct kw__cpu_step *s = j->step;
+    int64_t length = s->in[0]->dim[1];
+    float in[2][KW__PIECE], out[KW__PIECE];
+    for (int64_t row = from; row < to; row++) {
+        int64_t place = row % length - s->a->prefix;
+        for (int64_t i = 0; i < j->d; i += KW__PIECE) {
+            int64_t n = j->d - i < KW__PIECE ? j->d - i : KW__PIECE, at = row * j->d + i;
+            const float *x = kw__load(s->in_type[0], s->x[0], at, n, in[0]);
+            float *y = kw__target(s->out_type[0], s->y[0], at, out);
+            if (place >= 0) {
+                const float *p = kw__load(s->in_type[1], s->x[1], place * j->d + i, n, in[1]);
+                KW__EACH for (int64_t k = 0; k < n; k++) y[k] = x[k] + p[k];
+            } else {
+                KW__EACH for (int64_t k = 0; k < n; k++) y[k] = x[k];
             }
+            kw__store(s->out_type[0], s->y[0], at, n, y);
+        }
+    }
+}
+
+/* A row is one video's. */
+KW__CLONES static void mean_rows(void *argument, int64_t from, int64_t to)
+{
+    const struct pointwise *j = argument;
+    const struct kw__cpu_step *s = j->step;
+    int64_t length = s->in[0]->dim[1];
+    float in[KW__PIECE], sum[KW__PIECE];
+    for (int64_t b = from; b < to; b++) {
+        int64_t rows = (int64_t)*kw__load(s->in_type[1], s->x[1], b, 1, in);
+        rows = rows < 1 ? 1 : rows < length ? rows : length;
+        for (int64_t i = 0; i < j->d; i += KW__PIECE) {
+            int64_t n = j->d - i < KW__PIECE ? j->d - i : KW__PIECE;
+            memset(sum, 0, sizeof sum);
+            for (int64_t r = 0; r < rows; r++) {
+                const float *x = kw__load(s->in_type[0], s->x[0], (b * length + r) * j->d + i, n, in);
+                KW__EACH for (int64_t k = 0; k < n; k++) sum[k] += x[k];
+            }
+            for (int64_t k = 0; k < n; k++) sum[k] /= (float)rows;
+            float *y = kw__target(s->out_type[0], s->y[0], b * j->d + i, sum);
+            if (y != sum) memcpy(y, sum, (size_t)n * sizeof *y);
+            kw__store(s->out_type[0], s->y[0], b * j->d + i, n, y);
         }
     }
 }
@@ -213,11 +260,9 @@ static void run_elementwise(struct kw__cpu_plan *plan, struct kw__cpu_step *step
     case KW__GATE_ADD: kw__cpu_parallel(d, rows, grain, gate_add_rows, j); break;
     case KW__ADALN_TABLE: kw__cpu_parallel(d, rows, grain, adaln_rows, j); break;
     case KW__CHANNEL_AFFINE: kw__cpu_parallel(d, rows, grain, affine_rows, j); break;
-    case KW__ROPE_TABLE:
-        fill_angles(step);
-        kw__cpu_parallel(d, rows, grain, rope_table_rows, j);
-        break;
-    case KW__SINUSOID: sinusoid(step); break;
+    case KW__GLU: kw__cpu_parallel(d, rows, grain, glu_rows, j); break;
+    case KW__ADD_ROWS: kw__cpu_parallel(d, rows, grain, add_rows, j); break;
+    case KW__MEAN_ROWS: kw__cpu_parallel(d, rows, 1, mean_rows, j); break;
     default: kw__cpu_parallel(d, j->n, 16384, pointwise_pieces, j);
     }
 }
@@ -235,21 +280,11 @@ kw_status kw__cpu_compile_elementwise(struct kw__cpu_plan *plan, struct kw__cpu_
     step->run = run_elementwise;
     unsigned overwrite = 0;
     switch (op->code) {
-    case KW__ADALN_TABLE: break;
-    case KW__ROPE_TABLE:
-        for (int axis = 0; axis < 3; axis++)
-            step->scratch_bytes += (size_t)(step->a->grid[axis] * step->a->axes[axis]) * sizeof(float);
-        break;
-    case KW__SINUSOID: break;
+    case KW__ADALN_TABLE:
+    case KW__GLU:
+    case KW__MEAN_ROWS: break;
     case KW__CHANNEL_AFFINE:
-        if (j->d > KW__PIECE)
-            return kw__fail(err, KW_ERROR_UNSUPPORTED, "channel_affine of more than %d channels", KW__PIECE);
-        for (int64_t c = 0; c < j->d; c++) {
-            j->shift[c] = (float)step->a->constants[0][c];
-            j->gain[c] = (float)step->a->constants[1][c];
-        }
-        overwrite = 1u;
-        break;
+    case KW__ADD_ROWS:
     case KW__MODULATE: overwrite = 1u; break;
     case KW__GATE_ADD: overwrite = 3u; break;
     default: overwrite = (1u << op->num_inputs) - 1;

@@ -32,8 +32,8 @@ static void free_linear(void *kernel)
 /* The gate's row for a video. */
 static void *gate_of(const struct kw__cpu_step *step, const struct linear *l, int64_t batch)
 {
-    int64_t row = batch * step->in[3]->dim[1] + step->a->row;
-    return kw__cpu_at(step->x[3], step->in_type[3], row * l->n);
+    int64_t table = step->in[3]->dim[1] * step->in[3]->dim[2];
+    return kw__cpu_at(step->x[3], step->in_type[3], batch * table + step->a->row * l->n);
 }
 
 static void run_tiles(struct kw__cpu_plan *plan, struct kw__cpu_step *step)
@@ -93,6 +93,10 @@ static dnnl_status_t post_operations(const struct kw__cpu_step *step, const stru
     dnnl_memory_desc_t gate;
     if (step->a->activation == KW__ACT_GELU && !l->gelu_pass)
         s = dnnl_post_ops_append_eltwise(post, 1.0f, dnnl_eltwise_gelu_tanh, 0.0f, 0.0f);
+    if (step->a->activation == KW__ACT_GELU_ERF)
+        s = dnnl_post_ops_append_eltwise(post, 1.0f, dnnl_eltwise_gelu_erf, 0.0f, 0.0f);
+    if (step->a->activation == KW__ACT_GELU_QUICK)
+        s = dnnl_post_ops_append_eltwise(post, 1.0f, dnnl_eltwise_swish, 1.702f, 0.0f);
     if (step->a->activation == KW__ACT_SILU)
         s = dnnl_post_ops_append_eltwise(post, 1.0f, dnnl_eltwise_swish, 1.0f, 0.0f);
     if (!s && l->gated) {
@@ -177,7 +181,8 @@ kw_status kw__cpu_compile_linear(struct kw__cpu_plan *plan, struct kw__cpu_step 
     l->batches = l->gated ? step->in[0]->dim[0] : 1;
     l->rows = kw__elements(step->in[0]) / l->k / l->batches;
     if (l->residual && step->in_type[4] == step->out_type[0]) plan->overwrite[step->op->output[0]] = 1u << 4;
-    if (step->in_type[0] != KW__BF16 || !plan->device->has_amx) return compile_onednn(plan, step, l, err);
+    bool tiles = step->in_type[0] == KW__BF16 && plan->device->has_amx && step->a->activation <= KW__ACT_GELU;
+    if (!tiles) return compile_onednn(plan, step, l, err);
     step->run = run_tiles;
     step->scratch_bytes = kw__cpu_tiles_scratch(plan->device, l->rows, l->k);
     step->weight[1] = kw__cpu_weight_tiles(plan, w);

@@ -8,6 +8,7 @@
 #endif
 
 #include "base/error.h"
+#include "engine/cpu/cpu.h"
 #include "engine/plan.h"
 
 /* ---- Workspace ---------------------------------------------------------------------------------- */
@@ -45,6 +46,14 @@ static void conv_rules(const struct kw__graph *g, size_t i, struct rules *r)
     } else if (joined > 0) {
         scratch = joined + kw__value_bytes(x);
     }
+    const struct kw__attr *a = &op->attr;
+    bool time = !cache && a->replicate_time && (a->pad_time[0] || a->pad_time[1]);
+    if (time || (a->replicate_space && (a->pad[0] || a->pad[1]))) {
+        int64_t frames = x->dim[2] + (time ? a->pad_time[0] + a->pad_time[1] : cache ? cache->dim[2] : 0);
+        int64_t height = x->dim[3] + (a->replicate_space ? 2 * a->pad[0] : 0);
+        int64_t width = x->dim[4] + (a->replicate_space ? 2 * a->pad[1] : 0);
+        scratch = (double)(x->dim[0] * x->dim[1] * frames * height * width) * kw__dtype_bytes(x->dtype);
+    }
     if (folded) scratch += kw__value_bytes(y) / 4;
     r->scratch[i] = (size_t)scratch;
     if (same_dtype(g, op, 4)) r->overwrite[op->output[0]] = 1u << 4;
@@ -64,16 +73,18 @@ static void op_rules(const struct kw__graph *g, size_t i, struct rules *r)
         r->scratch[i] = (size_t)((kw__value_bytes(operand(g, op, 1)) + kw__value_bytes(operand(g, op, 2))) /
                                  (double)op->attr.heads);
         break;
-    case KW__TO_TOKENS:
-    case KW__JOIN_FRAMES:
-    case KW__TO_HOST:
-        if (same_dtype(g, op, 0)) r->view_of[y] = op->input[0];
-        break;
+    case KW__GLU:
+    case KW__MEAN_ROWS:
+    case KW__ADALN_TABLE: break;
+    case KW__ADD_ROWS:
+    case KW__CHANNEL_AFFINE: r->overwrite[y] = 1u; break;
+    case KW__PUT_BLOCK:
     case KW__PUT_FRAMES:
     case KW__HOST_FRAMES:
         if (same_dtype(g, op, 0)) r->overwrite[y] = 1u;
         break;
     default: {
+        if (kw__cpu_is_view(op) && same_dtype(g, op, 0)) r->view_of[y] = op->input[0];
         enum kw__class class = kw__op_info(op->code)->class;
         if (class == KW__CLASS_ELEMENTWISE) r->overwrite[y] = (1u << op->num_inputs) - 1;
         if (class == KW__CLASS_NORM && kw__elements(operand(g, op, 0)) == kw__elements(&g->values[y]))

@@ -8,6 +8,7 @@ struct norm {
     const struct kw__cpu_step *step;
     int64_t d, width, start; /* a row of y is d wide; of x, width, and begins at start */
     int64_t rows_of_batch;   /* rows that share one row of the table */
+    int64_t heads;           /* rows of y that are one row of x */
     int64_t length, e;       /* rope[length, e] */
 };
 
@@ -82,9 +83,9 @@ KW__CLONES static void modulated_rows(void *argument, int64_t from, int64_t to)
 {
     const struct norm *j = argument;
     const struct kw__cpu_step *s = j->step;
-    int64_t table_rows = s->in[1]->dim[1];
+    int64_t table_size = kw__elements(s->in[1]) / s->in[1]->dim[0];
     for (int64_t row = from; row < to; row++) {
-        const float *table = (const float *)s->x[1] + row / j->rows_of_batch * table_rows * j->d;
+        const float *table = (const float *)s->x[1] + row / j->rows_of_batch * table_size;
         normalize_row(s, row, j->d, 1, table + s->a->row2 * j->d, table + s->a->row * j->d);
     }
 }
@@ -98,13 +99,16 @@ KW__CLONES static void rmsnorm_rows(void *argument, int64_t from, int64_t to)
     const float *gamma = s->x[1];
     float in[KW__PIECE], out[KW__PIECE];
     for (int64_t row = from; row < to; row++) {
-        int64_t start = row * j->width + j->start;
+        int64_t start = row / j->heads * j->width + j->start + row % j->heads * j->d;
         float factor = inverse_deviation(s->in_type[0], s->x[0], start, j->d, 0, (float)s->a->eps);
         for (int64_t i = 0; i < j->d; i += KW__PIECE) {
             int64_t n = j->d - i < KW__PIECE ? j->d - i : KW__PIECE, at = row * j->d + i;
             const float *x = kw__load(s->in_type[0], s->x[0], start + i, n, in);
             float *y = kw__target(s->out_type[0], s->y[0], at, out);
-            KW__EACH for (int64_t k = 0; k < n; k++) y[k] = x[k] * factor * gamma[i + k];
+            if (gamma)
+                KW__EACH for (int64_t k = 0; k < n; k++) y[k] = x[k] * factor * gamma[i + k];
+            else
+                KW__EACH for (int64_t k = 0; k < n; k++) y[k] = x[k] * factor;
             kw__store(s->out_type[0], s->y[0], at, n, y);
         }
     }
@@ -151,7 +155,12 @@ KW__CLONES static void rope_rows(void *argument, int64_t from, int64_t to)
     const struct kw__cpu_step *s = j->step;
     float in[KW__PIECE], out[KW__PIECE];
     for (int64_t row = from; row < to; row++) {
-        const float *rope = (const float *)s->x[1] + row % j->length * j->e;
+        int64_t place = row % s->in[0]->dim[1] - s->a->prefix;
+        if (place < 0) {
+            kw__cpu_move(s->in_type[0], s->x[0], row * j->d, s->out_type[0], s->y[0], row * j->d, j->d);
+            continue;
+        }
+        const float *rope = (const float *)s->x[1] + place * j->e;
         for (int64_t i = 0, n; i < j->d; i += n) {
             n = j->e - i % j->e;
             if (n > KW__PIECE) n = KW__PIECE;
@@ -182,7 +191,8 @@ KW__CLONES static void channel_rmsnorm_rows(void *argument, int64_t from, int64_
 {
     const struct norm *j = argument;
     const struct kw__cpu_step *s = j->step;
-    float in[KW__PIECE], out[KW__PIECE], root = sqrtf((float)j->d);
+    float in[KW__PIECE], out[KW__PIECE], ones[KW__PIECE], root = sqrtf((float)j->d), eps = (float)s->a->eps;
+    for (int64_t i = 0; i < KW__PIECE; i++) ones[i] = 1;
     for (int64_t row = from; row < to; row++) {
         float square = 0;
         for (int64_t i = 0; i < j->d; i += KW__PIECE) {
@@ -190,11 +200,13 @@ KW__CLONES static void channel_rmsnorm_rows(void *argument, int64_t from, int64_
             square += sum_squares(kw__load(s->in_type[0], s->x[0], row * j->d + i, n, in), n, 0);
         }
         float norm = sqrtf(square), factor = root / (norm > 1e-12f ? norm : 1e-12f);
+        if (eps > 0) factor = 1 / sqrtf(square / (float)j->d + eps);
         for (int64_t i = 0; i < j->d; i += KW__PIECE) {
             int64_t n = j->d - i < KW__PIECE ? j->d - i : KW__PIECE, at = row * j->d + i;
             const float *x = kw__load(s->in_type[0], s->x[0], at, n, in);
             float *y = kw__target(s->out_type[0], s->y[0], at, out);
-            scale_activate(x, factor, (const float *)s->x[1] + i, n, s->a->activation, y);
+            const float *gamma = s->x[1] ? (const float *)s->x[1] + i : ones;
+            scale_activate(x, factor, gamma, n, s->a->activation, y);
             kw__store(s->out_type[0], s->y[0], at, n, y);
         }
     }
@@ -220,7 +232,7 @@ static void run_norm(struct kw__cpu_plan *plan, struct kw__cpu_step *step)
     };
     kw__cpu_body *body = bodies[step->op->code];
     if (step->op->code == KW__CHANNEL_RMSNORM && step->in_type[0] == KW__BF16 &&
-        step->out_type[0] == KW__BF16)
+        step->out_type[0] == KW__BF16 && step->in[1] && !(step->a->eps > 0))
         body = channel_rmsnorm_bf16_rows;
     kw__cpu_parallel(plan->device, kw__elements(step->out[0]) / j->d, 1 + 16384 / j->d, body, j);
 }
@@ -235,6 +247,8 @@ kw_status kw__cpu_compile_norm(struct kw__cpu_plan *plan, struct kw__cpu_step *s
         .step = step, .d = kw__cpu_row(g, op->output[0]), .width = kw__cpu_row(g, op->input[0])};
     if (op->code == KW__RMSNORM || op->code == KW__RMSNORM_ROPE)
         j->start = step->a->parts > 1 ? step->a->part * j->d : 0;
+    j->heads = step->a->heads > 1 ? step->a->heads : 1;
+    j->d /= j->heads;
     int64_t rows = kw__elements(step->out[0]) / j->d;
     j->rows_of_batch = rows / step->out[0]->dim[0];
     const struct kw__value *rope = op->code == KW__RMSNORM_ROPE ? step->in[2]
@@ -246,6 +260,6 @@ kw_status kw__cpu_compile_norm(struct kw__cpu_plan *plan, struct kw__cpu_step *s
     }
     step->kernel = j;
     step->run = run_norm;
-    if (j->width == j->d) plan->overwrite[op->output[0]] = 1u;
+    if (j->width == j->d * j->heads) plan->overwrite[op->output[0]] = 1u;
     return KW_OK;
 }
