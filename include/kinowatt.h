@@ -447,7 +447,8 @@ KW_API kw_status kw_meter_channel_get(kw_meter *meter, size_t channel, kw_meter_
 enum {
     KW_METER_GAP = 1,      /* reads failed or came late; energies by counter stay right across it */
     KW_METER_FROZEN = 2,   /* the counter stood still while power was drawn: it was not used */
-    KW_METER_DISAGREES = 4 /* counter and integrated power differ by more than both allow and 5 % */
+    KW_METER_DISAGREES = 4 /* counter and integrated power differ by more than both allow and 5 %;
+                            * not asked of a window with fewer than ten readings */
 };
 
 typedef enum kw_meter_method { KW_METER_NONE, KW_METER_BY_COUNTER, KW_METER_BY_POWER } kw_meter_method;

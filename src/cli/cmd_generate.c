@@ -48,6 +48,8 @@ struct job {
     struct kw__pipeline *pipeline;
     struct kw__clip clip;
     struct kw__keep keep;
+    struct kw__finding *findings;
+    size_t num_findings;
     struct kw__run *run;
     struct progress progress;
     struct kw__progress at; /* the last place reported */
@@ -355,6 +357,7 @@ static void keep_run(struct job *job)
         kw__keep_refuse(&job->keep, &err);
     else
         kw__keep_add(&job->keep, job->run);
+    kw__keep_check(&job->keep, job->catalog, job->run, &job->findings, &job->num_findings);
     job->report.run_id = job->run->id;
 }
 
@@ -398,6 +401,7 @@ static int finish(struct job *job, const struct kw__options *options)
     job->report.latents = job->latents_written ? job->settings.latents : NULL;
     keep_run(job);
     int code = kw__generate_print(&job->report, options);
+    if (!code) kw__keep_say(job->findings, job->num_findings);
     if (!code) kw__keep_warn(&job->keep);
     return conclude(job, status, &err, rescued ? elsewhere : NULL, code);
 }

@@ -3,9 +3,11 @@
  */
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/error.h"
 #include "cli/cli.h"
+#include "cli/keep.h"
 #include "store/import.h"
 
 static void print_bad(void *user, const kw_error *why)
@@ -28,6 +30,61 @@ static void put_counts(struct kw__out *out, const char *path, const struct kw__i
     put_count(out, ", ", counts->bad, "not read");
     kw__out_puts(out, "\n");
 }
+
+/* ---- Checking what comes unchecked ----------------------------------------------------------------- */
+
+struct unchecked {
+    struct kw__arena arena;
+    int64_t *ids; /* ascending */
+    size_t count, capacity;
+    const char *dataset; /* NULL: of several */
+};
+
+static kw_status note_unchecked(void *user, const struct kw__run *run, kw_error *err)
+{
+    struct unchecked *u = user;
+    int64_t *ids = kw__arena_grow(&u->arena, u->ids, u->count, &u->capacity, sizeof *ids);
+    if (!ids) return kw__fail_memory(err);
+    u->ids = ids;
+    if (!u->count)
+        u->dataset = run->dataset ? kw__arena_strdup(&u->arena, run->dataset) : NULL;
+    else if (!run->dataset || !u->dataset || strcmp(run->dataset, u->dataset) != 0)
+        u->dataset = NULL;
+    ids[u->count++] = run->id;
+    return u->arena.failed ? kw__fail_memory(err) : KW_OK;
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static bool is_unchecked(void *user, const struct kw__run *run)
+{
+    const struct unchecked *u = user;
+    return bsearch(&run->id, u->ids, u->count, sizeof *u->ids, compare_ids) != NULL;
+}
+
+/* Repeats are looked for among all runs of the data set, also those that were there. */
+static void check(const struct kw__import *import, struct unchecked *u)
+{
+    const struct kw__run_filter filter = {.dataset = u->dataset};
+    const struct kw__check check = {.catalog = import->catalog,
+                                    .store = import->store,
+                                    .filter = &filter,
+                                    .user = u,
+                                    .wanted = is_unchecked};
+    struct kw__check_counts counts;
+    kw_error err = {0};
+    if (!u->count) return;
+    if (kw__check_runs(&check, &counts, &err))
+        kw__cli_warn("the runs could not be checked: %s", err.message);
+    else
+        kw__keep_say_counts(&counts);
+}
+
+/* ---- The command ----------------------------------------------------------------------------------- */
 
 static int import_all(struct kw__import *import, const struct kw__options *options)
 {
@@ -58,13 +115,13 @@ int kw__cmd_import(int argc, char **argv)
     const struct kw__usage usage = {
         .name = "import",
         .synopsis = "FILE...",
-        .about =
-            "Adds runs to those that 'kinowatt runs' lists. A FILE is one of\n\n"
-            "  - what 'kinowatt runs export' wrote\n"
-            "  - CodeCarbon's emissions.csv\n"
-            "  - JSON of the ML.ENERGY leaderboard: text-to-video\n"
-            "  - CSV with the columns of a file in data/published\n\n"
-            "What can be read is imported; of what can't, each line is named. Importing again adds nothing.",
+        .about = "Adds runs to those that 'kinowatt runs' lists. A FILE is one of\n\n"
+                 "  - what 'kinowatt runs export' wrote\n"
+                 "  - CodeCarbon's emissions.csv\n"
+                 "  - JSON of the ML.ENERGY leaderboard: text-to-video\n"
+                 "  - CSV with the columns of a file in data/published\n\n"
+                 "What can be read is imported; of what can't, each line is named. Importing again adds\n"
+                 "nothing. Runs that nobody checked yet are checked, as 'kinowatt runs --check' does.",
         .least = 1,
         .most = 100000,
         .missing = "name a file to import",
@@ -82,7 +139,13 @@ int kw__cmd_import(int argc, char **argv)
     kw_status status = kw__store_path(store, &path, &err);
     if (!status) status = kw__store_open(path, KW__STORE_WRITE, &import.store, &err);
     import.catalog = catalog;
+    struct unchecked unchecked = {.count = 0};
+    kw__arena_init(&unchecked.arena);
+    import.user = &unchecked;
+    import.unchecked = note_unchecked;
     code = status ? kw__cli_fail(&err) : import_all(&import, &options);
+    if (!status) check(&import, &unchecked);
+    kw__arena_free(&unchecked.arena);
     kw__store_close(import.store);
     free(path);
     kw_catalog_close(catalog);

@@ -17,7 +17,6 @@
 #include "cli/meters.h"
 #include "cli/record.h"
 #include "record/kept.h"
-#include "store/lint.h"
 #include "store/run_json.h"
 
 struct settings {
@@ -159,42 +158,11 @@ static kw_status write_json(const struct job *job, const struct kw__finding *fin
     return status;
 }
 
-/* Says a finding, unless the same was found in a window before. */
-static void say_finding(const struct kw__finding *findings, size_t count, size_t index)
-{
-    const struct kw__finding *f = &findings[index];
-    size_t more = 0;
-    char others[48] = "";
-    for (size_t i = 0; i < count; i++) {
-        if (i == index || strcmp(findings[i].code, f->code) != 0) continue;
-        if (i < index) return;
-        more++;
-    }
-    if (more) snprintf(others, sizeof others, " (and %zu windows more)", more);
-    kw__cli_warn("%s%s%s%s; %s", f->window ? f->window : "", f->window ? ": " : "", f->message, others,
-                 f->advice);
-}
-
-/* What the linter finds is kept with the run, and said. */
-static size_t lint(struct job *job, struct kw__finding **findings)
-{
-    struct kw__lint *lint = NULL;
-    size_t count = 0;
-    kw_error err = {0};
-    kw_status status = kw__lint_open(job->catalog, &lint, &err);
-    if (!status) status = kw__lint_run(lint, job->run, &job->run->arena, findings, &count, &err);
-    if (!status && job->run->id)
-        status = kw__store_set_findings(job->keep.store, job->run->id, *findings, count, &err);
-    for (size_t i = 0; i < count; i++) say_finding(*findings, count, i);
-    if (status) kw__cli_warn("the run could not be checked: %s", err.message);
-    kw__lint_close(lint);
-    return count;
-}
-
 static void finish(struct job *job)
 {
     struct kw__out out;
-    struct kw__finding *findings = NULL;
+    struct kw__finding *findings;
+    size_t count;
     kw_error err = {0};
     if (make_run(job, &err)) {
         (void)kw__cli_fail(&err);
@@ -206,7 +174,8 @@ static void finish(struct job *job)
     (void)kw__out_write_fd(&out, STDERR_FILENO, NULL);
     kw__out_free(&out);
     kw__record_warn(job->record, job->run);
-    size_t count = lint(job, &findings);
+    kw__keep_check(&job->keep, job->catalog, job->run, &findings, &count);
+    kw__keep_say(findings, count);
     if (job->settings.output && write_json(job, findings, count, &err)) (void)kw__cli_fail(&err);
     kw__keep_warn(&job->keep);
 }

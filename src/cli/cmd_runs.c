@@ -230,7 +230,12 @@ static int list_runs(const struct kw__runs_settings *settings, const struct kw__
 static int cmd_list(int argc, char **argv)
 {
     struct kw__runs_settings settings = {0};
-    const struct kw__option extra[] = {KW__RUNS_FILTERS(settings), KW__RUNS_STORE(settings)};
+    const struct kw__option extra[] = {
+        {"check", 0, KW__OPTION_FLAG, NULL, "look for what is wrong with them, all unless --limit is given",
+         &settings.check},
+        KW__RUNS_FILTERS(settings),
+        KW__RUNS_STORE(settings),
+    };
     const struct kw__usage usage = {
         .name = "runs",
         .synopsis = "[show | compare | delete | export]",
@@ -246,7 +251,11 @@ static int cmd_list(int argc, char **argv)
     };
     struct kw__options options;
     int code = kw__options_parse(&usage, argc, argv, &options);
-    return code == KW__PROCEED ? list_runs(&settings, &options) : code;
+    if (code != KW__PROCEED) return code;
+    if (settings.check && options.json)
+        return kw__cli_usage(
+            "--check prints text or CSV; with --json, 'runs --json' after it has the findings");
+    return settings.check ? kw__runs_check(&settings, &options) : list_runs(&settings, &options);
 }
 
 /* ---- Deleting ---------------------------------------------------------------------------------------- */

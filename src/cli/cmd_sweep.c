@@ -18,10 +18,11 @@
 #include "base/folder.h"
 #include "base/pending.h"
 #include "base/time.h"
+#include "cli/keep.h"
 #include "cli/meters.h"
 #include "cli/sweep.h"
 #include "model/catalog.h"
-#include "store/lint.h"
+#include "store/check.h"
 #include "record/record.h"
 #include "sweep/command_runner.h"
 #include "sweep/engine_runner.h"
@@ -246,43 +247,17 @@ static kw_status open_runner(struct job *job, struct kw__sweep_runner *out, kw_e
     return status ? status : kw__forecast_new(job->catalog, job->state, &forecast, &job->forecast, err);
 }
 
-static kw_status count_run(void *lint, struct kw__run *run, kw_error *err)
-{
-    return kw__lint_count(lint, run, err);
-}
-
-struct checking {
-    struct kw__lint *lint;
-    struct kw__store *store;
-    int64_t findings, runs;
-};
-
-static kw_status check_run(void *user, struct kw__run *run, kw_error *err)
-{
-    struct checking *c = user;
-    struct kw__finding *findings;
-    size_t count;
-    kw_status status = kw__lint_run(c->lint, run, &run->arena, &findings, &count, err);
-    if (!status) status = kw__store_set_findings(c->store, run->id, findings, count, err);
-    c->findings += (int64_t)count;
-    c->runs += count > 0;
-    return status;
-}
-
 /* Checks all runs of the sweep, now that their repeats are there. */
 static void check(const struct job *job)
 {
     const struct kw__run_filter filter = {.sweep = job->plan->uuid};
-    struct checking c = {.store = job->store};
+    const struct kw__check check = {.catalog = job->catalog, .store = job->store, .filter = &filter};
+    struct kw__check_counts counts;
     kw_error err = {0};
-    kw_status status = kw__lint_open(job->catalog, &c.lint, &err);
-    if (!status) status = kw__store_each(job->store, &filter, count_run, c.lint, &err);
-    if (!status) status = kw__store_each(job->store, &filter, check_run, &c, &err);
-    kw__lint_close(c.lint);
-    if (status) kw__cli_warn("the runs could not be checked: %s", err.message);
-    if (c.findings)
-        kw__cli_warn("%" PRId64 " findings in %" PRId64 " runs; 'kinowatt runs --check' shows them",
-                     c.findings, c.runs);
+    if (kw__check_runs(&check, &counts, &err))
+        kw__cli_warn("the runs could not be checked: %s", err.message);
+    else
+        kw__keep_say_counts(&counts);
 }
 
 /* The result, and what is wrong with it. */

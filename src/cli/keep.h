@@ -6,7 +6,9 @@
  *     if (code) return code;
  *     ...
  *     kw__keep_add(&keep, run);                   // run->id is 0 when it could not be kept
+ *     kw__keep_check(&keep, catalog, run, &findings, &count);
  *     ...                                         // print the result
+ *     kw__keep_say(findings, count);              // what the linter found
  *     kw__keep_warn(&keep);                       // if it was not kept
  *     kw__keep_close(&keep);
  *
@@ -16,7 +18,7 @@
 #ifndef KW__CLI_KEEP_H
 #define KW__CLI_KEEP_H
 
-#include "store/store.h"
+#include "store/check.h"
 
 struct kw__keep {
     struct kw__store *store; /* NULL: nothing is kept, because of `why` */
@@ -33,6 +35,14 @@ int kw__keep_open(const char *given, struct kw__keep *keep);
 /* Keeps the run; what goes wrong, also before, is told by kw__keep_warn. */
 void kw__keep_add(struct kw__keep *keep, struct kw__run *run);
 void kw__keep_refuse(struct kw__keep *keep, const kw_error *why);
+/* What the linter finds in the run, in its arena, is kept with it. A run that could not be checked has no
+ * findings, and a warning says why. */
+void kw__keep_check(struct kw__keep *keep, const kw_catalog *catalog, struct kw__run *run,
+                    struct kw__finding **findings, size_t *count);
+/* A warning for each finding, one for all windows that have the same. */
+void kw__keep_say(const struct kw__finding *findings, size_t count);
+/* How many runs have findings, if any. */
+void kw__keep_say_counts(const struct kw__check_counts *counts);
 /* Says that the run was not kept, and why; nothing when it was. */
 void kw__keep_warn(const struct kw__keep *keep);
 void kw__keep_close(struct kw__keep *keep);

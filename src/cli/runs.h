@@ -10,6 +10,7 @@ struct kw__runs_settings {
     const char *store, *format;
     struct kw__run_filter filter;
     double carbon_intensity; /* g CO2e per kWh; NaN: not given */
+    bool check;
 };
 
 /* The store of --store, or the usual one. Returns KW__EXIT_OK or the exit code. */
@@ -17,6 +18,8 @@ int kw__runs_open(const struct kw__runs_settings *settings, enum kw__store_mode 
 /* The number of a run, as `kinowatt runs` lists it; KW__PROCEED or the exit code. */
 int kw__runs_id(const char *text, int64_t *out);
 
+/* --check: runs the linter over the runs that fit. */
+int kw__runs_check(const struct kw__runs_settings *settings, const struct kw__options *options);
 int kw__runs_show(int argc, char **argv);
 int kw__runs_compare(int argc, char **argv);
 int kw__runs_export(int argc, char **argv);

@@ -15,6 +15,8 @@
 /* A counter and integrated power may differ by this much without being called in disagreement: each
  * sensor is good for some per cent. */
 static const double tolerance = 0.05;
+/* Fewer readings of power than this say nothing of a window: what a load did between them is not seen. */
+enum { FEWEST_READINGS = 10 };
 
 /* A string that lives as long as the meter; each text is stored once. Never NULL. */
 static const char *text(kw_meter *meter, const char *what)
@@ -132,7 +134,7 @@ static void detail(kw_meter *meter, size_t window_index, size_t channel_index, k
                           ? absent(why_lost(meter, slot, tracker, window, mark->integral, false))
                           : absent("no power reading");
 
-    if (counter.known && power.known &&
+    if (counter.known && power.known && mark->samples >= FEWEST_READINGS &&
         (power.low * (1 - tolerance) > counter.high || power.high * (1 + tolerance) < counter.low))
         out->flags |= KW_METER_DISAGREES;
     out->method = counter.known ? KW_METER_BY_COUNTER : power.known ? KW_METER_BY_POWER : KW_METER_NONE;

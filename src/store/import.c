@@ -108,7 +108,8 @@ static kw_status add(struct kw__importing *importing, struct kw__run *run, const
     importing->counts->known += !added;
     if (added && num_findings)
         status = kw__store_set_findings(import->store, run->id, findings, num_findings, err);
-    return added && !status && import->added ? import->added(import->user, run, err) : status;
+    if (status || !added || findings || !import->unchecked) return status;
+    return import->unchecked(import->user, run, err);
 }
 
 kw_status kw__import_add(struct kw__importing *importing, struct kw__run *run,

@@ -19,9 +19,9 @@ struct kw__import {
     const char *dataset;     /* of what has none; NULL: the file's name without folder and ending */
     void *user;
     void (*bad)(void *user, const kw_error *why);
-    /* Called for each run that was added, within the transaction that adds it. NULL, or: a failure ends the
-     * import. */
-    kw_status (*added)(void *user, struct kw__run *run, kw_error *err);
+    /* Called for each run that was added and comes without the linter's findings, within the transaction that
+     * adds it. NULL, or: a failure ends the import. */
+    kw_status (*unchecked)(void *user, const struct kw__run *run, kw_error *err);
 };
 
 struct kw__import_counts {

@@ -20,6 +20,8 @@ static const double over_limit = 1.02;
 static const uint64_t held_down = 0x8 | 0x20 | 0x40 | 0x80;
 static const double wide = 0.10, short_s = 1, unread = 0.10;
 enum { FEWEST_REPEATS = 3 };
+/* Of a window with fewer readings, older versions said that counter and power disagree. */
+enum { FEWEST_READINGS = 10 };
 
 /* What runs of the same settings have in common. */
 struct group {
@@ -62,6 +64,11 @@ static void report(struct found *found, const char *code, const char *window, bo
         .message = kw__arena_strdup(found->arena, message),
         .advice = advice,
         .excludes = excludes};
+}
+
+static bool is_warm_up(const struct kw__run *run)
+{
+    return run->repeat < -1;
 }
 
 /* ---- Groups of repeats --------------------------------------------------------------------------- */
@@ -171,7 +178,7 @@ kw_status kw__lint_count(struct kw__lint *lint, const struct kw__run *run, kw_er
 {
     struct group *group;
     kw__error_clear(err);
-    if (run->repeat < -1 || (run->state && strcmp(run->state, "done") != 0)) return KW_OK;
+    if (is_warm_up(run) || (run->state && strcmp(run->state, "done") != 0)) return KW_OK;
     kw_status status = group_of(lint, run, &group, err);
     if (!status) group->count++;
     return status;
@@ -365,7 +372,7 @@ static void check_details(const struct kw__run *run, struct found *found)
                    "update the driver; until then the integrated power is what there is",
                    "%.90s: the energy counter stood still while power was drawn%s", label,
                    detail->method == KW_METER_BY_POWER ? "; the energy is integrated power" : "");
-        if (detail->flags & KW_METER_DISAGREES)
+        if ((detail->flags & KW_METER_DISAGREES) && detail->samples >= FEWEST_READINGS)
             report(found, "counter-disagrees", window, true,
                    "one of the two sensors is wrong: compare with a meter at the plug",
                    "%.90s: the counter says %.4g J, integrated power %.4g J", label, detail->by_counter_j,
@@ -401,6 +408,8 @@ static kw_status predict(const struct kw__lint *lint, const struct kw__run *run,
     request.num_frames = r->num_frames ? r->num_frames : r->num_frames_asked;
     request.num_inference_steps = r->num_inference_steps;
     request.batch_size = r->batch_size;
+    if (r->prompt_tokens > 0) request.prompt_tokens = r->prompt_tokens;
+    if (r->negative_tokens > 0) request.negative_tokens = r->negative_tokens;
     if (!isnan(r->guidance_scale)) request.guidance_scale = r->guidance_scale;
     options.hardware = hardware;
     options.stack = run->stack;
@@ -432,6 +441,7 @@ static kw_status check_work(struct kw__lint *lint, const struct kw__run *run, co
 {
     const struct kw__run_window *w = run->num_windows ? &run->windows[0] : NULL;
     if (!w || !(w->duration_s > 0) || !profile || !is_whole_pipeline(run)) return KW_OK;
+    if (is_warm_up(run)) return KW_OK; /* it loads kernels and waits for them */
     if (!group->predicted) {
         kw_status status = predict(lint, run, kw_hardware_name(profile), group, err);
         if (status) return status;
@@ -486,7 +496,7 @@ kw_status kw__lint_run(struct kw__lint *lint, const struct kw__run *run, struct 
     check_details(run, &found);
     status = check_work(lint, run, profile, group, &found, err);
     if (status) return status;
-    check_repeats(run, group->count, &found);
+    if (!is_warm_up(run)) check_repeats(run, group->count, &found);
     if (arena->failed) return kw__fail_memory(err);
     *out = found.list;
     *count = found.count;

@@ -10,21 +10,24 @@
  * A finding names its rule by a code, says what is wrong with both figures, and what to do. `excludes`
  * marks those that make a figure wrong: fits leave the run out. The others tell that it is less certain.
  *
- * | code | the rule | source |
- * | --- | --- | --- |
- * | power-above-limit | energy over time, its low end, is at most the power limit and 2 % | the card holds it
- * | | power-below-idle | its high end is at least the idle power | | | units | a power of more than five
- * times the limit or less than a fifth of idle, which another unit mends | | | energy-without-time,
- * zero-energy, time-missing | energy and time come together; a device that is on uses some | |
- * faster-than-peak | FLOPs over time is at most the peak of the device | counted graph | | shape-and-time |
- * measured time against the predicted for the same request: outside of three times its 90 % | | interval and
- * by more than 25 % | kernel predictor | | short-window | the interval of the energy is wider than +-10 %,
- * or, where none is stated, the window is |              | shorter than 1 s, ten steps of NVML's counter | |
- * gap | a tenth of a window went unread | | frozen-counter, counter-disagrees | what the meter found | |
- * throttled | the clock was held down by heat or a power brake (a power cap is normal) | | shared-device |
- * other processes ran on it | | stages-exceed-whole | nested windows hold no more than what they are nested
- * in | | window-not-closed | a stage ended because the run did | | few-repeats | fewer than three runs of the
- * same settings | */
+ *
+ * - power-above-limit: energy over time, its low end, is at most the power limit and 2 %; the card holds it
+ * - power-below-idle: its high end is at least the idle power
+ * - units: a power of more than five times the limit or less than a fifth of idle, which another unit mends
+ * - energy-without-time, zero-energy, time-missing: the two come together; a device that is on uses some
+ * - faster-than-peak: FLOPs of the counted graph over time is at most the peak of the device
+ * - shape-and-time: measured time against that predicted for the same request by the kernel predictor:
+ *   outside of three times its 90 % interval and by more than 25 %. Not asked of warm-ups
+ * - short-window: the interval of the energy is wider than +-10 %, or, where none is stated, the window is
+ *   shorter than 1 s, ten steps of NVML's counter
+ * - gap: a tenth of a window went unread
+ * - frozen-counter, counter-disagrees: what the meter found
+ * - throttled: the clock was held down by heat or a power brake; a power cap is normal
+ * - shared-device: other processes ran on it
+ * - stages-exceed-whole: nested windows hold no more than what they are nested in
+ * - window-not-closed: a stage ended because the run did
+ * - few-repeats: fewer than three runs of the same settings
+ */
 #ifndef KW_STORE_LINT_H
 #define KW_STORE_LINT_H
 

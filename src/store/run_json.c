@@ -268,6 +268,8 @@ static kw_status read_findings(const json_t *object, struct kw__run *run, struct
 {
     const json_t *array = json_object_get(object, "findings");
     *count = json_array_size(array);
+    *findings = NULL;
+    if (!array) return KW_OK;
     *findings = kw__arena_alloc(&run->arena, *count, sizeof **findings);
     if (!*findings) return kw__fail_memory(err);
     for (size_t i = 0; i < *count; i++) {

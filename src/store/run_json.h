@@ -22,8 +22,9 @@
 void kw__run_put_json(struct kw__out *out, const struct kw__run *run, int64_t id,
                       const struct kw__finding *findings, size_t num_findings);
 
-/* A run with its findings, which are of the run's arena. KW_ERROR_FORMAT names the key that is wrong. Keys
- * that are not known are left aside. */
+/* A run with its findings, which are of the run's arena; *findings is NULL where the object has no such key:
+ * the run was never checked. KW_ERROR_FORMAT names the key that is wrong. Keys that are not known are left
+ * aside. */
 kw_status kw__run_from_json(const json_t *object, struct kw__run **out, struct kw__finding **findings,
                             size_t *num_findings, kw_error *err);
 

@@ -3,6 +3,15 @@
 . "$(dirname "$0")/../e2e/lib.sh"
 python=${PYTHON:-python3}
 
+# The codes of the findings in findings.csv are these.
+expect_findings()
+{
+    checked=1
+    command -v "$python" >/dev/null || return 0
+    "$python" -c 'import csv, sys
+assert {r["code"] for r in csv.DictReader(open("findings.csv"))} == set(sys.argv[1:])' "$@" || problem "findings are not $*"
+}
+
 import() { run "$KINOWATT" import "$@"; }
 export_to() # FILE STORE
 {
@@ -62,6 +71,22 @@ if command -v "$python" >/dev/null; then
     expect "$python" "$root/tests/support/check_measured.py" h200.json "$root/data/measured/h200-diffusers"
     expect "$python" "$root/bench/meter_figures.py" "$root/data/measured/h200-diffusers"
 fi
+# Only that it is short of repeats and has short stages is to be said of it; a run of it whose size is wrong is found.
+run "$KINOWATT" runs --check --store h200.db --csv -o findings.csv
+expect_rc 0
+expect_findings short-window few-repeats
+sed '/"run.window":"wan1.3b-832x480-81f-12s/!d; s/"width":832,"height":480/"width":1024,"height":576/; s/,$//' \
+    "$root/data/measured/h200-diffusers/runs.json" >line
+(echo '{"schema": "kinowatt.runs/1", "runs": ['; cat line; echo ']}') >mislabelled.json
+import mislabelled.json --store mislabelled.db
+expect_out ': 1 run imported$'
+run "$KINOWATT" runs --check --store mislabelled.db
+expect_out '^1 run checked, 1 of them with findings$'
+expect_out '^Left out of fits$'
+expect_out '^shape-and-time: 1 run$'
+expect_out 's measured, .* s predicted '
+run "$KINOWATT" runs --check --store mislabelled.db --json
+expect_rc 2
 ok "the H200 data set"
 
 # ---- Others' ----
@@ -78,13 +103,14 @@ expect_rc 1
 expect_out '^emissions.csv: 2 runs imported, 2 not read$'
 expect_err '^kinowatt: emissions.csv:4: duration is "-3"'
 expect_err '^kinowatt: emissions.csv:5: 5 fields instead of 32$'
-expect_err_lines 2
+expect_err '^kinowatt: warning: 2 findings in 2 runs; .kinowatt runs --check. shows them$' # one run of each
+expect_err_lines 3
 import emissions.csv --store e.db
 expect_out '^emissions.csv: 0 runs imported, 2 there already, 2 not read$'
 # 0.007 kWh in 36 s are 700 W; the moment is the end's
 run "$KINOWATT" runs --store e.db --csv
 expect_out '^1,2025-05-30T14:48:39.000Z,import,,,h100-sxm,,36,25200,700,'
-expect_out '^2,2025-05-30T14:59:50.000Z,import,,,,,10,,,360,42.5,720,20,done,$'
+expect_out '^2,2025-05-30T14:59:50.000Z,import,,,,,10,,,360,42.5,720,20,done,[?]$'
 run "$KINOWATT" runs show 1 --store e.db
 expect_out '^Data set +emissions$'
 expect_out '^total .* ~0.40 Wh '
@@ -109,7 +135,7 @@ expect_out '^ml.json: 1 run imported, 2 not read$'
 expect_err '^kinowatt: ml.json:6: neither a run of ours nor '
 expect_err '^kinowatt: ml.json:7: batch_latency_s must be '
 run "$KINOWATT" runs --store m.db --csv --dataset leaderboard
-expect_out '^1,.*,import,wan2.1-t2v-1.3b,"832x480x81, 50 steps, batch 2",h100-sxm,,100,65000,650,done,$'
+expect_out '^1,.*,import,wan2.1-t2v-1.3b,"832x480x81, 50 steps, batch 2",h100-sxm,,100,65000,650,done,!$' # two of these take 190 s there
 run "$KINOWATT" runs export --store m.db --format mlenergy
 expect_out '"energy_per_video_joules": 32500, .*"use_torch_compile": false, '
 ok "ML.ENERGY's JSON: two clips a batch"

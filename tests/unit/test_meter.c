@@ -422,12 +422,12 @@ static char *odd_gpu(double counter_w, double power_w, bool counter)
     return text;
 }
 
-static kw_meter_detail odd_detail(double counter_w, double power_w, bool counter)
+static kw_meter_detail odd_detail_of(double counter_w, double power_w, bool counter, double end_s)
 {
     char *trace = odd_gpu(counter_w, power_w, counter);
     kw_meter *meter = play(trace);
     begin_at(meter, 1, "w");
-    end_at(meter, 4, "w");
+    end_at(meter, end_s, "w");
     kw__meter_advance(meter, 9);
     kw_meter_detail d = detail(meter, 0, 0);
     if (d.by_counter_j.reason) assert_true(strlen(d.by_counter_j.reason) > 10);
@@ -436,6 +436,11 @@ static kw_meter_detail odd_detail(double counter_w, double power_w, bool counter
     kw_meter_close(meter);
     free(trace);
     return d;
+}
+
+static kw_meter_detail odd_detail(double counter_w, double power_w, bool counter)
+{
+    return odd_detail_of(counter_w, power_w, counter, 4);
 }
 
 static void test_disagreement(void **state)
@@ -448,6 +453,9 @@ static void test_disagreement(void **state)
     near(d.by_power_j.value, 1500, 1e-6);
     d = odd_detail(500, 500, true);
     assert_int_equal(d.flags, 0);
+    /* nine readings, one every 20 ms, do not say what happened between them; eleven do */
+    assert_int_equal(odd_detail_of(5000, 100, true, 1.21).flags, KW_METER_DISAGREES);
+    assert_int_equal(odd_detail_of(5000, 100, true, 1.17).flags, 0);
 }
 
 static void test_frozen_counter(void **state)
