@@ -106,9 +106,21 @@ struct kw__t5 {
     bool bias_per_layer; /* umT5: a table in each block; T5: block 0's for all */
 };
 kw_status kw__t5_read(kw_model *model, struct kw__t5 *out, kw_error *err);
-/* ids[B,L], length[B] -> hidden[B,L,d_model]; keys at or after length are masked. */
+/* ids[B,L], length[B] -> hidden[B,L,d_model]; keys at or after length are masked, none when it is 0. */
 int kw__t5_encode(struct kw__graph *g, const struct kw__t5 *config, int ids, int length,
                   enum kw__dtype dtype);
+
+/* ---- Text encoder: CLIP (clip.c) ---- */
+
+struct kw__clip_text {
+    int64_t vocab, d, ffn, heads, layers, positions;
+    double eps;
+    enum kw__activation activation;
+};
+kw_status kw__clip_text_read(kw_model *model, struct kw__clip_text *out, kw_error *err);
+/* ids[B,L], L at most config->positions -> hidden[B,L,d] */
+int kw__clip_text_encode(struct kw__graph *g, const struct kw__clip_text *config, int ids,
+                         enum kw__dtype dtype);
 
 /* ---- Video decoder: AutoencoderKLWan (wan_vae.c) ---- */
 

@@ -117,7 +117,7 @@ static int block(const struct t5_builder *b, int x, int bias, int key_length)
 
 int kw__t5_encode(struct kw__graph *g, const struct kw__t5 *config, int ids, int length, enum kw__dtype dtype)
 {
-    if (!ids || !length) return 0;
+    if (!ids) return 0;
     struct t5_builder b = {g, config, dtype, g->values[ids].dim[1], 0};
     int table = kw__weight(g, "shared.weight", dtype, KW__DIMS(config->vocab, config->d_model));
     int x = KW__OP(g, KW__EMBEDDING, NULL, dtype, ids, table);

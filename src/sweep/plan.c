@@ -225,7 +225,7 @@ static kw_status check_rounding(struct kw__sweep_plan *plan, const kw_model *mod
 /* The names of the stages that the model has. */
 static kw_status read_stages(struct kw__sweep_plan *plan, const kw_model *model, kw_error *err)
 {
-    const struct kw__dtypes dtypes = {KW__F32, KW__F32, KW__F32, KW__F32};
+    const struct kw__dtypes dtypes = KW__ALL_F32;
     kw_request request = kw__sweep_point_request(plan, 0);
     kw_effective effective;
     struct kw__program *program = NULL;
