@@ -28,6 +28,10 @@ extern const size_t num_op_cases;
 /* A program of one stage, "run", with the operator alone; the caller frees it. */
 struct kw__program *op_program(const struct op_case *c, enum kw__dtype dtype);
 
+/* Runs the case in the interpreter: of the elements of its first output their sum, and the sum of their
+ * products with sin(0.37 i + 1). False: `reason` says why. */
+bool op_meaning(const struct op_case *c, double digest[2], size_t *count, char reason[256]);
+
 /* Runs the case on the backend: the relative error of its worst output against the interpreter, or
  * -1 with the reason why it cannot run in `reason`, which is "" when it is no error. */
 double op_error(const struct op_case *c, const struct kw__backend *backend, enum kw__dtype dtype,
