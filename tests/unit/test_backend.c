@@ -540,6 +540,45 @@ static void test_not_finite_is_named(void **state)
     kw__program_free(program);
 }
 
+/* One element among 70000, anywhere: NaN of both signs, infinity; the largest number is none of them. */
+static void test_each_element_is_looked_at(void **state)
+{
+    (void)state;
+    enum { COUNT = 70001 };
+    static const size_t places[] = {0, 1, 31, 4096, 34999, COUNT - 2, COUNT - 1};
+    const float bad[] = {NAN, -NAN, INFINITY, -INFINITY};
+    static float x[COUNT];
+    for (int d = 0; d < 2; d++) {
+        const kw_effective request = {0};
+        const struct kw__run_options options = {.check_finite = true};
+        struct kw__program *program = kw__program_new(&request, &all_f32);
+        struct kw__graph *g = kw__stage_phase(program, kw__program_stage(program, "run"), "one", 1);
+        int in = kw__input(g, "x", KW__F32, KW__PASS, 1, (int64_t[]){COUNT});
+        kw__op(g, KW__CAST, NULL, d ? KW__BF16 : KW__F32, 1, &in);
+        struct kw__run *run = NULL;
+        kw_error err;
+        kw_status status = kw__run_open(&kw__backend_cpu, &options, program, &run, &err);
+        if (status == KW_ERROR_UNSUPPORTED) { /* the CPU has no bf16 */
+            kw__program_free(program);
+            continue;
+        }
+        struct kw__weights weights;
+        assert_int_equal(status, KW_OK);
+        assert_int_equal(kw__weights_open("random", program, &weights, NULL), KW_OK);
+        assert_int_equal(kw__run_prepare(run, NULL, &weights, NULL), KW_OK);
+        kw__weights_close(&weights);
+        for (int k = 0; k < 5 * 7; k++) {
+            for (size_t i = 0; i < COUNT; i++) x[i] = i % 2 ? -1e30f : 1e30f;
+            x[places[k % 7]] = k / 7 < 4 ? bad[k / 7] : 0x1.FEp127f;
+            assert_int_equal(kw__run_write(run, "x", x, COUNT, NULL), KW_OK);
+            kw__run_restart(run);
+            assert_int_equal(kw__run_stage(run, "run", &err), k / 7 < 4 ? KW_ERROR_FORMAT : KW_OK);
+        }
+        kw__run_close(run);
+        kw__program_free(program);
+    }
+}
+
 static void test_bad_inputs(void **state)
 {
     (void)state;
@@ -626,12 +665,19 @@ static void test_dump(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_f32_as_lowered),        cmocka_unit_test(test_f32_rewritten),
-        cmocka_unit_test(test_bf16_forward),          cmocka_unit_test(test_plans_keep_values),
-        cmocka_unit_test(test_trace_sees_its_stamps), cmocka_unit_test(test_check_finds_an_overlap),
-        cmocka_unit_test(test_same_bytes_again),      cmocka_unit_test(test_progress_and_cancel),
-        cmocka_unit_test(test_not_finite_is_named),   cmocka_unit_test(test_bad_inputs),
-        cmocka_unit_test(test_empty_operands),        cmocka_unit_test(test_dump),
+        cmocka_unit_test(test_f32_as_lowered),
+        cmocka_unit_test(test_f32_rewritten),
+        cmocka_unit_test(test_bf16_forward),
+        cmocka_unit_test(test_plans_keep_values),
+        cmocka_unit_test(test_trace_sees_its_stamps),
+        cmocka_unit_test(test_check_finds_an_overlap),
+        cmocka_unit_test(test_same_bytes_again),
+        cmocka_unit_test(test_progress_and_cancel),
+        cmocka_unit_test(test_not_finite_is_named),
+        cmocka_unit_test(test_bad_inputs),
+        cmocka_unit_test(test_empty_operands),
+        cmocka_unit_test(test_each_element_is_looked_at),
+        cmocka_unit_test(test_dump),
     };
     return cmocka_run_group_tests(tests, open_models, close_models);
 }

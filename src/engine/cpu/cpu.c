@@ -457,20 +457,29 @@ struct search {
     bool *found; /* of each thread */
 };
 
-/* NaN and infinity are where all bits of the exponent are set, which no option of the compiler changes. */
-static void look_for_infinite(void *argument, int64_t from, int64_t to)
+/* NaN and infinity are where all bits of the exponent are set, which no option of the compiler changes: the
+ * largest exponent is looked for, in lanes as wide as the elements. */
+KW__CLONES static void look_for_infinite(void *argument, int64_t from, int64_t to)
 {
+    enum { ALL_32 = 0x7F800000, ALL_16 = 0x7F80 };
     const struct search *s = argument;
     const void *array = s->plan->place[s->value];
-    unsigned found = 0;
+    uint32_t largest = 0;
+    uint16_t largest_16 = 0;
     if (s->plan->graph->values[s->value].dtype == KW__F32) {
         const uint32_t *bits = array;
-        for (int64_t i = from; i < to; i++) found |= (bits[i] & 0x7F800000u) == 0x7F800000u;
+        for (int64_t i = from; i < to; i++) {
+            uint32_t exponent = bits[i] & ALL_32;
+            largest = exponent > largest ? exponent : largest;
+        }
     } else if (s->plan->graph->values[s->value].dtype == KW__BF16) {
         const uint16_t *bits = array;
-        for (int64_t i = from; i < to; i++) found |= (bits[i] & 0x7F80u) == 0x7F80u;
+        for (int64_t i = from; i < to; i++) {
+            uint16_t exponent = bits[i] & ALL_16;
+            largest_16 = exponent > largest_16 ? exponent : largest_16;
+        }
     }
-    s->found[kw__cpu_thread()] |= found != 0;
+    s->found[kw__cpu_thread()] |= largest == ALL_32 || largest_16 == ALL_16;
 }
 
 static bool is_finite(struct kw__plan *base, int v)

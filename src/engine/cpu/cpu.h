@@ -128,7 +128,7 @@ void *kw__cpu_allocate(size_t bytes);
 /* KW_ERROR_DEVICE, naming what oneDNN could not do. */
 kw_status kw__cpu_fail(dnnl_status_t status, const char *what, kw_error *err);
 
-/* ---- Weights (weights.c) ---- */
+/* ---- Weights (weight_forms.c) ---- */
 
 /* The weight of a value in a plain or wide form, entered in the device; NULL without memory. */
 struct kw__cpu_weight *kw__cpu_weight(struct kw__cpu_plan *plan, const struct kw__value *value,

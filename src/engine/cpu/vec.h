@@ -24,9 +24,14 @@
 
 #define KW__INLINE static inline __attribute__((always_inline))
 
-/* Before a loop that reads and writes element i alone, also when its arrays are one array. */
+/* Before a loop that reads and writes element i alone, also when its arrays are one array. clang does not
+ * vectorize under sanitizers, and warns of each loop that asks for it. */
 #if defined(__clang__)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define KW__EACH
+#else
 #define KW__EACH _Pragma("clang loop vectorize(assume_safety)")
+#endif
 #else
 #define KW__EACH _Pragma("GCC ivdep")
 #endif
