@@ -52,6 +52,19 @@ void kw__cpu_copy(const struct kw__device *device, enum kw__dtype from, const vo
     kw__cpu_parallel(device, count, 32768, copy_pieces, &w);
 }
 
+const float *kw__cpu_floats(struct kw__cpu_plan *plan, struct kw__cpu_step *step, int input)
+{
+    if (step->in_type[input] == KW__F32) return step->x[input];
+    kw__cpu_copy(plan->device, step->in_type[input], step->x[input], KW__F32, step->scratch,
+                 kw__elements(step->in[input]));
+    return step->scratch;
+}
+
+size_t kw__cpu_floats_scratch(const struct kw__cpu_step *step, int input)
+{
+    return step->in_type[input] == KW__F32 ? 0 : (size_t)kw__elements(step->in[input]) * sizeof(float);
+}
+
 /* ---- Text ------------------------------------------------------------------------------------------- */
 
 static void embedding_rows(void *argument, int64_t from, int64_t to)

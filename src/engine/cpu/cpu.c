@@ -185,9 +185,6 @@ static const char *supports(struct kw__device *device, const struct kw__graph *g
         if (op->code == KW__CONV && op->attr.keep && (op->attr.replicate_space || op->attr.pad_time[1]))
             return "frames are kept of a video that is padded in front alone";
         return NULL;
-    case KW__LAYERNORM_MODULATE:
-    case KW__MODULATE: return g->values[op->input[1]].dtype == KW__F32 ? NULL : "the table must be f32";
-    case KW__GATE_ADD: return g->values[op->input[2]].dtype == KW__F32 ? NULL : "the table must be f32";
     case KW__ROPE: return g->values[op->input[1]].dtype == KW__F32 ? NULL : "the rotary table must be f32";
     case KW__RMSNORM_ROPE:
         return g->values[op->input[2]].dtype == KW__F32 ? NULL : "the rotary table must be f32";

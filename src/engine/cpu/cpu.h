@@ -122,6 +122,10 @@ void kw__cpu_move(enum kw__dtype from, const void *x, int64_t x_at, enum kw__dty
 void kw__cpu_copy(const struct kw__device *device, enum kw__dtype from, const void *x, enum kw__dtype to,
                   void *y, int64_t count);
 
+/* An input's elements as floats: where they are, or in the step's scratch, which is that large. */
+const float *kw__cpu_floats(struct kw__cpu_plan *plan, struct kw__cpu_step *step, int input);
+size_t kw__cpu_floats_scratch(const struct kw__cpu_step *step, int input);
+
 /* Memory of KW__ALIGNMENT; NULL: there is none. Freed with free. */
 void *kw__cpu_allocate(size_t bytes);
 

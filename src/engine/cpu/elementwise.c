@@ -7,6 +7,7 @@ struct pointwise {
     const struct kw__cpu_step *step;
     int64_t n, d;          /* elements; of a row */
     int64_t rows_of_batch; /* rows that share one row of the table */
+    const float *table;    /* of MODULATE, GATE_ADD */
     float coefficient[KW__MAX_INPUTS];
 };
 
@@ -94,7 +95,7 @@ KW__CLONES static void modulate_rows(void *argument, int64_t from, int64_t to)
     float in[KW__PIECE], out[KW__PIECE];
     int64_t table_size = kw__elements(s->in[1]) / s->in[1]->dim[0];
     for (int64_t row = from; row < to; row++) {
-        const float *table = (const float *)s->x[1] + row / j->rows_of_batch * table_size;
+        const float *table = j->table + row / j->rows_of_batch * table_size;
         for (int64_t i = 0; i < j->d; i += KW__PIECE) {
             int64_t n = j->d - i < KW__PIECE ? j->d - i : KW__PIECE, at = row * j->d + i;
             const float *x = kw__load(s->in_type[0], s->x[0], at, n, in);
@@ -118,7 +119,7 @@ KW__CLONES static void gate_add_rows(void *argument, int64_t from, int64_t to)
     float in[2][KW__PIECE], out[KW__PIECE];
     int64_t table_size = kw__elements(s->in[2]) / s->in[2]->dim[0];
     for (int64_t row = from; row < to; row++) {
-        const float *table = (const float *)s->x[2] + row / j->rows_of_batch * table_size + s->a->row * j->d;
+        const float *table = j->table + row / j->rows_of_batch * table_size + s->a->row * j->d;
         for (int64_t i = 0; i < j->d; i += KW__PIECE) {
             int64_t n = j->d - i < KW__PIECE ? j->d - i : KW__PIECE, at = row * j->d + i;
             const float *x = kw__load(s->in_type[0], s->x[0], at, n, in[0]);
@@ -256,8 +257,14 @@ static void run_elementwise(struct kw__cpu_plan *plan, struct kw__cpu_step *step
             j->coefficient[k] = (float)table->rows[plan->iteration * table->columns + step->a->column + k];
         kw__cpu_parallel(d, j->n, 16384, lincomb_pieces, j);
         break;
-    case KW__MODULATE: kw__cpu_parallel(d, rows, grain, modulate_rows, j); break;
-    case KW__GATE_ADD: kw__cpu_parallel(d, rows, grain, gate_add_rows, j); break;
+    case KW__MODULATE:
+        j->table = kw__cpu_floats(plan, step, 1);
+        kw__cpu_parallel(d, rows, grain, modulate_rows, j);
+        break;
+    case KW__GATE_ADD:
+        j->table = kw__cpu_floats(plan, step, 2);
+        kw__cpu_parallel(d, rows, grain, gate_add_rows, j);
+        break;
     case KW__ADALN_TABLE: kw__cpu_parallel(d, rows, grain, adaln_rows, j); break;
     case KW__CHANNEL_AFFINE: kw__cpu_parallel(d, rows, grain, affine_rows, j); break;
     case KW__GLU: kw__cpu_parallel(d, rows, grain, glu_rows, j); break;
@@ -285,8 +292,14 @@ kw_status kw__cpu_compile_elementwise(struct kw__cpu_plan *plan, struct kw__cpu_
     case KW__MEAN_ROWS: break;
     case KW__CHANNEL_AFFINE:
     case KW__ADD_ROWS:
-    case KW__MODULATE: overwrite = 1u; break;
-    case KW__GATE_ADD: overwrite = 3u; break;
+    case KW__MODULATE:
+        step->scratch_bytes = kw__cpu_floats_scratch(step, 1);
+        overwrite = 1u;
+        break;
+    case KW__GATE_ADD:
+        step->scratch_bytes = kw__cpu_floats_scratch(step, 2);
+        overwrite = 3u;
+        break;
     default: overwrite = (1u << op->num_inputs) - 1;
     }
     plan->overwrite[op->output[0]] = overwrite;

@@ -181,7 +181,8 @@ kw_status kw__cpu_compile_linear(struct kw__cpu_plan *plan, struct kw__cpu_step 
     l->batches = l->gated ? step->in[0]->dim[0] : 1;
     l->rows = kw__elements(step->in[0]) / l->k / l->batches;
     if (l->residual && step->in_type[4] == step->out_type[0]) plan->overwrite[step->op->output[0]] = 1u << 4;
-    bool tiles = step->in_type[0] == KW__BF16 && plan->device->has_amx && step->a->activation <= KW__ACT_GELU;
+    bool tiles = step->in_type[0] == KW__BF16 && plan->device->has_amx &&
+                 step->a->activation <= KW__ACT_GELU && (!l->gated || step->in_type[3] == KW__F32);
     if (!tiles) return compile_onednn(plan, step, l, err);
     step->run = run_tiles;
     step->scratch_bytes = kw__cpu_tiles_scratch(plan->device, l->rows, l->k);

@@ -10,6 +10,7 @@ struct norm {
     int64_t rows_of_batch;   /* rows that share one row of the table */
     int64_t heads;           /* rows of y that are one row of x */
     int64_t length, e;       /* rope[length, e] */
+    const float *table;      /* of LAYERNORM_MODULATE */
 };
 
 struct moments {
@@ -85,7 +86,7 @@ KW__CLONES static void modulated_rows(void *argument, int64_t from, int64_t to)
     const struct kw__cpu_step *s = j->step;
     int64_t table_size = kw__elements(s->in[1]) / s->in[1]->dim[0];
     for (int64_t row = from; row < to; row++) {
-        const float *table = (const float *)s->x[1] + row / j->rows_of_batch * table_size;
+        const float *table = j->table + row / j->rows_of_batch * table_size;
         normalize_row(s, row, j->d, 1, table + s->a->row2 * j->d, table + s->a->row * j->d);
     }
 }
@@ -231,6 +232,7 @@ static void run_norm(struct kw__cpu_plan *plan, struct kw__cpu_step *step)
         [KW__ROPE] = rope_rows,           [KW__CHANNEL_RMSNORM] = channel_rmsnorm_rows,
     };
     kw__cpu_body *body = bodies[step->op->code];
+    if (step->op->code == KW__LAYERNORM_MODULATE) j->table = kw__cpu_floats(plan, step, 1);
     if (step->op->code == KW__CHANNEL_RMSNORM && step->in_type[0] == KW__BF16 &&
         step->out_type[0] == KW__BF16 && step->in[1] && !(step->a->eps > 0))
         body = channel_rmsnorm_bf16_rows;
@@ -260,6 +262,7 @@ kw_status kw__cpu_compile_norm(struct kw__cpu_plan *plan, struct kw__cpu_step *s
     }
     step->kernel = j;
     step->run = run_norm;
+    if (op->code == KW__LAYERNORM_MODULATE) step->scratch_bytes = kw__cpu_floats_scratch(step, 1);
     if (j->width == j->d * j->heads) plan->overwrite[op->output[0]] = 1u;
     return KW_OK;
 }
