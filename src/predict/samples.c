@@ -211,8 +211,8 @@ static size_t session_size(struct kw__sample *const *sorted, size_t count, size_
     return wholes;
 }
 
-/* Numbers the sessions that have several wholes in the order of their first rows, the largest if there are
- * too many. */
+/* Numbers the sessions that have several wholes in the order of their first rows; the largest if there are
+ * too many, of equal ones the first by name. */
 static kw_status number_sessions(struct kw__samples *s, kw_error *err)
 {
     struct kw__sample **sorted = kw__arena_alloc(&s->arena, s->count, sizeof *sorted);
@@ -225,8 +225,11 @@ static kw_status number_sessions(struct kw__samples *s, kw_error *err)
         least++, kept = 0;
         for (size_t i = 0; i < count; i = to) kept += session_size(sorted, count, i, &to) >= least;
     } while (kept > KW__MAX_SESSIONS);
+    size_t room = KW__MAX_SESSIONS - kept;
     for (size_t i = 0; i < count; i = to) {
-        bool known = session_size(sorted, count, i, &to) >= least;
+        size_t size = session_size(sorted, count, i, &to);
+        bool next = size > 1 && size + 1 == least && room > 0, known = size >= least || next;
+        room -= next;
         for (size_t k = i; known && k < to; k++) sorted[k]->session = (int)(sorted[i] - s->list);
     }
     for (size_t i = 0; i < s->count; i++) { /* by now the session is that of its first sample */

@@ -271,7 +271,7 @@ static void test_lone_sessions(void **state)
     struct kw__samples *together = make_samples(false), *alone;
     struct kw__kernel_fit *fit = malloc(2 * sizeof *fit);
     double theta[KW__MAX_PARAMETERS] = {0};
-    char names[MOST_ROWS][8];
+    char names[MOST_ROWS][24];
     kw_error err;
     for (size_t i = 0; i < set.num_rows; i++) {
         snprintf(names[i], sizeof names[i], "s%zu", i);
@@ -294,6 +294,30 @@ static void test_lone_sessions(void **state)
     free(fit);
     kw__samples_free(together);
     kw__samples_free(alone);
+}
+
+/* More sessions than a fit has terms for: as many as there are terms have one, the larger first. */
+static void test_many_sessions(void **state)
+{
+    (void)state;
+    enum { SESSIONS = KW__MAX_SESSIONS + 6 };
+    char names[SESSIONS][24];
+    struct kw__samples *s;
+    kw_error err;
+    bool large = false;
+    set.num_rows = 0;
+    for (int k = 0; k < SESSIONS; k++) {
+        snprintf(names[k], sizeof names[k], "s%03d", k);
+        for (int repeat = 0; repeat < (k == SESSIONS - 1 ? 3 : 2); repeat++)
+            add_row("wan2.1-t2v-1.3b", names[k], 0, 81, 4, false);
+    }
+    if (kw__samples_new(catalog, &set, stack, priors.calibration, h200, &s, &err))
+        fail_msg("%s", err.message);
+    assert_int_equal(s->num_sessions, KW__MAX_SESSIONS);
+    for (int k = 0; k < s->num_sessions; k++)
+        large = large || strcmp(s->sessions[k], names[SESSIONS - 1]) == 0;
+    assert_true(large && s->list[0].session == 0 && s->list[1].session == 0);
+    kw__samples_free(s);
 }
 
 /* ---- Which runs ------------------------------------------------------------------------------------- */
@@ -592,6 +616,7 @@ int main(void)
         cmocka_unit_test(test_recovery_and_coverage),
         cmocka_unit_test(test_own_row_is_not_seen),
         cmocka_unit_test(test_lone_sessions),
+        cmocka_unit_test(test_many_sessions),
         cmocka_unit_test(test_choice),
         cmocka_unit_test(test_priors),
         cmocka_unit_test(test_store),
