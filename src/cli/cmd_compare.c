@@ -34,6 +34,7 @@ static const struct {
     const char *name, *stack;
 } publications[] = {
     {"delavande2025_models", "diffusers-0.34"},
+    {"h200_diffusers_full", "diffusers-0.40"},
     {"h200_diffusers040", "diffusers-0.40"},
     {"mlenergy_v3_one_gpu", NULL}, /* xDiT: none of ours is it */
 };
@@ -46,6 +47,7 @@ struct entry {
     int reference; /* number of the source below the table, of PUBLISHED and PREDICTED_AS; from 1 */
     const char *model, *hardware, *source; /* in the arena */
     const char *stack, *note;              /* NULL: not said */
+    const char *basis;                     /* NULL: measured, or predicted; else how it was computed */
     int64_t width, height, num_frames, num_inference_steps, batch_size;
     double fps;                     /* NaN: not known */
     double latency_s, gpu_energy_j; /* of the whole batch; NaN when absent */
@@ -74,7 +76,8 @@ struct comparison {
 /* Copies the entry with its strings. */
 static kw_status append(struct comparison *c, struct entry entry, const char *const *warnings, kw_error *err)
 {
-    const char **texts[] = {&entry.model, &entry.hardware, &entry.stack, &entry.source, &entry.note};
+    const char **texts[] = {&entry.model,  &entry.hardware, &entry.stack,
+                            &entry.source, &entry.note,     &entry.basis};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         if (*texts[i]) *texts[i] = kw__arena_strdup(&c->arena, *texts[i]);
     entry.warnings = kw__arena_alloc(&c->arena, entry.num_warnings + 1, sizeof *entry.warnings);
@@ -156,6 +159,7 @@ static kw_status add_published(struct comparison *c, size_t set, const struct kw
                           .hardware = row->gpu,
                           .source = publications[set].name,
                           .note = row->note,
+                          .basis = kw__row_measured(row) ? NULL : row->basis,
                           .width = row->width,
                           .height = row->height,
                           .num_frames = row->frames_out ? row->frames_out : row->frames,
@@ -180,6 +184,20 @@ static bool is_pipeline(const struct kw__row *row)
     return !row->what || strcmp(row->what, "pipeline") == 0;
 }
 
+/* Of a data set with many sizes, those that another one has too. */
+static bool is_compared(const struct comparison *c, size_t set, const struct kw__row *row)
+{
+    if (strcmp(publications[set].name, "h200_diffusers_full") != 0) return true;
+    for (size_t s = 0; s < NUM_PUBLICATIONS; s++)
+        for (size_t i = 0; s != set && i < c->sets[s]->num_rows; i++) {
+            const struct kw__row *other = &c->sets[s]->rows[i];
+            if (is_pipeline(other) && strcmp(other->model, row->model) == 0 && other->width == row->width &&
+                other->height == row->height && other->frames == row->frames && other->steps == row->steps)
+                return true;
+        }
+    return false;
+}
+
 static kw_status add_model(struct comparison *c, const char *name, kw_error *err)
 {
     kw_model *model;
@@ -189,7 +207,7 @@ static kw_status add_model(struct comparison *c, const char *name, kw_error *err
     for (size_t s = 0; s < NUM_PUBLICATIONS; s++)
         for (size_t i = 0; !status && c->sets[s] && i < c->sets[s]->num_rows; i++) {
             const struct kw__row *row = &c->sets[s]->rows[i];
-            if (is_pipeline(row) && strcmp(row->model, name) == 0)
+            if (is_pipeline(row) && strcmp(row->model, name) == 0 && is_compared(c, s, row))
                 status = add_published(c, s, row, model, err);
         }
     kw_model_close(model);
@@ -280,6 +298,15 @@ enum { NUM_UNITS = sizeof units / sizeof units[0] };
 
 /* ---- Printing ---- */
 
+/* A tilde marks what was computed from other runs. */
+static void marked_value(struct kw__table *table, const struct entry *e,
+                         const char *(*format)(char *buffer, double value), double value)
+{
+    char buffer[1 + KW__FORMAT_SIZE] = "~";
+    const char *text = format(buffer + 1, value);
+    kw__table_value(table, e->basis ? text - 1 : text, value);
+}
+
 static void add_units(struct kw__table *table)
 {
     for (size_t i = 0; i < NUM_UNITS; i++) {
@@ -296,12 +323,11 @@ static void add_units(struct kw__table *table)
 
 static void unit_cells(struct kw__table *table, const struct entry *e)
 {
-    char buffer[KW__FORMAT_SIZE];
     for (size_t i = 0; i < NUM_UNITS; i++) {
         double amount = units[i].amount(e);
         double latency_s = e->latency_s / amount, energy_wh = e->gpu_energy_j / 3600 / amount;
-        kw__table_value(table, kw__format_seconds(buffer, latency_s), latency_s);
-        kw__table_value(table, kw__format_wh(buffer, energy_wh), energy_wh);
+        marked_value(table, e, kw__format_seconds, latency_s);
+        marked_value(table, e, kw__format_wh, energy_wh);
     }
 }
 
@@ -313,6 +339,7 @@ static void csv_table(struct kw__table *table, const struct comparison *c)
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         kw__table_column(table, &(struct kw__column){.title = names[i]});
     add_units(table);
+    kw__table_column(table, &(struct kw__column){.title = "basis"});
     kw__table_column(table, &(struct kw__column){.title = "note"});
     for (size_t i = 0; i < c->count; i++) {
         const struct entry *e = &c->entries[i];
@@ -326,6 +353,7 @@ static void csv_table(struct kw__table *table, const struct comparison *c)
         kw__table_number(table, 0, (double)e->num_frames);
         kw__table_number(table, 0, (double)e->num_inference_steps);
         unit_cells(table, e);
+        kw__table_text(table, e->kind == PUBLISHED ? (e->basis ? e->basis : "measured") : "predicted");
         kw__table_text(table, e->note);
     }
 }
@@ -377,6 +405,9 @@ static void put_settings(struct kw__out *out, const struct comparison *c)
 
 static void put_references(struct kw__out *out, const struct comparison *c)
 {
+    bool computed = false;
+    for (size_t i = 0; i < c->count; i++) computed = computed || c->entries[i].basis;
+    if (computed) kw__out_puts(out, "\n~ computed from runs with fewer steps, not measured\n");
     if (c->num_references) kw__out_puts(out, "\nPublished\n");
     for (size_t i = 0; i < c->num_references; i++) {
         const struct reference *r = &c->references[i];
@@ -444,6 +475,10 @@ static json_t *entry_json(const struct entry *e)
     }
     for (size_t i = 0; i < e->num_warnings; i++)
         json_array_append_new(warnings, kw__cli_string(e->warnings[i]));
+    json_object_set_new(row, "basis",
+                        kw__cli_string(e->kind != PUBLISHED ? "predicted"
+                                       : e->basis           ? e->basis
+                                                            : "measured"));
     json_object_set_new(row, "note", kw__cli_string(e->note));
     json_object_set_new(row, "warnings", warnings);
     return row;

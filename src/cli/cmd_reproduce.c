@@ -37,6 +37,7 @@ static const struct part {
     {"sweeps", kw__repro_table_sweeps, NULL},
     {"fit", kw__repro_table_fit, kw__repro_figure_fit},
     {"models", kw__repro_table_models, kw__repro_figure_models},
+    {"h200", kw__repro_table_h200, NULL},
     {"predicted", kw__repro_table_predicted, NULL},
     {"components", kw__repro_table_components, kw__repro_figure_components},
     {"decoder", kw__repro_table_decoder, kw__repro_figure_decoder},
@@ -132,6 +133,12 @@ static void put_text(const struct kw__reproduction *r, const struct settings *se
     kw__repro_table_fit(r, true, &table);
     kw__table_render_text(&table, out);
     kw__table_free(&table);
+    kw__out_puts(out, "\nIts models on an H200, with diffusers 0.40\n");
+    kw__repro_table_h200(r, true, &table);
+    kw__table_render_text(&table, out);
+    kw__table_free(&table);
+    kw__out_puts(out,
+                 "measured: all steps ran; slope, per-step: computed from runs with fewer, not measured\n");
     if (!settings->folder) {
         kw__out_puts(out, "\nGive -o DIR for the page with figures, models, components and thresholds.\n");
         return;

@@ -12,7 +12,7 @@
 /* The tables; the caller frees them. `page`: what the page shows, else every number for the CSV file. */
 typedef void kw__repro_table(const struct kw__reproduction *r, bool page, struct kw__table *table);
 kw__repro_table kw__repro_table_errors, kw__repro_table_sweeps, kw__repro_table_fit, kw__repro_table_models,
-    kw__repro_table_predicted, kw__repro_table_components, kw__repro_table_decoder,
+    kw__repro_table_h200, kw__repro_table_predicted, kw__repro_table_components, kw__repro_table_decoder,
     kw__repro_table_thresholds, kw__repro_table_constants, kw__repro_table_settings;
 
 /* The figures; their columns go into the reproduction's arena. */

@@ -321,6 +321,12 @@ static void put_models(const struct kw__reproduction *r, struct kw__out *out)
         "([predicted.csv](predicted.csv)); no row of this table is in the calibration's fit, and no row of "
         "the 14B model at all; the 1.3B model's request is, by rows of the sweeps:\n\n");
     put_table(r, kw__repro_table_predicted, out);
+    kw__out_puts(
+        out,
+        "\n*The same models on H200s*: diffusers 0.40, random weights "
+        "(data/measured/h200-diffusers; [h200.csv](h200.csv)). Only rows called *measured* had all their steps; the "
+        "others are computed from runs with fewer. The paper ran CogVideoX and Mochi with CPU offload.\n\n");
+    put_table(r, kw__repro_table_h200, out);
     double least = INFINITY, most = 0, low = INFINITY;
     for (size_t i = 0; i < r->num_models; i++) {
         if (!r->models[i].row) continue;

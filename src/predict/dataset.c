@@ -13,7 +13,7 @@
 #include "model/catalog.h"
 #include "model/family.h"
 
-enum { MAX_COLUMNS = 20, LARGEST_FILE = 16 << 20 };
+enum { MAX_COLUMNS = 24, LARGEST_FILE = 16 << 20 };
 
 /* ---- What the files hold -------------------------------------------------------------------------- */
 
@@ -40,6 +40,7 @@ struct format {
     const char *name, *source;
     const char *stack;  /* NULL: of none that there is */
     const char *stages; /* what its pipelines timed; NULL: all */
+    const char *folder; /* below the data folder; NULL: "published" */
     struct column columns[MAX_COLUMNS];
 };
 
@@ -47,6 +48,7 @@ static const struct format formats[] = {
     {"delavande2025_wan_sweeps",
      "arXiv 2509.19222",
      "diffusers-0.34",
+     NULL,
      NULL,
      {{"sweep", TEXT, AT(sweep), 0},
       {"model", TEXT, AT(model), 0},
@@ -62,6 +64,7 @@ static const struct format formats[] = {
     {"delavande2025_models",
      "arXiv 2509.19222",
      "diffusers-0.34",
+     NULL,
      NULL,
      {{"model", TEXT, AT(model), 0},
       {"gpu", TEXT, AT(gpu), 0},
@@ -85,6 +88,7 @@ static const struct format formats[] = {
      "ML.ENERGY leaderboard v3.0, xDiT 0.4.5",
      NULL,
      NULL,
+     NULL,
      {{"model", TEXT, AT(model), 0},
       {"gpu", TEXT, AT(gpu), 0},
       {"n_gpu", SKIPPED, 0, 0},
@@ -99,6 +103,7 @@ static const struct format formats[] = {
      "one H200, 2026-11-23, random weights",
      "diffusers-0.40",
      "denoise+decode", /* random text rows; the encoder did not run */
+     NULL,
      {{"model", TEXT, AT(model), 0},
       {"gpu", TEXT, AT(gpu), 0},
       {"what", TEXT, AT(what), 0},
@@ -110,6 +115,31 @@ static const struct format formats[] = {
       {"latency_s", FIGURE, AT(latency_s), 1},
       ENERGY("gpu_energy_j", KW_GPU, 1.0 / 3600),
       {"source", TEXT, AT(source), 0},
+      {"note", TEXT, AT(note), 0}}},
+    {"h200_diffusers_full",
+     "two H200s, 2026-11-24, random weights",
+     "diffusers-0.40",
+     NULL,
+     "measured/h200-diffusers",
+     {{"model", TEXT, AT(model), 0},
+      {"hardware", TEXT, AT(gpu), 0},
+      {"stack", TEXT, AT(stack), 0},
+      {"width", COUNT, AT(width), 0},
+      {"height", COUNT, AT(height), 0},
+      {"num_frames", COUNT, AT(frames_out), 0},
+      {"guidance_scale", GUIDANCE, AT(guidance_scale), 1},
+      {"batch_size", COUNT, AT(batch_size), 0},
+      {"weights", SKIPPED, 0, 0},
+      {"vae_dtype", SKIPPED, 0, 0},
+      {"tiling", SKIPPED, 0, 0},
+      {"offload", SKIPPED, 0, 0},
+      {"num_frames_asked", COUNT, AT(frames), 0},
+      {"num_inference_steps", COUNT, AT(steps), 0},
+      {"basis", TEXT, AT(basis), 0},
+      {"latency_s", FIGURE, AT(latency_s), 1},
+      {"latency_sd_s", FIGURE, AT(latency_sd_s), 1},
+      ENERGY("gpu_energy_wh", KW_GPU, 1),
+      ENERGY_SD("gpu_energy_sd_wh", KW_GPU),
       {"note", TEXT, AT(note), 0}}},
 };
 enum { NUM_FORMATS = sizeof formats / sizeof formats[0] };
@@ -351,7 +381,10 @@ kw_status kw__dataset_read_good(const kw_catalog *catalog, const char *path,
 
 static char *path_of(const kw_catalog *catalog, const char *name)
 {
-    return kw__text("%s/published/%s.csv", catalog->folder, name);
+    const char *folder = "published";
+    for (size_t i = 0; i < NUM_FORMATS; i++)
+        if (formats[i].folder && strcmp(formats[i].name, name) == 0) folder = formats[i].folder;
+    return kw__text("%s/%s/%s.csv", catalog->folder, folder, name);
 }
 
 kw_status kw__dataset_exists(const kw_catalog *catalog, const char *name, bool *out, kw_error *err)
@@ -382,6 +415,11 @@ void kw__dataset_close(struct kw__dataset *dataset)
     if (!dataset) return;
     kw__arena_free(&dataset->arena);
     free(dataset);
+}
+
+bool kw__row_measured(const struct kw__row *row)
+{
+    return !row->basis || strcmp(row->basis, "measured") == 0;
 }
 
 kw_request kw__row_request(const struct kw__row *row)

@@ -24,7 +24,8 @@ struct kw__row {
     const char *gpu;    /* as published, "H100-SXM-80GB"; of the store: a profile's name */
     const char *source; /* of the row, or of its file */
     const char *note;
-    const char *decoder_dtype;                        /* "f32"; NULL: not said, as the stack has it */
+    const char *basis;         /* NULL, "measured": it was; else how it was computed from other runs */
+    const char *decoder_dtype; /* "f32"; NULL: not said, as the stack has it */
     int64_t width, height, frames, steps, batch_size; /* as asked for; frames before any rounding */
     int64_t frames_out;                               /* that came out; 0: not said */
     int64_t prompt_tokens, negative_tokens;           /* -1: not said */
@@ -56,7 +57,8 @@ struct kw__dataset {
 };
 
 /* Reads <data>/published/<name>.csv: "delavande2025_wan_sweeps", "delavande2025_models",
- * "mlenergy_v3_one_gpu", "h200_diffusers040". KW_ERROR_NOT_FOUND for another name. */
+ * "mlenergy_v3_one_gpu", "h200_diffusers040"; or "h200_diffusers_full" of
+ * <data>/measured/h200-diffusers. KW_ERROR_NOT_FOUND for another name. */
 kw_status kw__dataset_open(const kw_catalog *catalog, const char *name, struct kw__dataset **out,
                            kw_error *err);
 /* The same from any path, in the format of the named one; name NULL: in the format whose header it has. */
@@ -71,6 +73,8 @@ void kw__dataset_close(struct kw__dataset *dataset);
 /* Whether the file of a data set is there: an installation without it has no rows. */
 kw_status kw__dataset_exists(const kw_catalog *catalog, const char *name, bool *out, kw_error *err);
 
+/* Whether a row was measured, not computed. */
+bool kw__row_measured(const struct kw__row *row);
 /* What a row asks for; what it does not say is the model's default. */
 kw_request kw__row_request(const struct kw__row *row);
 /* The catalog's slug of a model that the Hub names so ("Wan-AI/Wan2.1-T2V-14B-Diffusers"), in the arena; the

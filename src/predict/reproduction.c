@@ -500,6 +500,7 @@ static kw_status fill(struct kw__reproduction *r, const kw_catalog *catalog, con
     (void)(status || (status = find_calibration(r, catalog, calibration, err)) ||
            (status = kw__dataset_open(catalog, "delavande2025_wan_sweeps", &r->sets[0], err)) ||
            (status = kw__dataset_open(catalog, "delavande2025_models", &r->sets[1], err)) ||
+           (status = kw__dataset_open(catalog, "h200_diffusers_full", &r->sets[2], err)) ||
            (status = kw_model_open(catalog, r->model, &model, err)) ||
            (status = add_sweeps(r, catalog, model, err)) || (status = add_held_out(r, catalog, err)) ||
            (status = add_fits(r, err)) || (status = add_breakdowns(r, catalog, model, err)) ||
@@ -527,7 +528,7 @@ void kw__reproduction_free(struct kw__reproduction *r)
 {
     if (!r) return;
     for (size_t i = 0; i < r->num_owned; i++) kw_prediction_free(r->owned[i]);
-    for (int i = 0; i < 2; i++) kw__dataset_close(r->sets[i]);
+    for (int i = 0; i < 3; i++) kw__dataset_close(r->sets[i]);
     json_decref(r->paper);
     kw__arena_free(&r->arena);
     free(r);

@@ -93,7 +93,7 @@ enum { KW__REPRO_CONSTANTS = 6 };
 struct kw__reproduction {
     struct kw__arena arena;
     json_t *paper;
-    struct kw__dataset *sets[2]; /* sweeps, models */
+    struct kw__dataset *sets[3]; /* sweeps, models, and the same models on H200s */
     const char *title, *id, *model, *hardware, *stack, *calibration, *calibration_date, *calibration_basis;
     bool stand_in; /* the calibration is another stack's or hardware's */
     double printed_mu, printed_r2, power_w, peak_flop_per_s;

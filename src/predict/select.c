@@ -49,6 +49,7 @@ static bool is_asked(const struct selecting *s, size_t row, const char **why)
     const struct kw__selection *asked = s->selection;
     const struct kw__row *r = &s->set->rows[row];
     *why = NULL;
+    if (!kw__row_measured(r)) *why = "computed from other runs, not measured";
     if (asked->model && !same(asked->model, r->model)) *why = "not of the model asked for";
     if (asked->stack && r->stack && !same(asked->stack, r->stack)) *why = "not of the stack asked for";
     if (s->asked && !same(s->profile[row], kw_hardware_name(s->asked)))

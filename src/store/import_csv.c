@@ -239,8 +239,10 @@ static kw_status import_row(struct kw__importing *importing, const struct kw__da
     put_request(&run->request, row);
     run->windows[0].duration_s = row->latency_s;
     for (int d = 0; d < KW_NUM_DEVICES; d++)
-        kw__import_energy(run, d, row->energy_wh[d] * j_per_wh, NAN, KW_MEASURED);
+        kw__import_energy(run, d, row->energy_wh[d] * j_per_wh, NAN,
+                          kw__row_measured(row) ? KW_MEASURED : KW_MODELLED);
     kw_status status = kw__import_names(importing, run, row->model, row->gpu, err);
+    if (!status && row->basis) status = kw__run_set(run, "basis", row->basis, err);
     if (!status && row->stages) status = kw__run_set(run, "stages", row->stages, err);
     if (!status) status = set_number(run, "run.latency_sd_s", row->latency_sd_s, err);
     for (int d = 0; d < KW_NUM_DEVICES && !status; d++) {

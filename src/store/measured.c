@@ -35,6 +35,8 @@ static const char *unfit(const struct kw__run *run)
     if (run->repeat < -1) return "warm-ups";
     if (!run->model) return "no model is named";
     if (run->request.num_gpus > 1) return "on several GPUs";
+    const char *basis = kw__run_setting(run, "basis");
+    if (basis && strcmp(basis, "measured") != 0) return "computed from other runs, not measured";
     if (is_set(run, "offload")) return "with offloading";
     if (is_odd(run->weights)) return "random weights of another law than normal";
     return NULL;

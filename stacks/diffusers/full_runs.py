@@ -1,4 +1,4 @@
-"""Full runs from runs that have few steps: python stacks/diffusers/full_runs.py RUNS.json > full.csv
+"""Full runs from runs that have few steps: python stacks/diffusers/full_runs.py RUNS.json > h200_diffusers_full.csv
 
 RUNS.json is what `kinowatt runs export` or runs.py wrote. Steps are alike, so denoise is a line in their number and the
 other stages do not depend on it. One row for each setting, with its basis:
@@ -6,8 +6,9 @@ other stages do not depend on it. One row for each setting, with its basis:
     slope      denoise by the line through two or more numbers of steps; with CPU offload, where copies to the GPU are
                part of denoise, the slope is that of the same model without
     per-step   one number of steps alone, so denoise without an intercept
-What is not `measured` is computed, and must never be shown as a measurement. Warm-ups and runs that are not
-finite are left out, and cards are not told apart.
+What is not `measured` is computed, and must never be shown as a measurement. Left out are warm-ups, runs that are not
+finite, weights of another law than normal, batches, and a VAE in another dtype than usual: they are compared run by
+run. Cards are not told apart.
 
 Standard deviations are what goes into the figure: of energy the meter's intervals, which are 90 % of a normal
 law here; of time STAGE_SD of each stage, as repeats differ. A line that is drawn far from few steps carries them along.
@@ -91,9 +92,16 @@ def read(paths):
         with open(path) as file:
             for run in json.load(file)["runs"]:
                 finite = run["settings"].get("run.latents_finite", "True") == "True"
-                if run["state"] == "done" and finite and (run.get("repeat") or 0) >= 0 and len(run["windows"]) > 1:
+                plain = finite and run["weights"].endswith(":normal") and run["batch_size"] == 1
+                if run["state"] == "done" and plain and (run.get("repeat") or 0) >= 0 and len(run["windows"]) > 1:
                     groups.setdefault(key(run), []).append(run)
-    return groups
+    return {values: runs for values, runs in groups.items() if values[-3] == usual_vae(groups, values[0])}
+
+
+def usual_vae(groups, model):
+    """The dtype of the VAE that most settings of a model have."""
+    dtypes = [values[-3] for values in groups if values[0] == model]
+    return max(dtypes, key=dtypes.count)
 
 
 def plural(count, what):
@@ -109,7 +117,7 @@ def note(runs, basis, goal, resident):
 
 
 def row(values, groups):
-    """A row of full.csv."""
+    """A row of the table."""
     runs = groups[values]
     resident = groups.get((*values[:-1], "False"), []) if values[-1] == "True" else []
     goal = int(runs[0]["settings"]["run.full_steps"])
@@ -128,7 +136,7 @@ def row(values, groups):
         "num_inference_steps": goal,
         "basis": basis,
         **{k: "" if v is None else f"{v:.5g}" for k, v in figures.items()},
-        "note": note(runs, basis, goal, resident),
+        "note": ("CPU offload; " if values[-1] == "True" else "") + note(runs, basis, goal, resident),
     }
 
 

@@ -108,6 +108,9 @@ python 'near(d[0]["against"]["total"]["latency_s"], d[1][-1]["against_latency_s"
 ok "explain --against: both bills, and the reverse is the inverse"
 
 run "$KINOWATT" compare
+expect_out '^cogvideox-2b +\[2\] +720 x 480 +49 +50 +~35\.3 s +~6\.45 Wh '
+expect_out '^ltx-video-0\.9\.7-dev +\[2\] +896 x 640 +121 +30 +14\.3 s +2\.48 Wh '
+expect_out '^~ computed from runs with fewer steps, not measured$'
 expect_rc 0
 expect_out "^$model +predicted "
 expect_out '^wan2.1-t2v-14b +predicted '

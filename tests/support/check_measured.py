@@ -1,7 +1,7 @@
 """A data set of stacks/diffusers/runs.py, as exported again: python check_measured.py EXPORT.json FOLDER
 
 Stages follow each other and fill the run; their energies, which the meter's edges share, add up to no more than its; the
-mean power is no more than the card's limit; full.csv says of no computed row that it was measured; no path or
+mean power is no more than the card's limit; h200_diffusers_full.csv says of no computed row that it was measured; no path or
 whole UUID of a card is in it."""
 
 import csv
@@ -37,7 +37,7 @@ def main():
         check_run(run)
     assert sum(run["repeat"] >= 0 for run in runs) == 116
     assert {run["settings"]["run.gpu"] for run in runs if run["anchor"]} == {"GPU-ec0387db", "GPU-8856d6e4"}
-    with open(f"{sys.argv[2]}/full.csv") as file:
+    with open(f"{sys.argv[2]}/h200_diffusers_full.csv") as file:
         for row in csv.DictReader(file):
             same = [r for r in runs if r["model"] == row["model"] and r["width"] == int(row["width"])]
             same = [r for r in same if r["num_frames"] == int(row["num_frames"]) and r["repeat"] >= 0]
