@@ -147,7 +147,7 @@ struct kw__iterations {
     const double *rows; /* calls x columns */
 };
 
-enum { KW__MAX_PHASES = 16, KW__MAX_STAGES = 8 };
+enum { KW__MAX_PHASES = 24, KW__MAX_STAGES = 8 };
 
 struct kw__phase {
     const char *name;

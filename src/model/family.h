@@ -98,6 +98,36 @@ int kw__guide(struct kw__graph *g, const struct kw__guidance *how, int x, int ti
 /* The two weights. */
 void kw__guidance_weights(const kw_effective *request, double *columns);
 
+/* ---- Decoding in tiles (tiles.c) ---- */
+
+enum { KW__MAX_VARIANTS = 2 };
+struct kw__tiling {
+    int64_t latent[2], tile[2], step[2]; /* rows and columns of latent cells; step <= tile */
+    int64_t scale, blend[2];             /* pixels of a cell's side; pixels that two tiles share */
+    int64_t z_channels, z_frames, out_channels, out_frames;
+    const void *self;
+    /* z[B,z_channels,t,h,w] -> [B,out_channels,f,h*scale,w*scale]. Names of its states must hold `shape`: a
+     * tile of another shape has its own. */
+    int (*decode)(const void *self, struct kw__graph *g, int z, int variant, const char *shape);
+};
+/* Latent frames that are decoded together. Chunks of one variant have as many frames. */
+struct kw__chunk {
+    int64_t from, frames, out; /* the first latent frame, how many, the first frame of the result */
+    int variant;
+    const char *name; /* of the variant */
+};
+
+/* Tiles along an axis, and decoded cells over those of the clip: 1.40 is 40 % more than without tiles. */
+int64_t kw__tile_count(const struct kw__tiling *tiling, int axis);
+double kw__tile_work(const struct kw__tiling *tiling);
+
+/* Adds the phases, which decode the state "z" (made by phases before them) to the state "tiles"; then
+ * kw__tiles_output the last phase, where kw__tiles_joined is the clip. */
+void kw__tiles_lower(struct kw__program *program, struct kw__stage *stage, const struct kw__tiling *tiling,
+                     int64_t num_chunks, const struct kw__chunk *chunks);
+struct kw__graph *kw__tiles_output(struct kw__program *program, struct kw__stage *stage);
+int kw__tiles_joined(struct kw__graph *g, const struct kw__tiling *tiling);
+
 /* ---- Text encoder: T5 v1.1 and umT5 (t5.c) ---- */
 
 struct kw__t5 {
