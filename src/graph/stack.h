@@ -5,6 +5,9 @@
  * once. A list of a gemm, attention or conv operator holds the kernels *beside* its main one; a list
  * of any other operator holds all of its kernels, and an empty one says that the operator is a view.
  *
+ * "batched_guidance" and "tiled_decode", true or false, say what the stack does whatever the pipeline does;
+ * without them it does as the pipeline.
+ *
  * Variants: layernorm.affine; conv.point (1x1x1), conv.fresh, conv.causal, conv.time (with a cache: on
  * the first frame, later, and kernels of time alone); lincomb.N (N inputs). The most specific list that
  * fits an operator is its. */
