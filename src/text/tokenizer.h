@@ -2,9 +2,10 @@
  *
  * Two tokenizers:
  *   Unigram      a model folder's tokenizer/spiece.model, through sentencepiece. The ids are those of
- *                transformers' T5 tokenizer, but for a character that no piece has, which is its
- *                bytes here (as umT5 was trained) where a fast tokenizer may say <unk>, and for a
- *                special token spelled out in a prompt ("</s>"), which is text here like any other.
+ *                transformers' T5 tokenizer but for two things. A character that no piece has is its
+ *                bytes if the model has pieces for them (as umT5 was trained), where a fast tokenizer
+ *                may say <unk>; without them a run of such characters is one <unk>. A special token
+ *                spelled out in a prompt ("</s>") is text like any other.
  *   bytes        the stand-in for random weights, which come without a tokenizer: token id = 3 + byte
  *                of the UTF-8 text (modulo the vocabulary less 3), as ByT5 has it. It gives four to
  *                five times as many tokens as Unigram, so a result made with it says so.

@@ -25,12 +25,13 @@ static struct kw__tokenizer *open_model(void)
     return t;
 }
 
-static void test_unigram_golden(void **state)
+/* What the model's own package makes of the texts. */
+static void check_golden(const char *model, int64_t vocabulary, const char *key)
 {
-    (void)state;
-    struct kw__tokenizer *t = open_model();
+    struct kw__tokenizer *t = NULL;
+    assert_int_equal(kw__tokenizer_open(model, vocabulary, &t, NULL), KW_OK);
     json_t *golden = json_load_file("tests/golden/tokenizer.json", 0, NULL);
-    const json_t *cases = json_object_get(golden, "encode");
+    const json_t *cases = json_object_get(golden, key);
     assert_true(json_array_size(cases) > 5);
     for (size_t c = 0; c < json_array_size(cases); c++) {
         const json_t *entry = json_array_get(cases, c), *wanted = json_object_get(entry, "ids");
@@ -38,14 +39,27 @@ static void test_unigram_golden(void **state)
         size_t count, whole;
         const char *text = json_string_value(json_object_get(entry, "text"));
         assert_int_equal(kw__tokenizer_encode(t, text, 512, ids, &count, &whole, NULL), KW_OK);
-        assert_int_equal(count, json_array_size(wanted));
+        if (count != json_array_size(wanted)) fail_msg("\"%s\": %zu ids", text, count);
         assert_int_equal(whole, count);
         for (size_t i = 0; i < count; i++)
-            assert_int_equal(ids[i], json_integer_value(json_array_get(wanted, i)));
+            if (ids[i] != json_integer_value(json_array_get(wanted, i))) fail_msg("\"%s\": id %zu", text, i);
     }
     json_decref(golden);
     assert_string_equal(kw__tokenizer_name(t), "unigram");
     kw__tokenizer_close(t);
+}
+
+static void test_unigram_golden(void **state)
+{
+    (void)state;
+    check_golden(MODEL, VOCAB, "encode");
+}
+
+/* Without pieces for bytes: a run of unknown characters is one <unk>. */
+static void test_unknown_golden(void **state)
+{
+    (void)state;
+    check_golden("tests/data/tiny-spiece-unk.model", 100, "encode_unk");
 }
 
 static void test_clean_golden(void **state)
@@ -243,9 +257,10 @@ static void test_damaged(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_unigram_golden), cmocka_unit_test(test_clean_golden),
-        cmocka_unit_test(test_truncation),     cmocka_unit_test(test_prompt_encode),
-        cmocka_unit_test(test_invalid_utf8),   cmocka_unit_test(test_bytes),
-        cmocka_unit_test(test_no_tokenizer),   cmocka_unit_test(test_damaged)};
+        cmocka_unit_test(test_unigram_golden), cmocka_unit_test(test_unknown_golden),
+        cmocka_unit_test(test_clean_golden),   cmocka_unit_test(test_truncation),
+        cmocka_unit_test(test_prompt_encode),  cmocka_unit_test(test_invalid_utf8),
+        cmocka_unit_test(test_bytes),          cmocka_unit_test(test_no_tokenizer),
+        cmocka_unit_test(test_damaged)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
