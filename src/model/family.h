@@ -36,6 +36,7 @@ struct kw__family {
     void (*lower)(const kw_model *model, struct kw__program *program);
 };
 
+extern const struct kw__family kw__cogvideox_family;
 extern const struct kw__family kw__wan_family;
 
 /* Lowers to the reference program: what diffusers computes. */
@@ -163,5 +164,22 @@ struct kw__wan_vae {
 };
 kw_status kw__wan_vae_read(kw_model *model, struct kw__wan_vae *out, kw_error *err);
 void kw__wan_vae_lower(const struct kw__wan_vae *config, struct kw__program *program);
+
+/* ---- Video decoder: AutoencoderKLCogVideoX (cogvideox_vae.c) ---- */
+
+enum { KW__COG_VAE_LEVELS = 4, KW__COG_VAE_MAX_Z = 64 };
+/* Of one axis: cells of a tile, from one to the next, and pixels in which two are blended. */
+struct kw__cog_tiles {
+    int64_t size, step, blend;
+};
+struct kw__cog_vae {
+    int64_t channels[KW__COG_VAE_LEVELS], z_dim, layers, groups, time_factor, space_factor;
+    double scaling_factor;
+    struct kw__cog_tiles tiles[2]; /* of rows, of columns */
+};
+kw_status kw__cog_vae_read(kw_model *model, struct kw__cog_vae *out, kw_error *err);
+/* Frames that so many latent frames become. */
+int64_t kw__cog_vae_frames(const struct kw__cog_vae *config, int64_t latent_frames);
+void kw__cog_vae_lower(const struct kw__cog_vae *config, struct kw__program *program);
 
 #endif

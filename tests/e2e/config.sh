@@ -92,8 +92,8 @@ refused 1 'mine/transformer/config.json is not valid JSON: line.*duplicate' pred
 ok "values of the wrong type, negative, huge, missing, contradictory, twice"
 
 fresh
-sed -i 's/WanPipeline/CogVideoXPipeline/' mine/model_index.json
-refused 2 'pipeline "CogVideoXPipeline" is not known' predict ./mine
+sed -i 's/WanPipeline/StableDiffusionPipeline/' mine/model_index.json
+refused 2 'pipeline "StableDiffusionPipeline" is not known' predict ./mine
 mkdir empty
 refused 1 'cannot read .*empty/model_index.json' predict ./empty
 refused 2 'model_index.json is a file; a model is a folder' predict ./mine/model_index.json

@@ -59,6 +59,41 @@ static void rewrite(struct kw__program *program, const char *name)
     apply(program, name);
 }
 
+/* WAN's factors, at sizes that its pipeline need not allow. */
+static kw_effective of_latents(const kw_model *model, struct golden_size size)
+{
+    kw_request request = KW_REQUEST_INIT;
+    kw_effective r;
+    kw_error err;
+    request.width = request.height = 64;
+    if (kw_request_resolve(model, &request, &r, &err)) fail_msg("%s", err.message);
+    r.latent_frames = size.frames;
+    r.latent_height = size.height;
+    r.latent_width = size.width;
+    r.num_frames = 1 + 4 * (size.frames - 1);
+    r.height = 8 * size.height;
+    r.width = 8 * size.width;
+    r.tokens = size.frames * (size.height / 2) * (size.width / 2);
+    return r;
+}
+
+/* The first number of frames that gives these latents. */
+static kw_effective resolved(const kw_model *model, struct golden_size size)
+{
+    kw_request request = KW_REQUEST_INIT;
+    kw_effective r = {0};
+    kw_error err;
+    request.width = 8 * size.width;
+    request.height = 8 * size.height;
+    while (r.latent_frames < size.frames) {
+        request.num_frames++;
+        if (kw_request_resolve(model, &request, &r, &err)) fail_msg("%s", err.message);
+    }
+    assert_true(r.latent_frames == size.frames && r.latent_height == size.height &&
+                r.latent_width == size.width);
+    return r;
+}
+
 struct golden_case golden_lower(const char *model, struct golden_size size)
 {
     struct golden_case l = {0};
@@ -67,17 +102,7 @@ struct golden_case golden_lower(const char *model, struct golden_size size)
     snprintf(folder, sizeof folder, "tests/golden/%s", model);
     if (kw_catalog_open("data", &l.catalog, &err)) fail_msg("%s", err.message);
     if (kw_model_open(l.catalog, folder, &l.model, &err)) fail_msg("%s", err.message);
-    kw_request request = KW_REQUEST_INIT;
-    kw_effective r;
-    request.width = request.height = 64;
-    if (kw_request_resolve(l.model, &request, &r, &err)) fail_msg("%s", err.message);
-    r.latent_frames = size.frames;
-    r.latent_height = size.height;
-    r.latent_width = size.width;
-    r.num_frames = 1 + 4 * (size.frames - 1);
-    r.height = 8 * size.height;
-    r.width = 8 * size.width;
-    r.tokens = size.frames * (size.height / 2) * (size.width / 2);
+    kw_effective r = size.resolved ? resolved(l.model, size) : of_latents(l.model, size);
     r.batch_size = size.batch ? size.batch : 1;
     r.text_tokens = size.text_tokens;
     r.prompt_tokens = size.prompt_tokens[0];
@@ -85,7 +110,8 @@ struct golden_case golden_lower(const char *model, struct golden_size size)
     r.num_inference_steps = size.steps ? size.steps : 1;
     r.guidance_scale = size.guidance;
     r.guidance_passes = size.guidance > 1 ? 2 : 1;
-    const struct kw__dtypes dtypes = KW__ALL_F32;
+    struct kw__dtypes dtypes = KW__ALL_F32;
+    if (size.tiled) dtypes.tiled_decode = KW__ALWAYS;
     if (kw__lower(l.model, &r, &dtypes, &l.program, &err)) fail_msg("%s", err.message);
     if (size.rewrite) rewrite(l.program, size.rewrite);
     l.how = size.rewrite ? size.rewrite : "the reference graph";

@@ -19,6 +19,8 @@ struct golden_size {
     double guidance;
     int64_t prompt_tokens[2];
     const char *rewrite; /* its name, "all", "all twice", "all backwards", or NULL */
+    bool resolved;       /* of a request that the pipeline takes, and resolves but for text_tokens */
+    bool tiled;          /* decoded in tiles */
 };
 
 struct golden_case {

@@ -15,6 +15,7 @@
 
 #include "model/family.h"
 #include "support/folder.h"
+#include "support/tensors.h"
 
 static kw_catalog *catalog;
 
@@ -52,62 +53,6 @@ static struct kw__program *lower(const kw_model *model, const kw_request *reques
 
 /* ---- Tensors ------------------------------------------------------------------------------------ */
 
-static struct kw__tensor *find_tensor(const struct kw__program *program, const char *component,
-                                      const char *name, bool *seen)
-{
-    struct kw__tensor *found = NULL;
-    for (size_t i = 0; i < program->num_tensors; i++) {
-        struct kw__tensor *t = &program->tensors[i];
-        if (strcmp(t->component, component) != 0 || strcmp(t->name, name) != 0) continue;
-        if (found) fail_msg("%s is declared twice", name);
-        found = t;
-        seen[i] = true;
-    }
-    return found;
-}
-
-static void expect_tensor(const struct kw__program *program, const char *component, const char *name,
-                          const char *shape, bool *seen)
-{
-    const struct kw__tensor *t = find_tensor(program, component, name, seen);
-    char declared[128] = "";
-    if (!t) fail_msg("%s of the %s is not declared", name, component);
-    for (int i = 0; i < t->ndim; i++) {
-        size_t used = strlen(declared);
-        snprintf(declared + used, sizeof declared - used, "%s%" PRId64, i ? " " : "", t->dim[i]);
-    }
-    if (strcmp(declared, shape) != 0) fail_msg("%s is %s, not %s", name, declared, shape);
-}
-
-/* Lines "name shape"; "[0-29]" in a name stands for each of these numbers. Returns how many tensors. */
-static size_t expect_tensors(const struct kw__program *program, const char *component, const char *path,
-                             bool *seen)
-{
-    char line[256];
-    size_t count = 0;
-    FILE *file = fopen(path, "r");
-    if (!file) fail_msg("cannot read %s", path);
-    while (fgets(line, sizeof line, file)) {
-        if (line[0] == '#') continue;
-        line[strcspn(line, "\n")] = '\0';
-        char *shape = strchr(line, ' '), *open = strchr(line, '['), *rest = strchr(line, ']');
-        assert_non_null(shape);
-        *shape++ = '\0';
-        int first = 0, last = 0;
-        if (open) assert_int_equal(sscanf(open, "[%d-%d]", &first, &last), 2);
-        for (int i = first; i <= last; i++, count++) {
-            char name[256];
-            if (open)
-                snprintf(name, sizeof name, "%.*s%d%s", (int)(open - line), line, i, rest + 1);
-            else
-                snprintf(name, sizeof name, "%s", line);
-            expect_tensor(program, component, name, shape, seen);
-        }
-    }
-    fclose(file);
-    return count;
-}
-
 static void declares_each_tensor_once(const char *slug, const char *transformer, size_t transformer_tensors)
 {
     kw_model *model = open_model(slug);
@@ -117,11 +62,11 @@ static void declares_each_tensor_once(const char *slug, const char *transformer,
         struct kw__program *program = lower(model, &request);
         bool *seen = calloc(program->num_tensors, sizeof *seen);
         assert_non_null(seen);
-        assert_int_equal(expect_tensors(program, "transformer", transformer, seen), transformer_tensors);
+        assert_int_equal(tensors_expect(program, "transformer", transformer, seen), transformer_tensors);
         assert_int_equal(
-            expect_tensors(program, "text_encoder", "tests/data/tensors/umt5-xxl.text_encoder.txt", seen),
+            tensors_expect(program, "text_encoder", "tests/data/tensors/umt5-xxl.text_encoder.txt", seen),
             242);
-        assert_int_equal(expect_tensors(program, "vae", "tests/data/tensors/wan-vae.vae.txt", seen), 108);
+        assert_int_equal(tensors_expect(program, "vae", "tests/data/tensors/wan-vae.vae.txt", seen), 108);
         for (size_t i = 0; i < program->num_tensors; i++)
             if (!seen[i])
                 fail_msg("the checkpoint has no %s.%s", program->tensors[i].component,
