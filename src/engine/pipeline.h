@@ -13,8 +13,8 @@
  * counts in the request. The noise is engine/random.h's stream "noise" / "latents" of the seed, scaled to
  * standard deviation 1, so one seed gives one clip on one backend.
  *
- * Tokens come from tokenizer/spiece.model of the weights' folder, else of the model's. Random weights
- * without either take bytes (text/tokenizer.h); a checkpoint without a tokenizer is refused.
+ * Tokens come from tokenizer/spiece.model or vocab.json of the weights' folder, else of the model's. Random
+ * weights without any take bytes (text/tokenizer.h); a checkpoint without a tokenizer is refused.
  *
  * A meter that fails stops nothing: figures become absent, with the reason. */
 #ifndef KW_ENGINE_PIPELINE_H

@@ -42,30 +42,32 @@ static kw_status vocabulary_of(const kw_model *model, const kw_effective *reques
                     (int)*out);
 }
 
-/* FOLDER/tokenizer/spiece.model when it is there, NULL else. A file that is there but cannot be read is
- * the tokenizer's to report. */
-static kw_status find_tokenizer(const char *folder, char **path, kw_error *err)
+/* Opens FOLDER/tokenizer with spiece.model or vocab.json; *out stays NULL when there is neither. A file that
+ * is there but cannot be read is the tokenizer's to report. */
+static kw_status open_in(const char *folder, int64_t vocabulary, struct kw__tokenizer **out, kw_error *err)
 {
-    *path = kw__text("%s/tokenizer/spiece.model", folder);
-    if (!*path) return kw__fail_memory(err);
-    if (access(*path, F_OK) == 0 || (errno != ENOENT && errno != ENOTDIR)) return KW_OK;
-    free(*path);
-    *path = NULL;
-    return KW_OK;
+    static const char *const files[] = {"/spiece.model", "/vocab.json"};
+    char *in = kw__text("%s/tokenizer", folder);
+    kw_status status = in ? KW_OK : kw__fail_memory(err);
+    for (int i = 0; !status && !*out && i < 2; i++) {
+        char *path = kw__text("%s%s", in, files[i]);
+        if (!path)
+            status = kw__fail_memory(err);
+        else if (access(path, F_OK) == 0 || (errno != ENOENT && errno != ENOTDIR))
+            status = i == 0 ? kw__tokenizer_open(path, vocabulary, out, err)
+                            : kw__tokenizer_open_bpe(in, vocabulary, out, err);
+        free(path);
+    }
+    free(in);
+    return status;
 }
 
 static kw_status open_tokenizer(const kw_model *model, const char *weights, int64_t vocabulary,
                                 struct kw__prompts *out, kw_error *err)
 {
-    char *path = NULL;
-    kw_status status = is_random(weights) ? KW_OK : find_tokenizer(weights, &path, err);
-    if (!status && !path) status = find_tokenizer(model->folder, &path, err);
-    if (status) return status;
-    if (path) {
-        status = kw__tokenizer_open(path, vocabulary, &out->tokenizer, err);
-        free(path);
-        return status;
-    }
+    kw_status status = is_random(weights) ? KW_OK : open_in(weights, vocabulary, &out->tokenizer, err);
+    if (!status && !out->tokenizer) status = open_in(model->folder, vocabulary, &out->tokenizer, err);
+    if (status || out->tokenizer) return status;
     struct stat info;
     if (!is_random(weights) && (stat(weights, &info) != 0 || !S_ISDIR(info.st_mode)))
         return kw__fail(err, KW_ERROR_NOT_FOUND,
@@ -73,11 +75,12 @@ static kw_status open_tokenizer(const kw_model *model, const char *weights, int6
     if (!is_random(weights))
         return kw__fail(
             err, KW_ERROR_FORMAT,
-            "neither %s nor %s has tokenizer/spiece.model; copy the checkpoint's folder tokenizer", weights,
-            model->folder);
-    snprintf(out->warning, sizeof out->warning,
-             "no tokenizer/spiece.model: each byte of a prompt is a token, about five times as many as "
-             "the model's own tokenizer would make");
+            "neither %s nor %s has tokenizer/spiece.model or vocab.json; copy the checkpoint's folder tokenizer",
+            weights, model->folder);
+    snprintf(
+        out->warning, sizeof out->warning,
+        "no tokenizer/spiece.model or vocab.json: each byte of a prompt is a token, about five times as many as "
+        "the model's own tokenizer would make");
     return kw__tokenizer_open_bytes(vocabulary, &out->tokenizer, err);
 }
 

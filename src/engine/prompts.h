@@ -6,7 +6,7 @@
 #include "text/tokenizer.h"
 
 struct kw__encoded_prompt {
-    int32_t *ids; /* text_tokens of them: the real ones, then zeros */
+    int32_t *ids; /* text_tokens of them: the real ones, then padding */
     size_t count, whole;
     char warning[256]; /* of tokens that were dropped; "": none were */
 };

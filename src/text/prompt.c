@@ -213,7 +213,7 @@ kw_status kw__prompt_encode(const struct kw__tokenizer *tokenizer, const char *w
     status = kw__tokenizer_encode(tokenizer, text, width, ids, count, &whole, err);
     free(text);
     if (status) return status;
-    for (size_t i = *count; i < width; i++) ids[i] = 0;
+    for (size_t i = *count; i < width; i++) ids[i] = kw__tokenizer_pad(tokenizer);
     if (n) warning[0] = '\0';
     if (whole > width)
         (void)snprintf(warning, n,

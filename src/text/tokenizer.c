@@ -1,4 +1,4 @@
-/* The two tokenizers; tokenizer.h is the manual. */
+/* The tokenizers; tokenizer.h is the manual. */
 #include "text/tokenizer.h"
 
 #include <errno.h>
@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "base/error.h"
+#include "text/bpe.h"
 #include "text/unigram.h"
 
 /* umT5's is 4.5 MB, the largest in use (Gemma's) 4.2 MB. */
@@ -18,9 +19,10 @@ enum { LARGEST_MODEL = 64 << 20 };
 enum { BYTES_END = 1, BYTES_FIRST = 3 };
 
 struct kw__tokenizer {
-    struct kw__unigram *unigram; /* NULL: bytes */
-    int32_t end;                 /* </s> */
-    uint32_t letters;            /* bytes: ids from BYTES_FIRST on */
+    struct kw__unigram *unigram; /* one of the two, or NULL: bytes */
+    struct kw__bpe *bpe;
+    int32_t begin, end, pad; /* begin: -1 without */
+    uint32_t letters;        /* bytes: ids from BYTES_FIRST on */
 };
 
 /* ---- Opening -------------------------------------------------------------------------------- */
@@ -74,7 +76,7 @@ static kw_status new_tokenizer(struct kw__tokenizer value, struct kw__tokenizer 
 
 kw_status kw__tokenizer_open(const char *path, int64_t vocab, struct kw__tokenizer **out, kw_error *err)
 {
-    struct kw__tokenizer t = {0};
+    struct kw__tokenizer t = {.begin = -1};
     kw_status status = load_unigram(path, &t.unigram, err);
     if (status) return status;
     t.end = kw__unigram_end(t.unigram);
@@ -90,6 +92,23 @@ kw_status kw__tokenizer_open(const char *path, int64_t vocab, struct kw__tokeniz
     return status;
 }
 
+kw_status kw__tokenizer_open_bpe(const char *folder, int64_t vocab, struct kw__tokenizer **out, kw_error *err)
+{
+    struct kw__tokenizer t = {0};
+    kw_status status = kw__bpe_open(folder, &t.bpe, err);
+    if (status) return status;
+    t.begin = kw__bpe_begin(t.bpe);
+    t.end = t.pad = kw__bpe_end(t.bpe);
+    if (kw__bpe_size(t.bpe) > vocab)
+        status = kw__fail(err, KW_ERROR_FORMAT,
+                          "%s/vocab.json has %" PRId64 " pieces, the text encoder %" PRId64
+                          " embeddings; they do not belong together",
+                          folder, kw__bpe_size(t.bpe), vocab);
+    if (!status) status = new_tokenizer(t, out, err);
+    if (status) kw__bpe_close(t.bpe);
+    return status;
+}
+
 kw_status kw__tokenizer_open_bytes(int64_t vocab, struct kw__tokenizer **out, kw_error *err)
 {
     if (vocab <= BYTES_FIRST)
@@ -97,19 +116,26 @@ kw_status kw__tokenizer_open_bytes(int64_t vocab, struct kw__tokenizer **out, kw
                         "the text encoder has %" PRId64 " embeddings; encoding bytes needs %d at least",
                         vocab, BYTES_FIRST + 1);
     int64_t letters = vocab - BYTES_FIRST < 256 ? vocab - BYTES_FIRST : 256;
-    return new_tokenizer((struct kw__tokenizer){NULL, BYTES_END, (uint32_t)letters}, out, err);
+    struct kw__tokenizer t = {.begin = -1, .end = BYTES_END, .letters = (uint32_t)letters};
+    return new_tokenizer(t, out, err);
 }
 
 void kw__tokenizer_close(struct kw__tokenizer *tokenizer)
 {
     if (!tokenizer) return;
     kw__unigram_close(tokenizer->unigram);
+    kw__bpe_close(tokenizer->bpe);
     free(tokenizer);
 }
 
 const char *kw__tokenizer_name(const struct kw__tokenizer *tokenizer)
 {
-    return tokenizer->unigram ? "unigram" : "bytes";
+    return tokenizer->unigram ? "unigram" : tokenizer->bpe ? "bpe" : "bytes";
+}
+
+int32_t kw__tokenizer_pad(const struct kw__tokenizer *tokenizer)
+{
+    return tokenizer->pad;
 }
 
 /* ---- Encoding ------------------------------------------------------------------------------- */
@@ -124,19 +150,24 @@ static size_t encode_bytes(uint32_t letters, const char *text, size_t length, in
 kw_status kw__tokenizer_encode(const struct kw__tokenizer *tokenizer, const char *text, size_t most,
                                int32_t *ids, size_t *count, size_t *whole, kw_error *err)
 {
-    size_t length = strlen(text), room = most - 1, all = 0;
+    size_t length = strlen(text), before = tokenizer->begin >= 0, room = most - 1 - before, all = 0;
+    if (before) ids[0] = tokenizer->begin;
+    ids += before;
     if (tokenizer->unigram) {
         enum kw__unigram_result result =
             kw__unigram_encode(tokenizer->unigram, text, length, ids, room, &all);
         if (result == KW__UNIGRAM_NO_MEMORY) return kw__fail_memory(err);
         if (result != KW__UNIGRAM_OK)
             return kw__fail(err, KW_ERROR_FORMAT, "the tokenizer cannot encode the prompt; is it damaged?");
+    } else if (tokenizer->bpe) {
+        kw_status status = kw__bpe_encode(tokenizer->bpe, text, ids, room, &all, err);
+        if (status) return status;
     } else {
         all = encode_bytes(tokenizer->letters, text, length, ids, room);
     }
     size_t used = all < room ? all : room;
     ids[used] = tokenizer->end;
-    *count = used + 1;
-    *whole = all + 1;
+    *count = before + used + 1;
+    *whole = before + all + 1;
     return KW_OK;
 }

@@ -1,15 +1,17 @@
 /* From a prompt to the token ids that the text encoder reads.
  *
- * Two tokenizers:
+ * Three tokenizers:
  *   Unigram      a model folder's tokenizer/spiece.model, through sentencepiece. The ids are those of
  *                transformers' T5 tokenizer but for two things. A character that no piece has is its
  *                bytes if the model has pieces for them (as umT5 was trained), where a fast tokenizer
  *                may say <unk>; without them a run of such characters is one <unk>. A special token
  *                spelled out in a prompt ("</s>") is text like any other.
+ *   BPE          a model folder's tokenizer/vocab.json and merges.txt, CLIP's (bpe.h)
  *   bytes        the stand-in for random weights, which come without a tokenizer: token id = 3 + byte
  *                of the UTF-8 text (modulo the vocabulary less 3), as ByT5 has it. It gives four to
  *                five times as many tokens as Unigram, so a result made with it says so.
- * Both end with </s> (id 1 in T5's vocabularies and for bytes) and pad with 0.
+ * Unigram and bytes end with </s> (id 1 in T5's vocabularies and for bytes) and pad with 0; BPE begins with
+ * <|startoftext|>, ends with <|endoftext|> and pads with that.
  *
  * Prompts are cleaned as diffusers' WanPipeline does it (prompt.c); ftfy, which diffusers applies when
  * it is installed, is not: it changes damaged text only. */
@@ -26,16 +28,23 @@ struct kw__tokenizer;
 /* Opens a spiece.model for a text encoder with `vocab` embeddings (a vocabulary that is larger is
  * another model's: KW_ERROR_FORMAT). */
 kw_status kw__tokenizer_open(const char *path, int64_t vocab, struct kw__tokenizer **out, kw_error *err);
+/* Opens a folder with vocab.json and merges.txt. */
+kw_status kw__tokenizer_open_bpe(const char *folder, int64_t vocab, struct kw__tokenizer **out,
+                                 kw_error *err);
 /* The stand-in; `vocab` is at least 4. */
 kw_status kw__tokenizer_open_bytes(int64_t vocab, struct kw__tokenizer **out, kw_error *err);
 void kw__tokenizer_close(struct kw__tokenizer *tokenizer);
 
-/* "unigram" or "bytes": stored with results. */
+/* "unigram", "bpe" or "bytes": stored with results. */
 const char *kw__tokenizer_name(const struct kw__tokenizer *tokenizer);
 
-/* Encodes a text that is valid UTF-8: at most `most` >= 1 ids, </s> the last of them; where there are
+/* What a prompt is padded with. */
+int32_t kw__tokenizer_pad(const struct kw__tokenizer *tokenizer);
+
+/* Encodes a text that is valid UTF-8: at most `most` >= 2 ids, </s> the last of them; where there are
  * more, the last ones before </s> are dropped. `count` is the number of ids written, `whole` the
- * number without the limit. The empty text is </s> alone. */
+ * number without the limit. The empty text is </s> alone, after the beginning of a text
+ * where there is that. */
 kw_status kw__tokenizer_encode(const struct kw__tokenizer *tokenizer, const char *text, size_t most,
                                int32_t *ids, size_t *count, size_t *whole, kw_error *err);
 
@@ -45,7 +54,7 @@ kw_status kw__tokenizer_encode(const struct kw__tokenizer *tokenizer, const char
  * caller frees *out. */
 kw_status kw__prompt_clean(const char *what, const char *prompt, char **out, kw_error *err);
 
-/* Both: cleans and encodes. ids[0 .. width-1] become the tokens and then zeros. When tokens were
+/* Both: cleans and encodes. ids[0 .. width-1] become the tokens and then padding. When tokens were
  * dropped, `warning` (n bytes) says how many and what to do; else it is "". */
 kw_status kw__prompt_encode(const struct kw__tokenizer *tokenizer, const char *what, const char *prompt,
                             size_t width, int32_t *ids, size_t *count, char *warning, size_t n,
