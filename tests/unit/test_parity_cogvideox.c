@@ -1,6 +1,6 @@
 /* CogVideoX's graphs compute what diffusers computes: as test_parity.c, on the tiny models
  * tests/golden/cogvideox-tiny (fixed positions, as 2b) and cogvideox-tiny-rotary (as 5b), with the cases of
- * tools/reference/make_cogvideox.py. */
+ * tools/reference/make_cogvideox.py; and the cpu backend in f32 computes the same to 1e-4. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/run.h"
 #include "engine/solvers.h"
 #include "graph/rewrite.h"
 #include "support/golden.h"
@@ -270,6 +271,131 @@ static void rewrites_leave_the_result(void **state)
     }
 }
 
+/* ---- On the CPU ---------------------------------------------------------------------------------- */
+
+struct opened {
+    struct golden_case golden;
+    struct kw__run *run;
+};
+
+static void write_noise(struct opened *o, size_t count)
+{
+    kw_error err;
+    float *noise = calloc(count, sizeof *noise);
+    assert_non_null(noise);
+    golden_noise("latents", count, noise);
+    if (kw__run_write(o->run, "latents", noise, count, &err)) fail_msg("%s", err.message);
+    free(noise);
+}
+
+static struct opened open_cpu(const char *model, struct golden_size size)
+{
+    size.resolved = true;
+    struct opened o = {.golden = golden_lower(model, size)};
+    const struct kw__run_options options = {.user = NULL};
+    struct kw__weights weights;
+    kw_error err;
+    if (kw__run_open(&kw__backend_cpu, &options, o.golden.program, &o.run, &err)) fail_msg("%s", err.message);
+    if (kw__weights_open("random:1", o.golden.program, &weights, &err)) fail_msg("%s", err.message);
+    if (kw__run_prepare(o.run, NULL, &weights, &err)) fail_msg("%s", err.message);
+    kw__weights_close(&weights);
+    write_noise(&o, GOLDEN_CHANNELS * (size_t)(size.frames * size.height * size.width));
+    return o;
+}
+
+static void run_cpu(struct opened *o, const char *stage)
+{
+    kw_error err;
+    if (kw__run_stage(o->run, stage, &err)) fail_msg("%s, %s: %s", stage, o->golden.how, err.message);
+}
+
+/* The state against elements [from, from + count) of a file of `total`. */
+static void compare_cpu(struct opened *o, const char *golden, const char *state, size_t total, size_t from,
+                        size_t count)
+{
+    double *wanted = golden_read(golden, total), *wide = calloc(count, sizeof *wide);
+    float *got = calloc(count, sizeof *got);
+    kw_error err;
+    assert_true(wide && got);
+    if (kw__run_read(o->run, state, got, count, &err)) fail_msg("%s", err.message);
+    for (size_t i = 0; i < count; i++) wide[i] = got[i];
+    double error = interp_relative_error(wide, wanted + from, count);
+    if (!(error <= 1e-4)) fail_msg("%s, %s on the CPU: relative error %.3g", golden, o->golden.how, error);
+    free(wanted);
+    free(wide);
+    free(got);
+}
+
+/* The latents after the last step. */
+static void check_cpu_denoise(const char *golden, const char *model, struct golden_size size)
+{
+    static const char *const phases[2] = {"prompt", "negative_prompt"};
+    struct opened o = open_cpu(model, size);
+    for (int pass = 0; pass < (size.guidance > 1 ? 2 : 1); pass++) {
+        double ids[256];
+        float narrow[256], length = (float)size.prompt_tokens[pass];
+        char name[64];
+        kw_error err;
+        size_t width = golden_tokens(&o.golden, phases[pass], (int)length, 3 + pass, 7, VOCABULARY, ids);
+        for (size_t i = 0; i < width; i++) narrow[i] = (float)ids[i];
+        snprintf(name, sizeof name, "%s/ids", phases[pass]);
+        assert_int_equal(kw__run_write(o.run, name, narrow, width, &err), KW_OK);
+        snprintf(name, sizeof name, "%s/length", phases[pass]);
+        assert_int_equal(kw__run_write(o.run, name, &length, 1, &err), KW_OK);
+    }
+    run_cpu(&o, "text_encode");
+    run_cpu(&o, "denoise");
+    size_t count = GOLDEN_CHANNELS * (size_t)(size.frames * size.height * size.width);
+    size_t steps = (size_t)size.steps;
+    compare_cpu(&o, golden, "latents", steps * count, (steps - 1) * count, count);
+    kw__run_close(o.run);
+    golden_release(&o.golden);
+}
+
+static void check_cpu_decode(const char *golden, const char *model, struct golden_size size, size_t frames)
+{
+    size.text_tokens = 2;
+    struct opened o = open_cpu(model, size);
+    run_cpu(&o, "decode");
+    size_t count = frames * (size_t)(8 * size.height * 8 * size.width) * 3;
+    compare_cpu(&o, golden, "frames", count, 0, count);
+    kw__run_close(o.run);
+    golden_release(&o.golden);
+}
+
+static void the_cpu_computes_the_same(void **state)
+{
+    (void)state;
+    for (int all = 0; all < 2; all++) {
+        const char *name = all ? "all" : NULL;
+        check_cpu_denoise("cogvideox_denoise.f64", "cogvideox-tiny",
+                          (struct golden_size){.frames = 2,
+                                               .height = 4,
+                                               .width = 2,
+                                               .text_tokens = 9,
+                                               .steps = 4,
+                                               .guidance = 6,
+                                               .prompt_tokens = {7, 1},
+                                               .rewrite = name});
+        check_cpu_denoise("cogvideox_denoise_rotary.f64", "cogvideox-tiny-rotary",
+                          (struct golden_size){.frames = 2,
+                                               .height = 4,
+                                               .width = 4,
+                                               .text_tokens = 8,
+                                               .steps = 4,
+                                               .guidance = 6,
+                                               .prompt_tokens = {8, 3},
+                                               .rewrite = name});
+        check_cpu_decode("cogvideox_decode_5.f32", "cogvideox-tiny",
+                         (struct golden_size){.frames = 5, .height = 2, .width = 2, .rewrite = name}, 17);
+        check_cpu_decode("cogvideox_decode_6.f32", "cogvideox-tiny-rotary",
+                         (struct golden_size){.frames = 6, .height = 2, .width = 2, .rewrite = name}, 12);
+        check_cpu_decode(
+            "cogvideox_tiled_rows.f32", "cogvideox-tiny",
+            (struct golden_size){.frames = 1, .height = 12, .width = 4, .tiled = true, .rewrite = name}, 1);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -282,6 +408,7 @@ int main(void)
         cmocka_unit_test(small_clips_are_not_tiled),
         cmocka_unit_test(denoise_both_prompts_in_one_batch),
         cmocka_unit_test(rewrites_leave_the_result),
+        cmocka_unit_test(the_cpu_computes_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
