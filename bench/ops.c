@@ -48,11 +48,14 @@ int main(int argc, char **argv)
         else
             printf("oneDNN has no kernels for %s on this CPU\n", kw__dtype_name(dtypes[d]));
     }
-    for (int large = 0; large < 2; large++)
+    for (int large = 0; large < 2; large++) {
+        const char *heading = large ? "\nWAN2.1-1.3B at 256x256x17, beside that product\n"
+                                    : "\nRelative error of all outputs against float64\n";
         for (size_t i = 0; i < num_op_cases; i++) {
             const struct op_case *c = &op_cases[i];
             if (c->large != large || !strstr(c->name, word)) continue;
-            printf("%-30s", c->name);
+            printf("%s%-44s", heading, c->name);
+            heading = "";
             for (int d = 0; d < 2; d++) {
                 if (rate[d] <= 0) continue;
                 if (large)
@@ -63,5 +66,6 @@ int main(int argc, char **argv)
             printf("\n");
             fflush(stdout);
         }
+    }
     return 0;
 }

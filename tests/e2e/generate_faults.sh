@@ -39,6 +39,10 @@ refused 2 "--device 'tpu'" -p 'a cat' -o clip.y4m --device tpu
 refused 3 '.*CPU' -p 'a cat' -o clip.y4m --device cuda
 refused 2 "--meter 'plug'" -p 'a cat' -o clip.y4m --meter plug
 refused 2 '/nonexistent: No such file' -p 'a cat' -o clip.y4m --meter replay:/nonexistent
+refused 2 '.*Not a directory' -p 'a cat' -o clip.y4m --meter "replay:$root/LICENSE/trace"
+refused 1 '.*not a trace' -p 'a cat' -o clip.y4m --meter "replay:$root/LICENSE"
+refused 1 '.*Is a directory' -p 'a cat' -o clip.y4m --meter "replay:$root"
+refused 1 'neither .* tokenizer/spiece.model' -p 'a cat' -o clip.y4m --weights "$root"
 refused 2 'there is no folder /nonexistent' -p 'a cat' -o clip.y4m --weights /nonexistent
 refused 2 'width 70' -p 'a cat' -o clip.y4m -W 70
 refused 2 'unknown calibration "nope"' -p 'a cat' -o clip.y4m --calibration nope

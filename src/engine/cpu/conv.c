@@ -336,7 +336,8 @@ static bool is_product(const struct kw__cpu_step *s)
     for (int i = 2; i < w->ndim; i++) taps *= w->dim[i];
     for (int i = 0; i < 3; i++)
         if (s->a->stride[i] != 1) return false;
-    return taps == 1 && !s->in[3] && !s->a->upsample && !s->a->pad[0] && !s->a->pad[1];
+    bool padded = s->a->pad[0] || s->a->pad[1] || s->a->pad_time[0] || s->a->pad_time[1];
+    return taps == 1 && !s->in[3] && !s->a->upsample && !padded;
 }
 
 kw_status kw__cpu_compile_conv(struct kw__cpu_plan *plan, struct kw__cpu_step *s, kw_error *err)
