@@ -15,11 +15,14 @@ static const struct kw__value *input(const struct kw__graph *g, const struct kw_
 
 /* ---- FLOPs ---------------------------------------------------------------------------------- */
 
-/* q[B,Lq,h*e] k[B,Lk,..]: 2 B Lq Lk h e for each of the two products */
+/* q[B,Lq,h*e] k[B,Lk,..]: 2 B Lq Lk h e for each of the two products; ragged rows are those that are attended
+ */
 static double attention_flop(const struct kw__graph *g, const struct kw__op *op)
 {
     const struct kw__value *q = input(g, op, 0), *k = input(g, op, 1), *y = value_of(g, op->output[0]);
-    return 4.0 * (double)q->dim[0] * (double)q->dim[1] * (double)k->dim[1] * (double)kw__last_dim(y);
+    double scores = (double)q->dim[1] * (double)k->dim[1];
+    if (op->attr.ragged) scores = op->attr.attended * op->attr.attended;
+    return 4.0 * (double)q->dim[0] * scores * (double)kw__last_dim(y);
 }
 
 static double conv_flop(const struct kw__graph *g, const struct kw__op *op)

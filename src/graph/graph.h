@@ -115,7 +115,7 @@ struct kw__attr {
     int64_t grid[3], axes[3], patch[3], tile[2], tile_step[2], blend[2];
     enum kw__activation activation;
     enum kw__layout layout;
-    double scale, eps, theta, low, high;
+    double scale, eps, theta, low, high, attended;
     /* in the program's arena, or that outlive the program */
     const double *constants[2], *positions[3], *frequencies;
 };

@@ -27,7 +27,8 @@ static bool same_attr(const struct kw__attr *a, const struct kw__attr *b)
            memcmp(a->grid, b->grid, sizeof a->grid) == 0 && memcmp(a->axes, b->axes, sizeof a->axes) == 0 &&
            memcmp(a->patch, b->patch, sizeof a->patch) == 0 && a->activation == b->activation &&
            a->scale == b->scale && a->eps == b->eps && a->theta == b->theta && a->low == b->low &&
-           a->high == b->high && a->constants[0] == b->constants[0] && a->constants[1] == b->constants[1];
+           a->high == b->high && a->attended == b->attended && a->constants[0] == b->constants[0] &&
+           a->constants[1] == b->constants[1];
 }
 
 static bool same_op(const struct kw__graph *g, const struct kw__op *a, const struct kw__op *b)

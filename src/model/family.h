@@ -37,6 +37,7 @@ struct kw__family {
 };
 
 extern const struct kw__family kw__cogvideox_family;
+extern const struct kw__family kw__mochi_family;
 extern const struct kw__family kw__wan_family;
 
 /* Lowers to the reference program: what diffusers computes. */
@@ -181,5 +182,18 @@ kw_status kw__cog_vae_read(kw_model *model, struct kw__cog_vae *out, kw_error *e
 /* Frames that so many latent frames become. */
 int64_t kw__cog_vae_frames(const struct kw__cog_vae *config, int64_t latent_frames);
 void kw__cog_vae_lower(const struct kw__cog_vae *config, struct kw__program *program);
+
+/* ---- Video decoder: AutoencoderKLMochi (mochi_vae.c) ---- */
+
+enum { KW__MOCHI_VAE_LEVELS = 4, KW__MOCHI_VAE_MAX_Z = 64 };
+struct kw__mochi_vae {
+    int64_t z_dim, channels[KW__MOCHI_VAE_LEVELS], layers[KW__MOCHI_VAE_LEVELS + 1];
+    int64_t time[KW__MOCHI_VAE_LEVELS - 1], space[KW__MOCHI_VAE_LEVELS - 1]; /* the widest frames first */
+    double mean[KW__MOCHI_VAE_MAX_Z], std[KW__MOCHI_VAE_MAX_Z];
+    int64_t space_factor, time_factor; /* pixels of a latent cell's side, frames of a latent frame */
+    int64_t widest;                    /* of the channels */
+};
+kw_status kw__mochi_vae_read(kw_model *model, struct kw__mochi_vae *out, kw_error *err);
+void kw__mochi_vae_lower(const struct kw__mochi_vae *config, struct kw__program *program);
 
 #endif

@@ -196,7 +196,7 @@ const struct op_case op_cases[] = {
      KW__ATTENTION,
      0,
      'y',
-     {.heads = 2, .scale = 0.3, .prefix = 9, .ragged = true},
+     {.heads = 2, .scale = 0.3, .prefix = 9, .ragged = true, .attended = 12},
      {{'x', {2, 20, 32}}, {'x', {2, 20, 32}}, {'x', {2, 20, 32}}, {'-', {0}}, {'l', {2}}}},
     {"attention 12 x 128",
      KW__ATTENTION,
