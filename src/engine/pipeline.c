@@ -41,7 +41,7 @@ static bool after_op(void *user, struct kw__plan *plan, size_t i);
 
 static kw_status lower(struct kw__pipeline *p, const kw_model *model, kw_error *err)
 {
-    kw_status status = kw__lower(model, &p->info.request, &p->stack->dtypes, &p->program, err);
+    kw_status status = kw__lower(model, &p->info.request, &p->info.dtypes, &p->program, err);
     for (size_t i = 0; !status && i < p->stack->num_rewrites; i++)
         status = kw__rewrite_apply(p->program, p->stack->rewrites[i], err);
     return status;
@@ -80,7 +80,7 @@ static kw_status compile(struct kw__pipeline *p, const kw_catalog *catalog, cons
     kw_status status = kw__stack_open(catalog, stack, &p->stack, err);
     if (status) return status;
     p->info.stack = p->stack->name;
-    p->info.dtypes = p->stack->dtypes;
+    p->info.dtypes = *kw__stack_dtypes(p->stack, model->family->pipeline);
     status = lower(p, model, err);
     if (!status) status = check_memory(p, err);
     return status ? status : kw__run_open(p->options.backend, &options, p->program, &p->run, err);

@@ -187,6 +187,7 @@ bool kw__choose(enum kw__choice choice, bool pipeline);
 
 struct kw__program {
     struct kw__arena arena;
+    const char *pipeline; /* its class; of a string that outlives the program, or NULL */
     kw_effective request;
     struct kw__dtypes dtypes;
     struct kw__tensor *tensors;

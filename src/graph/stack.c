@@ -31,19 +31,17 @@ static kw_status read_choice(struct kw__json in, const char *key, enum kw__choic
     return status;
 }
 
-static kw_status read_dtypes(struct kw__stack *stack, struct kw__json in, kw_error *err)
+static kw_status read_dtypes(struct kw__json in, struct kw__dtypes *out, kw_error *err)
 {
     const json_t *object = NULL;
     kw_status status = kw__json_object(in, "dtypes", &object, err);
     struct kw__json dtypes = {in.path, object};
-    (void)(status || (status = read_dtype(dtypes, "text_encoder", &stack->dtypes.text_encoder, err)) ||
-           (status = read_dtype(dtypes, "denoiser", &stack->dtypes.denoiser, err)) ||
-           (status = read_dtype(dtypes, "residual", &stack->dtypes.residual, err)) ||
-           (status = read_dtype(dtypes, "vae", &stack->dtypes.vae, err)) ||
-           (status = read_choice(in, "batched_guidance", &stack->dtypes.batched_guidance, err)) ||
-           (status = read_choice(in, "tiled_decode", &stack->dtypes.tiled_decode, err)) ||
-           (status = kw__json_bool(in, "tf32_conv", &stack->tf32_conv, err)) ||
-           (status = kw__json_bool(in, "tf32_gemm", &stack->tf32_gemm, err)));
+    (void)(status || (status = read_dtype(dtypes, "text_encoder", &out->text_encoder, err)) ||
+           (status = read_dtype(dtypes, "denoiser", &out->denoiser, err)) ||
+           (status = read_dtype(dtypes, "residual", &out->residual, err)) ||
+           (status = read_dtype(dtypes, "vae", &out->vae, err)) ||
+           (status = read_choice(in, "batched_guidance", &out->batched_guidance, err)) ||
+           (status = read_choice(in, "tiled_decode", &out->tiled_decode, err)));
     return status;
 }
 
@@ -140,14 +138,16 @@ static kw_status read_list(struct kw__stack *stack, struct kw__json in, const ch
     return status;
 }
 
-static kw_status read_lists(struct kw__stack *stack, struct kw__json in, kw_error *err)
+static kw_status read_lists(struct kw__stack *stack, struct kw__json in, const char *pipeline, kw_error *err)
 {
     const json_t *object;
     kw_status status = kw__json_object(in, "kernels", &object, err);
     if (status) return status;
+    size_t count = stack->num_lists;
     struct kw__kernel_list *lists =
-        kw__arena_alloc(&stack->arena, json_object_size(object) + 1, sizeof *lists);
+        kw__arena_alloc(&stack->arena, count + json_object_size(object) + 1, sizeof *lists);
     if (!lists) return kw__fail_memory(err);
+    for (size_t i = 0; i < count; i++) lists[i] = stack->lists[i];
     stack->lists = lists;
     const char *key;
     json_t *value;
@@ -158,9 +158,40 @@ static kw_status read_lists(struct kw__stack *stack, struct kw__json in, kw_erro
                             key);
         struct kw__json each = {kw__arena_printf(&stack->arena, "%s: \"%s\"", in.path, key), value};
         if (!each.path) return kw__fail_memory(err);
-        status = read_list(stack, each, key, &lists[stack->num_lists], err);
+        struct kw__kernel_list *list = &lists[stack->num_lists];
+        status = read_list(stack, each, key, list, err);
         if (status) return status;
+        list->pipeline = pipeline;
         stack->num_lists++;
+    }
+    return KW_OK;
+}
+
+static kw_status read_pipelines(struct kw__stack *stack, struct kw__json in, kw_error *err)
+{
+    const json_t *object;
+    if (!kw__json_has(in, "pipelines")) return KW_OK;
+    kw_status status = kw__json_object(in, "pipelines", &object, err);
+    if (status) return status;
+    struct kw__stack_pipeline *pipelines =
+        kw__arena_alloc(&stack->arena, json_object_size(object) + 1, sizeof *pipelines);
+    if (!pipelines) return kw__fail_memory(err);
+    stack->pipelines = pipelines;
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)object, key, value)
+    {
+        struct kw__stack_pipeline *p = &pipelines[stack->num_pipelines];
+        struct kw__json each = {kw__arena_printf(&stack->arena, "%s: \"%s\"", in.path, key), value};
+        p->name = kw__arena_strdup(&stack->arena, key);
+        if (!each.path || !p->name) return kw__fail_memory(err);
+        if (!json_is_object(value))
+            return kw__fail(err, KW_ERROR_FORMAT, "%s in \"pipelines\" must be an object", each.path);
+        p->dtypes = stack->dtypes;
+        (void)((status = read_dtypes(each, &p->dtypes, err)) ||
+               (status = read_lists(stack, each, p->name, err)));
+        if (status) return status;
+        stack->num_pipelines++;
     }
     return KW_OK;
 }
@@ -175,10 +206,14 @@ static kw_status read_stack(struct kw__stack *stack, const char *path, kw_error 
     (void)((status = kw__json_string(in, "schema", &schema, err)) ||
            (status = kw__json_string(in, "name", &name, err)) ||
            (status = kw__json_string(in, "title", &title, err)) ||
-           (status = kw__json_string(in, "source", &source, err)) || (status = read_dtypes(stack, in, err)) ||
+           (status = kw__json_string(in, "source", &source, err)) ||
+           (status = read_dtypes(in, &stack->dtypes, err)) ||
+           (status = kw__json_bool(in, "tf32_conv", &stack->tf32_conv, err)) ||
+           (status = kw__json_bool(in, "tf32_gemm", &stack->tf32_gemm, err)) ||
            (status =
                 kw__json_number(in, "resident_extra_bytes", 0, 1e12, &stack->resident_extra_bytes, err)) ||
-           (status = read_rewrites(stack, in, err)) || (status = read_lists(stack, in, err)));
+           (status = read_rewrites(stack, in, err)) || (status = read_lists(stack, in, NULL, err)) ||
+           (status = read_pipelines(stack, in, err)));
     if (!status && kw__json_has(in, "conv_extra_bytes"))
         status = kw__json_number(in, "conv_extra_bytes", 0, 1e9, &stack->conv_extra_bytes, err);
     if (!status && kw__json_has(in, "conv_entry_bytes"))
@@ -230,6 +265,13 @@ void kw__stack_close(struct kw__stack *stack)
     free(stack);
 }
 
+const struct kw__dtypes *kw__stack_dtypes(const struct kw__stack *stack, const char *pipeline)
+{
+    for (size_t i = 0; i < stack->num_pipelines; i++)
+        if (strcmp(stack->pipelines[i].name, pipeline) == 0) return &stack->pipelines[i].dtypes;
+    return &stack->dtypes;
+}
+
 /* The variant of an operator, "" when it has none. `room` holds 16 bytes. */
 static const char *variant_of(const struct kw__graph *g, const struct kw__op *op, char *room)
 {
@@ -271,7 +313,10 @@ const struct kw__kernel_list *kw__stack_kernels(const struct kw__stack *stack, c
     const struct kw__kernel_list *best = NULL;
     int score = 0;
     for (size_t i = 0; i < stack->num_lists; i++) {
+        const char *pipeline = stack->lists[i].pipeline;
+        if (pipeline && (!g->program->pipeline || strcmp(pipeline, g->program->pipeline) != 0)) continue;
         int s = fit(stack->lists[i].key, name, variant, op->component);
+        if (s && pipeline) s += 4; /* more than variant and component together */
         if (s <= score) continue;
         score = s;
         best = &stack->lists[i];

@@ -8,6 +8,9 @@
  * "batched_guidance" and "tiled_decode", true or false, say what the stack does whatever the pipeline does;
  * without them it does as the pipeline.
  *
+ * "pipelines" holds, by the class of a pipeline, the dtypes, choices and lists that are otherwise for it: any
+ * list there that fits goes before one for all.
+ *
  * Variants: layernorm.affine; conv.point (1x1x1), conv.fresh, conv.causal, conv.time (with a cache: on
  * the first frame, later, and kernels of time alone); lincomb.N (N inputs). The most specific list that
  * fits an operator is its. */
@@ -27,21 +30,30 @@ struct kw__kernel {
 enum { KW__PER_OUTPUT = -1, KW__PER_SCORES = -2 };
 
 struct kw__kernel_list {
-    const char *key; /* operator[.variant][@component]: "modulate", "conv.causal@vae_decoder" */
+    const char *pipeline; /* the one it is for, NULL: all */
+    const char *key;      /* operator[.variant][@component]: "modulate", "conv.causal@vae_decoder" */
     size_t num_kernels;
     const struct kw__kernel *kernels;
     double temporary; /* bytes for each output element alive at once besides operands and results */
+};
+
+/* What a stack does otherwise for one pipeline. */
+struct kw__stack_pipeline {
+    const char *name; /* its class, as a model's index says it */
+    struct kw__dtypes dtypes;
 };
 
 struct kw__stack {
     struct kw__arena arena;
     const char *name, *title, *source;
     struct kw__dtypes dtypes;
+    size_t num_pipelines;
+    const struct kw__stack_pipeline *pipelines;
     bool tf32_conv, tf32_gemm; /* f32 convolutions, matrix products run on TF32 units */
     size_t num_rewrites;
     const char **rewrites;
     size_t num_lists;
-    const struct kw__kernel_list *lists;
+    struct kw__kernel_list *lists;
     double resident_extra_bytes; /* kept on the device besides weights: context, workspaces */
     /* on a CPU, beside that: the library's own for each shape of a convolution, and for each entry of the
      * tables that it has where it runs on tiles (engine/cpu/memory.c) */
@@ -51,6 +63,8 @@ struct kw__stack {
 
 kw_status kw__stack_open(const kw_catalog *catalog, const char *name, struct kw__stack **out, kw_error *err);
 void kw__stack_close(struct kw__stack *stack);
+
+const struct kw__dtypes *kw__stack_dtypes(const struct kw__stack *stack, const char *pipeline);
 
 /* The kernel list of an operator, or NULL. */
 const struct kw__kernel_list *kw__stack_kernels(const struct kw__stack *stack, const struct kw__graph *g,

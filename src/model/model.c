@@ -251,6 +251,7 @@ kw_status kw__lower(const kw_model *model, const kw_effective *request, const st
 {
     struct kw__program *program = kw__program_new(request, dtypes);
     if (!program) return kw__fail_memory(err);
+    program->pipeline = model->family->pipeline;
     model->family->lower(model, program);
     if (program->arena.failed) {
         kw__program_free(program);

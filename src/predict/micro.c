@@ -197,7 +197,8 @@ static kw_status lower(const kw_catalog *catalog, struct micro *m, size_t number
     kw_status status = kw_model_open(catalog, scene->model, &model, err);
     if (status) return status;
     status = kw_request_resolve(model, &request, &r, err);
-    if (!status) status = kw__lower(model, &r, &m->stack->dtypes, &s->program, err);
+    if (!status)
+        status = kw__lower(model, &r, kw__stack_dtypes(m->stack, model->family->pipeline), &s->program, err);
     kw_model_close(model);
     for (size_t i = 0; !status && i < m->stack->num_rewrites; i++)
         status = kw__rewrite_apply(s->program, m->stack->rewrites[i], err);

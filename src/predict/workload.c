@@ -188,7 +188,8 @@ kw_status kw__workload_new(const kw_model *model, const kw_effective *request, c
                            struct kw__workload **out, kw_error *err)
 {
     struct kw__program *program;
-    kw_status status = kw__lower(model, request, &stack->dtypes, &program, err);
+    kw_status status =
+        kw__lower(model, request, kw__stack_dtypes(stack, model->family->pipeline), &program, err);
     if (status) return status;
     struct kw__workload *w = calloc(1, sizeof *w);
     if (!w) {

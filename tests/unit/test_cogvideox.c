@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "graph/count.h"
+#include "graph/stack.h"
 #include "model/family.h"
 #include "support/folder.h"
 #include "support/tensors.h"
@@ -334,6 +335,47 @@ static void bad_configs(void **state)
     }
 }
 
+/* ---- On diffusers ----------------------------------------------------------------------------------- */
+
+/* Every operator has its kernels, those of this pipeline where its classes compute otherwise than WAN's: a
+ * layer norm in bf16 is one kernel, and the decoder runs in bf16 and in tiles. */
+static void diffusers_says_how_it_runs(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"diffusers-0.34", "diffusers-0.40"};
+    for (int i = 0; i < 4; i++) {
+        struct kw__stack *stack;
+        struct kw__program *program;
+        kw_error err;
+        kw_request request = KW_REQUEST_INIT;
+        kw_effective r;
+        const kw_model *model = i % 2 ? large : small;
+        if (kw__stack_open(catalog, names[i / 2], &stack, &err)) fail_msg("%s", err.message);
+        const struct kw__dtypes *dtypes = kw__stack_dtypes(stack, "CogVideoXPipeline");
+        assert_true(dtypes->vae == KW__BF16 && dtypes->tiled_decode == KW__ALWAYS);
+        const struct kw__dtypes *others = kw__stack_dtypes(stack, "WanPipeline");
+        assert_true(others->vae == KW__F32 && others->tiled_decode == KW__AS_PIPELINE);
+        assert_int_equal(kw_request_resolve(model, &request, &r, &err), KW_OK);
+        assert_int_equal(kw__lower(model, &r, dtypes, &program, &err), KW_OK);
+        for (int s = 0; s < program->num_stages; s++)
+            for (int p = 0; p < program->stages[s].num_phases; p++) {
+                const struct kw__graph *g = program->stages[s].phases[p].graph;
+                for (size_t k = 0; k < g->num_ops; k++) {
+                    enum kw__class class = kw__op_info(g->ops[k].code)->class;
+                    const struct kw__kernel_list *list = kw__stack_kernels(stack, g, &g->ops[k]);
+                    bool arithmetic = class == KW__CLASS_GEMM || class == KW__CLASS_ATTENTION;
+                    if (!list && !arithmetic)
+                        fail_msg("%s has no kernels for %s of %s", names[i / 2],
+                                 kw__op_info(g->ops[k].code)->name, g->ops[k].component);
+                    if (g->ops[k].code == KW__LAYERNORM && strcmp(g->ops[k].component, "mlp") == 0)
+                        assert_int_equal(list->num_kernels, 1);
+                }
+            }
+        kw__program_free(program);
+        kw__stack_close(stack);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -341,7 +383,7 @@ int main(void)
         cmocka_unit_test(golden_flops),  cmocka_unit_test(closed_forms_agree_at_any_size),
         cmocka_unit_test(tiles_overlap), cmocka_unit_test(frames_come_in_chunks),
         cmocka_unit_test(defaults),      cmocka_unit_test(bad_requests),
-        cmocka_unit_test(bad_configs),
+        cmocka_unit_test(bad_configs),   cmocka_unit_test(diffusers_says_how_it_runs),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

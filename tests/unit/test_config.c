@@ -426,6 +426,11 @@ static const struct {
     const char *key, *json, *word;
 } data_cases[] = {
     {STACK, "schema", "\"kinowatt.stack/2\"", "kinowatt.stack/1"},
+    {STACK, "pipelines", "[]", "\"pipelines\""},
+    {STACK, "pipelines.CogVideoXPipeline", "1", "\"CogVideoXPipeline\" in \"pipelines\" must be an object"},
+    {STACK, "pipelines.CogVideoXPipeline.dtypes.vae", "\"f64\"", "\"f64\" of \"vae\" is not known"},
+    {STACK, "pipelines.CogVideoXPipeline.kernels", NULL, "\"kernels\""},
+    {STACK, "pipelines.CogVideoXPipeline.tiled_decode", "1", "\"tiled_decode\""},
     {STACK, "name", NULL, "\"name\""},
     {STACK, "dtypes", "[]", "\"dtypes\""},
     {STACK, "dtypes.vae", "\"f31\"", "f31"},
