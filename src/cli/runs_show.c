@@ -199,8 +199,8 @@ static void put_prediction(struct kw__out *out, const struct kw__run *run)
     char buffer[KW__FORMAT_SIZE];
     if (isnan(run->predicted_latency_s)) return;
     kw__out_printf(out, "\nPredicted %s", kw__format_seconds(buffer, run->predicted_latency_s));
-    if (run->num_windows && run->windows[0].duration_s > 0)
-        kw__out_printf(out, " (%+.1f %%)", 100 * (run->predicted_latency_s / run->windows[0].duration_s - 1));
+    double seconds = kw__run_work_s(run);
+    if (seconds > 0) kw__out_printf(out, " (%+.1f %%)", 100 * (run->predicted_latency_s / seconds - 1));
     for (int d = 0; d < KW_NUM_DEVICES; d++)
         if (!isnan(run->predicted_energy_j[d]))
             kw__out_printf(out, ", %s %s", device_titles[d],

@@ -439,8 +439,8 @@ static bool is_whole_pipeline(const struct kw__run *run)
 static kw_status check_work(struct kw__lint *lint, const struct kw__run *run, const kw_hardware *profile,
                             struct group *group, struct found *found, kw_error *err)
 {
-    const struct kw__run_window *w = run->num_windows ? &run->windows[0] : NULL;
-    if (!w || !(w->duration_s > 0) || !profile || !is_whole_pipeline(run)) return KW_OK;
+    double seconds = kw__run_work_s(run);
+    if (!(seconds > 0) || !profile || !is_whole_pipeline(run)) return KW_OK;
     if (is_warm_up(run)) return KW_OK; /* it loads kernels and waits for them */
     if (!group->predicted) {
         kw_status status = predict(lint, run, kw_hardware_name(profile), group, err);
@@ -448,13 +448,13 @@ static kw_status check_work(struct kw__lint *lint, const struct kw__run *run, co
     }
     if (!group->has_prediction) return KW_OK;
     double peak = kw_hardware_get(profile, "bf16_flop_per_s");
-    if (group->flop / w->duration_s > peak) {
+    if (group->flop / seconds > peak) {
         report(found, "faster-than-peak", NULL, true, "see whether the time holds every stage and step",
-               "%.4g PFLOP in %.4g s are %.2f times the peak of %s", group->flop / 1e15, w->duration_s,
-               group->flop / w->duration_s / peak, kw_hardware_name(profile));
+               "%.4g PFLOP in %.4g s are %.2f times the peak of %s", group->flop / 1e15, seconds,
+               group->flop / seconds / peak, kw_hardware_name(profile));
         return KW_OK;
     }
-    double off = fabs(log(w->duration_s / group->latency_s));
+    double off = fabs(log(seconds / group->latency_s));
     double half = fmax(0, 0.5 * log(group->high_s / group->low_s));
     if (off > fmax(log(1.25), 3 * half))
         report(
@@ -462,8 +462,8 @@ static kw_status check_work(struct kw__lint *lint, const struct kw__run *run, co
             "see whether size, frames and steps are those that ran, and whether the time holds every stage",
             "%.4g s measured, %.4g s predicted (%.4g to %.4g): %" PRId64 "x%" PRId64 ", %" PRId64
             " steps do not fit the time",
-            w->duration_s, group->latency_s, group->low_s, group->high_s, run->request.width,
-            run->request.height, run->request.num_inference_steps);
+            seconds, group->latency_s, group->low_s, group->high_s, run->request.width, run->request.height,
+            run->request.num_inference_steps);
     return KW_OK;
 }
 

@@ -86,9 +86,10 @@ static int stage_of(const struct kw__run_window *w)
 static bool sum_stages(const struct kw__run *run, struct sums *stages)
 {
     bool seen[2 * NUM_STAGES] = {false}, twice = false;
+    int64_t work = (int64_t)kw__run_work(run);
     for (size_t i = 0; i < run->num_windows; i++) {
         const struct kw__run_window *w = &run->windows[i];
-        int s = w->parent == 0 && w->name ? stage_of(w) : -1;
+        int s = w->parent == work && w->name ? stage_of(w) : -1;
         if (s < 0) continue;
         bool *one = &seen[s + (strcmp(w->name, "output") == 0 ? NUM_STAGES : 0)];
         twice = twice || *one;
@@ -172,7 +173,7 @@ static void add_pipeline(struct kw__dataset *set, const struct kw__run *run, con
                                    : stage_names[s];
         last = s;
     }
-    if (!whole.count) add_window(&whole, &run->windows[0]);
+    if (!whole.count) add_window(&whole, &run->windows[kw__run_work(run)]);
     if (last < NUM_STAGES && whole.count == NUM_STAGES) row.stages = NULL; /* all of it */
     int index = (int)set->num_rows;
     add_row(set, row, &whole);
@@ -194,6 +195,9 @@ static kw_status add_run(struct kw__dataset *set, const struct kw__run *run,
     if (!why) why = fault(set, findings, count);
     if (!why && pipeline && sum_stages(run, stages)) why = "a stage was timed several times in one run";
     if (!why && (!run->num_windows || !(run->windows[0].duration_s > 0))) why = "no time is known";
+    if (!why && pipeline && !stages[0].count && !stages[1].count && !stages[2].count &&
+        isnan(kw__run_work_s(run)))
+        why = "no window divides the program's start from the model's work";
     if (why) {
         kw__leave_out(&set->left_out, &set->arena, why);
     } else if (pipeline) {

@@ -264,3 +264,31 @@ kw_status kw__run_from_meter(struct kw__run *run, kw_meter *meter, size_t first,
     }
     return status || !run->arena.failed ? status : kw__fail_memory(err);
 }
+
+/* ---- What counts ------------------------------------------------------------------------------------ */
+
+size_t kw__run_work(const struct kw__run *run)
+{
+    const char *name = kw__run_setting(run, "run.counted");
+    for (size_t i = run->num_windows; name && i-- > 0;)
+        if (strcmp(run->windows[i].name, name) == 0) return i;
+    return 0;
+}
+
+double kw__run_work_s(const struct kw__run *run)
+{
+    static const char *const stages[] = {"text_encode", "denoise", "decode", "output"};
+    enum { NEEDED = 3 }; /* the frames' way to the host is part of decode in our engine */
+    double seconds[4] = {0};
+    int found = 0;
+    if (!run->num_windows) return NAN;
+    size_t work = kw__run_work(run);
+    for (size_t i = 0; i < run->num_windows; i++)
+        for (int s = 0; s < 4 && run->windows[i].parent == (int64_t)work; s++)
+            if (strcmp(run->windows[i].name, stages[s]) == 0) seconds[s] += run->windows[i].duration_s;
+    for (int s = 0; s < NEEDED; s++) found += seconds[s] > 0;
+    if (found == NEEDED) return seconds[0] + seconds[1] + seconds[2] + seconds[3];
+    bool starts = strcmp(run->kind, "record") == 0 ||
+                  (strcmp(run->kind, "sweep") == 0 && kw__run_setting(run, "command") != NULL);
+    return work == 0 && starts ? NAN : run->windows[work].duration_s;
+}

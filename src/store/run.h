@@ -106,6 +106,13 @@ const char *kw__run_setting(const struct kw__run *run, const char *name); /* NUL
  * still open is closed as `first` ended, and its note says so. */
 kw_status kw__run_from_meter(struct kw__run *run, kw_meter *meter, size_t first, kw_error *err);
 
+/* The window that holds the work of model and request: the last one of the name that the setting
+ * "run.counted" gives (a program may warm up before), else the whole run, 0. */
+size_t kw__run_work(const struct kw__run *run);
+/* Its seconds: of the stages text_encode, denoise, decode and output in it when they are there, else its own.
+ * NaN: not known, as the whole of a command that no window divides holds the program's start. */
+double kw__run_work_s(const struct kw__run *run);
+
 /* Whether two runs are repeats of each other. */
 bool kw__run_same(const struct kw__run *a, const struct kw__run *b);
 

@@ -179,6 +179,8 @@ static kw_status place(const struct work *w, const struct job *job, const char *
     snprintf(seed, sizeof seed, "%" PRIu64, kw__sweep_point_seed(plan, job->point));
     kw_status status = kw__run_set(run, "run.seed", seed, err);
     if (!status) status = kw__run_set(run, "run.name", name, err);
+    if (!status && o->window && !strchr(o->window, ','))
+        status = kw__run_set(run, "run.counted", o->window, err);
     for (size_t i = 0; !status && i < plan->num_axes; i++)
         if (!plan->axes[i].info)
             status = kw__run_set(run, plan->axes[i].name, kw__sweep_value(plan, job->point, i), err);

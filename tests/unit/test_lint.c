@@ -182,6 +182,32 @@ static void expects_warm_ups_to_be_slow(void **state)
     assert_string_equal(codes(&s.run, 0), "");
 }
 
+/* What a program does before and around the work is not held against the request. */
+static void knows_which_window_is_the_work(void **state)
+{
+    (void)state;
+    struct sample s;
+    row(&s, "wan2.1-t2v-1.3b", 1280, 720, 81, 50, 900, 160)->run.kind = "record";
+    assert_string_equal(codes(&s.run, 0), ""); /* 400 s of them may be the program's start */
+    s.setting = (struct kw__run_setting){"run.counted", "repeat-1"};
+    s.run.settings = &s.setting;
+    s.run.num_settings = 1;
+    add_window(&s, "repeat-1", 0, 410, nothing);
+    assert_string_equal(codes(&s.run, 0), "");
+    s.windows[1].duration_s = 250;
+    assert_string_equal(codes(&s.run, 0), "!shape-and-time ");
+    add_window(&s, "repeat-1", 0, 405, nothing); /* the last counts */
+    assert_string_equal(codes(&s.run, 0), "");
+    s.run.num_settings = 0;
+    s.run.num_windows = 1; /* stages right in the whole run are the work */
+    add_window(&s, "text_encode", 0, 1, nothing);
+    add_window(&s, "denoise", 0, 395, nothing);
+    add_window(&s, "decode", 0, 10, nothing);
+    assert_string_equal(codes(&s.run, 0), "");
+    s.windows[2].duration_s = 200;
+    assert_string_equal(codes(&s.run, 0), "!shape-and-time ");
+}
+
 static void hears_what_the_meter_and_the_device_say(void **state)
 {
     (void)state;
@@ -262,6 +288,7 @@ int main(void)
         cmocka_unit_test(finds_units_and_absences_written_as_zero),
         cmocka_unit_test(compares_time_with_the_work),
         cmocka_unit_test(expects_warm_ups_to_be_slow),
+        cmocka_unit_test(knows_which_window_is_the_work),
         cmocka_unit_test(hears_what_the_meter_and_the_device_say),
         cmocka_unit_test(adds_up_nested_windows),
         cmocka_unit_test(counts_repeats),
