@@ -10,10 +10,11 @@
 #define KW__AVX512_INLINE static inline __attribute__((always_inline, target(KW__AVX512_FEATURES)))
 
 /* 2^x by rounding, a polynomial of degree 4 (relative error 4e-6: results are rounded to 2^-9) and the
- * exponent. Below -126 about 1e-38; above 128 infinity. NaN counts as -126. */
+ * exponent. Below -126 about 1e-38; above 128 infinity. NaN stays: of max's
+ * operands it is the second that comes out. */
 KW__AVX512_INLINE __m512 kw__power_of_two(__m512 x)
 {
-    x = _mm512_max_ps(x, _mm512_set1_ps(-126.0f));
+    x = _mm512_max_ps(_mm512_set1_ps(-126.0f), x);
     __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC),
            f = _mm512_sub_ps(x, n);
     __m512 p = _mm512_set1_ps(9.6703e-3f);
