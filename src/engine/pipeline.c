@@ -55,12 +55,14 @@ static kw_status check_memory(struct kw__pipeline *p, kw_error *err)
     double limit = p->options.memory_limit_bytes > 0 ? p->options.memory_limit_bytes : kw__machine_memory();
     p->info.needed_bytes = kw__cpu_need_sum(m).value;
     if (!(p->info.needed_bytes > limit)) return KW_OK;
+    const char *advice = m->weights > limit ? "take a smaller model, or a machine with more memory"
+                                            : "ask for fewer frames or a smaller size";
     return kw__fail(
         err, KW_ERROR_MEMORY,
         "this needs %.2f GiB of memory (weights %.2f, states %.2f, workspace %.2f, frames %.2f, kernels %.2f) "
-        "and there are %.2f GiB; ask for fewer frames or a smaller size",
+        "and there are %.2f GiB; %s",
         p->info.needed_bytes / 0x1p30, m->weights / 0x1p30, m->states / 0x1p30, m->workspace / 0x1p30,
-        m->buffers / 0x1p30, (m->library + m->process) / 0x1p30, limit / 0x1p30);
+        m->buffers / 0x1p30, (m->library + m->process) / 0x1p30, limit / 0x1p30, advice);
 }
 
 static kw_status compile(struct kw__pipeline *p, const kw_catalog *catalog, const kw_model *model,

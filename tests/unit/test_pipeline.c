@@ -371,7 +371,7 @@ static void test_nan_is_traced_to_its_operator(void **state)
 static void test_too_little_memory_is_said_with_both_figures(void **state)
 {
     (void)state;
-    const struct kw__pipeline_options options = {
+    struct kw__pipeline_options options = {
         .stack = f32, .prompt = "a cat", .memory_limit_bytes = 0.01 * 0x1p30};
     kw_request request = small();
     request.width = request.height = 512;
@@ -382,6 +382,13 @@ static void test_too_little_memory_is_said_with_both_figures(void **state)
     double needed = NAN;
     assert_int_equal(sscanf(err.message, "this needs %lf GiB", &needed), 1);
     assert_true(needed > 0.05 && needed < 1); /* a clip of 512 x 512 alone is 0.015 GiB in f32 */
+    /* the weights fit: a smaller clip may too; where they do not, none does */
+    assert_non_null(strstr(err.message, "fewer frames"));
+    assert_null(strstr(err.message, "a smaller model"));
+    options.memory_limit_bytes = 10000;
+    assert_int_equal(kw__pipeline_open(catalog, model, &request, &options, &pipeline, &err), KW_ERROR_MEMORY);
+    assert_null(strstr(err.message, "fewer frames"));
+    assert_non_null(strstr(err.message, "a smaller model"));
     double memory = kw__machine_memory();
     assert_true(memory > 0x1p28 && memory < 0x1p50);
 }
