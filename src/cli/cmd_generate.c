@@ -30,6 +30,7 @@ struct settings {
     const char *prompt, *negative_prompt, *output, *device, *dtype, *weights, *seed, *latents, *meter,
         *calibration, *store;
     bool check;
+    double idle_s;
     uint64_t seed_value;
 };
 
@@ -417,9 +418,10 @@ static int run(struct job *job, const struct kw__options *options)
     if (!status) status = open_pipeline(job, options, &err);
     if (!status) report->info = kw__pipeline_info(job->pipeline);
     if (!status) status = predict(job, options, &err);
-    if (!status && stop_signal) return stopped(job);
     int refused = status ? KW__EXIT_OK : kw__keep_open(s->store, &job->keep);
     if (refused) return refused;
+    if (!status && s->idle_s > 0) status = kw_meter_idle(job->meter, s->idle_s, &err);
+    if (!status && stop_signal) return stopped(job);
     if (!status) status = kw__pipeline_load(job->pipeline, &err);
     if (!status && !(job->run = kw__run_new("generate"))) status = kw__fail_memory(&err);
     if (!status) status = kw__pipeline_run(job->pipeline, s->seed_value, &job->clip, &err);
@@ -452,6 +454,7 @@ int kw__cmd_generate(int argc, char **argv)
         {"device", 0, KW__OPTION_TEXT, "NAME", "cpu", &s->device},
         {"dtype", 0, KW__OPTION_TEXT, "NAME", "bf16 or f32; the best this CPU has unless given", &s->dtype},
         {"latents", 0, KW__OPTION_TEXT, "FILE", "write the denoised latents there too, as .npy", &s->latents},
+        {"idle", 0, KW__OPTION_ABOVE, "SECONDS", "measure the idle machine first", &s->idle_s},
         {"meter", 0, KW__OPTION_TEXT, "NAME", "auto, nvml, rapl, replay:FILE or none", &s->meter},
         {"check", 0, KW__OPTION_FLAG, NULL, "look for NaN after each operator, not each step", &s->check},
         {"calibration", 0, KW__OPTION_TEXT, "NAME", "to predict with, instead of this machine's",

@@ -127,6 +127,12 @@ static void put_energy(struct kw__out *out, const struct kw__generate_report *re
                        kw__format_wh(low, r->low * wh_per_j), kw__format_wh(high, r->high * wh_per_j),
                        status_names[r->status]);
     }
+    for (int d = 0; d < KW_NUM_DEVICES; d++) {
+        const kw_reading *idle = &report->clip->total.idle_power_w[d];
+        if (idle->status != KW_ABSENT)
+            kw__out_printf(out, "%-10s%s  %s when idle\n", "", device_titles[d],
+                           kw__format_w(value, idle->value));
+    }
 }
 
 static void put_settings(struct kw__out *out, const struct kw__generate_report *report)
@@ -346,6 +352,9 @@ static json_t *channels_json(kw_meter *meter)
 static json_t *report_json(const struct kw__generate_report *report, const struct warnings *w)
 {
     json_t *document = settings_json(report), *stages = json_array(), *warnings = json_array();
+    json_t *idle = json_object();
+    for (int d = 0; d < KW_NUM_DEVICES; d++)
+        json_object_set_new(idle, kw_device_name(d), reading_json(&report->clip->total.idle_power_w[d]));
     for (int i = 0; i < report->clip->num_stages; i++)
         json_array_append_new(stages, stage_json(report, &report->clip->stages[i]));
     for (int i = 0; i < w->count; i++) json_array_append_new(warnings, kw__cli_string(w->text[i]));
@@ -353,6 +362,7 @@ static json_t *report_json(const struct kw__generate_report *report, const struc
     json_object_set_new(document, "schema", json_string("kinowatt.generation/1"));
     json_object_set_new(document, "stages", stages);
     json_object_set_new(document, "total", stage_json(report, &report->clip->total));
+    json_object_set_new(document, "idle_power_w", idle);
     json_object_set_new(document, "cores", json_integer(report->clip->cores));
     json_object_set_new(document, "load_s", kw__cli_number(report->info.load_s));
     json_object_set_new(document, "memory", memory_json(report));

@@ -73,6 +73,7 @@ static void read_window(struct kw__measure *m, const struct kw__measure_window *
     for (int d = 0; d < KW_NUM_DEVICES; d++) {
         out->energy_j[d] = known ? window.energy_j[d] : absent;
         out->power_w[d] = known ? window.power_w[d] : absent;
+        out->idle_power_w[d] = known ? window.idle_power_w[d] : absent;
     }
     out->failed_reads = known ? window.failed_reads : 0;
     out->gap_s = known ? window.gap_s : 0;

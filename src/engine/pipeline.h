@@ -51,8 +51,9 @@ struct kw__clip_stage {
     double seconds;
     int64_t window; /* the meter's, -1: none */
     kw_reading energy_j[KW_NUM_DEVICES], power_w[KW_NUM_DEVICES];
-    int64_t failed_reads; /* of the meter */
-    double gap_s;         /* the longest time that it did not answer */
+    kw_reading idle_power_w[KW_NUM_DEVICES]; /* of the baseline before the run; never subtracted */
+    int64_t failed_reads;                    /* of the meter */
+    double gap_s;                            /* the longest time that it did not answer */
     double cpu_clock_mhz; /* as it ended, mean over the cores; NaN: the system does not tell */
     double other_cores;   /* that other processes kept busy, mean; NaN likewise */
 };

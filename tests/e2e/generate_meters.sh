@@ -35,6 +35,29 @@ expect_rc 0
 expect_out 'GPU  .*absent: metering is off'
 ok "a trace, and none"
 
+generate "${small[@]}" --meter replay:trace --idle 4 --store idle.db --json
+expect_rc 0
+expect_json '39 < d["idle_power_w"]["cpu"]["value"] < 41 and d["idle_power_w"]["gpu"] is None'
+# neither subtracted nor part of the run
+expect_json 'd["total"]["power_w"]["cpu"]["low"] <= 40 <= d["total"]["power_w"]["cpu"]["high"]'
+expect_json 'd["total"]["latency_s"] < 4'
+run "$KINOWATT" runs show 1 --json --store idle.db
+expect_json '[w["name"] for w in d["runs"][0]["windows"]] == ["total", "text_encode", "denoise", "decode"]'
+expect_json 'all(39 < w["idle_power_w"]["cpu"]["value"] < 41 for w in d["runs"][0]["windows"])'
+generate "${small[@]}" --meter replay:trace --idle 0.5
+expect_rc 0
+expect_out '^ +CPU  (39|40)\.[0-9] W when idle$'
+generate "${small[@]}" --meter replay:trace --json
+expect_json 'd["idle_power_w"] == {"gpu": None, "cpu": None, "ram": None}'
+rm clip.y4m
+generate "${small[@]}" --idle 0
+expect_rc 2
+generate "${small[@]}" --idle 3601
+expect_rc 2
+expect_err_lines 1
+expect test ! -e clip.y4m
+ok "--idle: a baseline beside the figures, kept with the run"
+
 # ---- Not there ----
 
 driver=$(dirname "$KINOWATT")/tests/support/fake_nvml.so
