@@ -277,6 +277,7 @@ static const char *variant_of(const struct kw__graph *g, const struct kw__op *op
 {
     room[0] = '\0';
     if (op->code == KW__LAYERNORM && op->num_inputs > 1 && op->input[1]) return "affine";
+    if (op->code == KW__RMSNORM && op->attr.heads > 1) return "heads";
     if (op->code == KW__LINCOMB) snprintf(room, 16, "%d", op->num_inputs);
     if (op->code != KW__CONV) return room;
     const struct kw__value *w = &g->values[op->input[1]];

@@ -11,9 +11,9 @@
  * "pipelines" holds, by the class of a pipeline, the dtypes, choices and lists that are otherwise for it: any
  * list there that fits goes before one for all.
  *
- * Variants: layernorm.affine; conv.point (1x1x1), conv.fresh, conv.causal, conv.time (with a cache: on
- * the first frame, later, and kernels of time alone); lincomb.N (N inputs). The most specific list that
- * fits an operator is its. */
+ * Variants: layernorm.affine; rmsnorm.heads (of each head alone); conv.point (1x1x1), conv.fresh,
+ * conv.causal, conv.time (with a cache: on the first frame, later, and kernels of time alone); lincomb.N (N
+ * inputs). The most specific list that fits an operator is its. */
 #ifndef KW_GRAPH_STACK_H
 #define KW_GRAPH_STACK_H
 

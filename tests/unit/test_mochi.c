@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "graph/count.h"
+#include "graph/stack.h"
 #include "model/family.h"
 #include "support/folder.h"
 #include "support/tensors.h"
@@ -234,6 +235,63 @@ static void tiles_at_any_width(void **state)
     }
 }
 
+/* ---- On a stack --------------------------------------------------------------------------------------- */
+
+/* Under autocast that keeps no casts every product reads its weights in f32 and writes them in bf16, 6 bytes
+ * a parameter and pass; both passes are one. */
+static void products_cast_their_weights(const struct kw__stack *stack, const struct kw__program *program)
+{
+    const struct kw__graph *g = program->stages[1].phases[0].graph;
+    double bytes = 0;
+    for (size_t i = 0; i < g->num_ops; i++) {
+        struct kw__work work;
+        kw__op_work(g, &g->ops[i], stack, &work);
+        if (g->ops[i].code == KW__LINEAR) bytes += work.memory_bytes;
+    }
+    expect_near("casts", bytes, 6 * 10027677744.0, 1e-3); /* biases, norms and patches are 0.04 % */
+}
+
+/* Each operator's kernels are those of Mochi's classes: no list of WAN's, which has other dtypes. */
+static void eager_stacks_know_the_operators(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"diffusers-0.34", "diffusers-0.40"};
+    for (int i = 0; i < 2; i++) {
+        struct kw__stack *stack;
+        struct kw__program *program;
+        kw_request request = asked(848, 480, 84);
+        kw_effective r;
+        kw_error err;
+        if (kw__stack_open(catalog, names[i], &stack, &err)) fail_msg("%s", err.message);
+        const struct kw__dtypes *dtypes = kw__stack_dtypes(stack, "MochiPipeline");
+        assert_true(dtypes->vae == KW__BF16 && dtypes->tiled_decode == KW__ALWAYS);
+        assert_int_equal(kw_request_resolve(mochi, &request, &r, &err), KW_OK);
+        assert_int_equal(kw__lower(mochi, &r, dtypes, &program, &err), KW_OK);
+        for (int s = 1; s < program->num_stages; s++)
+            for (int p = 0; p < program->stages[s].num_phases; p++) {
+                const struct kw__graph *g = program->stages[s].phases[p].graph;
+                for (size_t k = 0; k < g->num_ops; k++) {
+                    const struct kw__op *op = &g->ops[k];
+                    const struct kw__kernel_list *list = kw__stack_kernels(stack, g, op);
+                    /* these are one kernel each, or WAN's */
+                    if (op->code == KW__TANH || op->code == KW__CAST || op->code == KW__MEAN_ROWS ||
+                        op->code == KW__SILU || op->code == KW__SINUSOID || op->code == KW__ADD ||
+                        (op->code == KW__UNPATCHIFY && s == 1) ||
+                        strcmp(op->component, "patch_embedding") == 0)
+                        continue;
+                    if (!list || !list->pipeline)
+                        fail_msg("%s has no kernels for %s of %s", names[i], kw__op_info(op->code)->name,
+                                 op->component);
+                    if (op->code == KW__RMSNORM && op->attr.heads)
+                        assert_string_equal(list->key, "rmsnorm.heads");
+                }
+            }
+        products_cast_their_weights(stack, program);
+        kw__program_free(program);
+        kw__stack_close(stack);
+    }
+}
+
 /* ---- Parameters ---------------------------------------------------------------------------------- */
 
 static int64_t lin(int64_t in, int64_t out)
@@ -412,6 +470,7 @@ int main(void)
         cmocka_unit_test(one_pass_counts_the_prompt),
         cmocka_unit_test(tiles_decode_what_overlaps_twice),
         cmocka_unit_test(tiles_at_any_width),
+        cmocka_unit_test(eager_stacks_know_the_operators),
         cmocka_unit_test(parameters),
         cmocka_unit_test(frames_are_rounded_down),
         cmocka_unit_test(defaults_are_the_pipelines),
