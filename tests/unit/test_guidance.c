@@ -110,7 +110,7 @@ static void test_work(void **state)
 {
     (void)state;
     struct golden_case one = batched(), two = golden_lower("wan-tiny", size);
-    struct kw__sums sums[2] = {{0}, {0}};
+    struct kw__sums sums[2] = {0};
     kw__graph_flop(golden_phase(&one, "denoise", "step")->graph, NULL, 1, &sums[0]);
     kw__graph_flop(golden_phase(&two, "denoise", "step")->graph, NULL, 1, &sums[1]);
     assert_true(sums[0].flop > 0 && sums[0].flop == sums[1].flop);
