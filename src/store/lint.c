@@ -429,9 +429,16 @@ static kw_status predict(const struct kw__lint *lint, const struct kw__run *run,
     return KW_OK;
 }
 
+/* Weights that come and go through host memory are not in what is predicted. */
+static bool offloads(const struct kw__run *run)
+{
+    const char *value = kw__run_setting(run, "offload");
+    return value && (strcmp(value, "True") == 0 || strcmp(value, "true") == 0);
+}
+
 static bool is_whole_pipeline(const struct kw__run *run)
 {
-    return run->model && run->request.width > 0 && run->request.height > 0 &&
+    return !offloads(run) && run->model && run->request.width > 0 && run->request.height > 0 &&
            run->request.num_inference_steps > 0 && number_of_gpus(run) == 1 &&
            (!run->what || strcmp(run->what, "pipeline") == 0) && !strchr(run->model, '/');
 }

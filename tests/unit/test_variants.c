@@ -101,6 +101,13 @@ static kw_prediction *predict(const char *name, const char *heads, const char *h
     return p;
 }
 
+static bool warns(const kw_prediction *p, const char *of)
+{
+    for (size_t i = 0; i < p->num_warnings; i++)
+        if (strstr(p->warnings[i], of)) return true;
+    return false;
+}
+
 /* 24 heads of 64 are the same width and the same FLOPs as 12 of 128. No row tells how fast flash attention is
  * on them, so the rate of 128 stands in and is named; the text encoder's slow attention has nothing to do
  * with it, though its heads are 64 wide too. */
@@ -109,9 +116,8 @@ static void a_head_dim_without_a_rate_is_named(void **state)
     (void)state;
     kw_prediction *usual = predict("data/models/wan2.1-t2v-1.3b", "12", "128");
     kw_prediction *narrow = predict("data/models/wan2.1-t2v-1.3b", "24", "64");
-    assert_int_equal(usual->num_warnings, 0);
-    assert_int_equal(narrow->num_warnings, 1);
-    assert_non_null(strstr(narrow->warnings[0], "attention/bf16/hd64"));
+    assert_false(warns(usual, "attention/bf16/hd"));
+    assert_true(warns(narrow, "attention/bf16/hd64"));
     assert_true(usual->total.flop == narrow->total.flop);
     assert_true(fabs(narrow->total.latency_s.value / usual->total.latency_s.value - 1) < 0.01);
     kw_prediction_free(usual);
