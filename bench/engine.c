@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "base/time.h"
-#include "engine/run.h"
+#include "engine/exec.h"
 #include "graph/count.h"
 #include "graph/rewrite.h"
 #include "graph/stack.h"
@@ -78,23 +78,23 @@ static double stage_flop(const struct kw__program *program, const char *stage)
     return sums.flop;
 }
 
-static void bench_stage(struct kw__run *run, const char *stage, double flop, double rate,
+static void bench_stage(struct kw__exec *run, const char *stage, double flop, double rate,
                         struct profile *profile, int repeats)
 {
     kw_error err;
     struct kw__weights weights;
     kw_error *e = &err;
-    if (kw__weights_open("random:0:constant", kw__run_program(run), &weights, e) ||
-        kw__run_prepare(run, stage, &weights, e))
+    if (kw__weights_open("random:0:constant", kw__exec_program(run), &weights, e) ||
+        kw__exec_prepare(run, stage, &weights, e))
         stop(err.message);
     kw__weights_close(&weights);
     double best = 1e9;
     struct profile fastest = {0};
     for (int i = 0; i < repeats; i++) {
-        kw__run_restart(run);
+        kw__exec_restart(run);
         *profile = (struct profile){.last = kw__monotonic_s()};
         double t = profile->last;
-        if (kw__run_stage(run, stage, e)) stop(err.message);
+        if (kw__exec_stage(run, stage, e)) stop(err.message);
         t = kw__monotonic_s() - t;
         if (t < best) {
             best = t;
@@ -130,18 +130,18 @@ int main(int argc, char **argv)
     struct kw__program *reference = lower(catalog, model, &r, &dtypes, false);
     struct kw__program *program = lower(catalog, model, &r, &dtypes, true);
     struct profile profile = {0};
-    struct kw__run_options options = {.user = &profile, .after = after};
-    struct kw__run *run;
+    struct kw__exec_options options = {.user = &profile, .after = after};
+    struct kw__exec *run;
     double t = kw__monotonic_s();
-    if (kw__run_open(&kw__backend_cpu, &options, program, &run, &err)) stop(err.message);
-    struct kw__run_memory m = kw__run_memory(run);
+    if (kw__exec_open(&kw__backend_cpu, &options, program, &run, &err)) stop(err.message);
+    struct kw__exec_memory m = kw__exec_memory(run);
     printf("compiled in %.2f s; weights %.2f GiB, states %.3f GiB, workspace %.3f GiB\n",
            kw__monotonic_s() - t, m.weights / 0x1p30, m.states / 0x1p30, m.workspace / 0x1p30);
     double rate = yardstick(single ? KW__F32 : KW__BF16, 2048, 1536, 1536);
     printf("oneDNN %s matrix product 2048 x 1536 x 1536: %.0f GFLOP/s\n", single ? "f32" : "bf16", rate);
     bench_stage(run, "denoise", stage_flop(reference, "denoise"), rate, &profile, 3);
     bench_stage(run, "decode", stage_flop(reference, "decode"), rate, &profile, 2);
-    kw__run_close(run);
+    kw__exec_close(run);
     kw__program_free(program);
     kw__program_free(reference);
     kw_model_close(model);

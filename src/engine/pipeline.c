@@ -21,7 +21,7 @@ struct kw__pipeline {
     struct kw__pipeline_info info;
     struct kw__stack *stack;
     struct kw__program *program;
-    struct kw__run *run;
+    struct kw__exec *run;
     struct kw__weights weights;
     struct kw__prompts prompts;
     struct kw__measure measure;
@@ -68,7 +68,7 @@ static kw_status check_memory(struct kw__pipeline *p, kw_error *err)
 static kw_status compile(struct kw__pipeline *p, const kw_catalog *catalog, const kw_model *model,
                          const char *stack, kw_error *err)
 {
-    const struct kw__run_options options = {
+    const struct kw__exec_options options = {
         .device = p->options.device,
         .user = p,
         .progress = on_progress,
@@ -85,7 +85,7 @@ static kw_status compile(struct kw__pipeline *p, const kw_catalog *catalog, cons
     p->info.dtypes = *kw__stack_dtypes(p->stack, model->family->pipeline);
     status = lower(p, model, err);
     if (!status) status = check_memory(p, err);
-    return status ? status : kw__run_open(p->options.backend, &options, p->program, &p->run, err);
+    return status ? status : kw__exec_open(p->options.backend, &options, p->program, &p->run, err);
 }
 
 static kw_status compile_best(struct kw__pipeline *p, const kw_catalog *catalog, const kw_model *model,
@@ -157,7 +157,7 @@ kw_status kw__pipeline_open(const kw_catalog *catalog, const kw_model *model, co
 void kw__pipeline_close(struct kw__pipeline *p)
 {
     if (!p) return;
-    kw__run_close(p->run);
+    kw__exec_close(p->run);
     if (p->weights.self) kw__weights_close(&p->weights);
     kw__prompts_close(&p->prompts);
     kw__program_free(p->program);
@@ -242,7 +242,7 @@ kw_status kw__pipeline_load(struct kw__pipeline *p, kw_error *err)
             elements *= (double)p->program->tensors[i].dim[k];
         p->to_read += elements;
     }
-    kw_status status = kw__run_prepare(p->run, NULL, &counted, err);
+    kw_status status = kw__exec_prepare(p->run, NULL, &counted, err);
     if (!status) p->info.load_s = kw__monotonic_s() - start;
     return status;
 }
@@ -267,7 +267,7 @@ static kw_status write_prompt(struct kw__pipeline *p, const struct kw__phase *ph
         for (size_t i = 0; i < count; i++)
             data[i] = ids ? (float)prompt->ids[i % width] : (float)prompt->count;
         snprintf(name, sizeof name, "%s/%s", phase->name, value->name);
-        status = kw__run_write(p->run, name, data, count, err);
+        status = kw__exec_write(p->run, name, data, count, err);
         free(data);
     }
     return status;
@@ -285,7 +285,7 @@ static kw_status write_noise(struct kw__pipeline *p, const struct kw__graph *g, 
         if (!data) return kw__fail_memory(err);
         const struct kw__random stream = kw__random_stream("noise", value->name, seed);
         kw__random_fill(&stream, 0.0f, KW__RANDOM_UNIT, 0, count, data);
-        status = kw__run_write(p->run, value->name, data, count, err);
+        status = kw__exec_write(p->run, value->name, data, count, err);
         free(data);
     }
     return status;
@@ -305,7 +305,7 @@ static kw_status write_inputs(struct kw__pipeline *p, uint64_t seed, float *late
             status = write_noise(p, p->program->stages[s].phases[i].graph, seed, err);
     const struct kw__random stream = kw__random_stream("noise", "latents", seed);
     kw__random_fill(&stream, 0.0f, KW__RANDOM_UNIT, 0, p->latent_count, latents);
-    return status ? status : kw__run_write(p->run, "latents", latents, p->latent_count, err);
+    return status ? status : kw__exec_write(p->run, "latents", latents, p->latent_count, err);
 }
 
 static kw_status deliver_latents(struct kw__pipeline *p, float *latents, kw_error *err)
@@ -314,19 +314,19 @@ static kw_status deliver_latents(struct kw__pipeline *p, float *latents, kw_erro
     const int64_t dim[5] = {r->batch_size, r->latent_channels, r->latent_frames, r->latent_height,
                             r->latent_width};
     if (!p->options.latents) return KW_OK;
-    kw_status status = kw__run_read(p->run, "latents", latents, p->latent_count, err);
+    kw_status status = kw__exec_read(p->run, "latents", latents, p->latent_count, err);
     return status ? status : p->options.latents(p->options.user, dim, latents, err);
 }
 
 static kw_status run_stages(struct kw__pipeline *p, uint64_t seed, float *latents, bool deliver,
                             kw_error *err)
 {
-    kw__run_restart(p->run);
+    kw__exec_restart(p->run);
     p->not_finite = false;
     kw_status status = write_inputs(p, seed, latents, err);
     for (int s = 0; !status && s < p->program->num_stages; s++) {
         const char *name = p->program->stages[s].name;
-        status = kw__run_stage(p->run, name, err);
+        status = kw__exec_stage(p->run, name, err);
         if (!status && deliver && strcmp(name, "denoise") == 0) status = deliver_latents(p, latents, err);
     }
     return status;
@@ -385,7 +385,7 @@ kw_status kw__pipeline_run(struct kw__pipeline *p, uint64_t seed, struct kw__cli
     if (status && p->not_finite) status = name_culprit(p, seed, latents, err);
     free(latents);
     if (!status && !(frames = malloc(p->frame_count * sizeof *frames))) status = kw__fail_memory(err);
-    if (!status) status = kw__run_read(p->run, "frames", frames, p->frame_count, err);
+    if (!status) status = kw__exec_read(p->run, "frames", frames, p->frame_count, err);
     if (status) {
         free(frames);
         return status;

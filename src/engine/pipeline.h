@@ -21,7 +21,7 @@
 #define KW_ENGINE_PIPELINE_H
 
 #include "engine/cpu/memory.h"
-#include "engine/run.h"
+#include "engine/exec.h"
 #include "meter/meter.h"
 
 struct kw__pipeline;

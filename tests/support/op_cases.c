@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/time.h"
-#include "engine/run.h"
+#include "engine/exec.h"
 #include "graph/count.h"
 #include "support/interp.h"
 
@@ -125,18 +125,18 @@ static bool keep_outputs(void *user, struct kw__plan *plan, size_t i)
 }
 
 /* Opens the program on the backend, with weights and operands in place. NULL: reason says why. */
-static struct kw__run *open_case(const struct op_case *c, const struct kw__backend *backend,
-                                 const struct kw__run_options *options, const struct kw__program *program,
-                                 struct interp *it, char reason[256])
+static struct kw__exec *open_case(const struct op_case *c, const struct kw__backend *backend,
+                                  const struct kw__exec_options *options, const struct kw__program *program,
+                                  struct interp *it, char reason[256])
 {
-    struct kw__run *run = NULL;
+    struct kw__exec *run = NULL;
     struct kw__weights weights;
     kw_error err;
     const struct kw__graph *g = program->stages[0].phases[0].graph;
-    kw_status status = kw__run_open(backend, options, program, &run, &err);
+    kw_status status = kw__exec_open(backend, options, program, &run, &err);
     if (!status) status = kw__weights_open("random:1", program, &weights, &err);
     if (!status) {
-        status = kw__run_prepare(run, "run", &weights, &err);
+        status = kw__exec_prepare(run, "run", &weights, &err);
         kw__weights_close(&weights);
     }
     for (size_t v = 1; v < g->num_values && !status; v++) {
@@ -151,13 +151,13 @@ static struct kw__run *open_case(const struct op_case *c, const struct kw__backe
             x[i] = (float)wide[i];
         }
         if (it) interp_set(it, value->name, wide, count);
-        status = kw__run_write(run, value->name, x, count, &err);
+        status = kw__exec_write(run, value->name, x, count, &err);
         free(x);
         free(wide);
     }
     if (!status) return run;
     snprintf(reason, 256, "%.255s", err.message);
-    kw__run_close(run);
+    kw__exec_close(run);
     return NULL;
 }
 
@@ -193,13 +193,13 @@ double op_error(const struct op_case *c, const struct kw__backend *backend, enum
                 char reason[256])
 {
     struct keeping k = {.backend = backend};
-    struct kw__run_options options = {.user = &k, .after = keep_outputs};
+    struct kw__exec_options options = {.user = &k, .after = keep_outputs};
     struct kw__program *program = op_program(c, dtype);
     struct interp *it = interp_new(program, rounded_weights, program);
-    struct kw__run *run = open_case(c, backend, &options, program, it, reason);
+    struct kw__exec *run = open_case(c, backend, &options, program, it, reason);
     double worst = run ? 0 : -1;
     kw_error err;
-    if (run && kw__run_stage(run, "run", &err)) {
+    if (run && kw__exec_stage(run, "run", &err)) {
         snprintf(reason, 256, "%.255s", err.message);
         worst = -1;
     }
@@ -218,7 +218,7 @@ double op_error(const struct op_case *c, const struct kw__backend *backend, enum
         free(got);
     }
     for (int o = 0; o < KW__MAX_OUTPUTS; o++) free(k.y[o]);
-    kw__run_close(run);
+    kw__exec_close(run);
     interp_free(it);
     kw__program_free(program);
     return worst;
@@ -240,13 +240,13 @@ bool op_time(const struct op_case *c, const struct kw__backend *backend, enum kw
     int n = 0;
     kw_error err;
     struct kw__program *program = op_program(c, dtype);
-    struct kw__run *run = open_case(c, backend, NULL, program, NULL, reason);
+    struct kw__exec *run = open_case(c, backend, NULL, program, NULL, reason);
     bool good = run != NULL;
-    if (good && (kw__run_stage(run, "run", &err))) {
+    if (good && (kw__exec_stage(run, "run", &err))) {
         snprintf(reason, 256, "%.255s", err.message);
         good = false;
     }
-    struct kw__plan *plan = good ? kw__run_plan(run, 0, 0) : NULL;
+    struct kw__plan *plan = good ? kw__exec_plan(run, 0, 0) : NULL;
     for (begin = kw__monotonic_s(); good && n < MOST && (n < 3 || kw__monotonic_s() < begin + seconds); n++) {
         double t = kw__monotonic_s();
         good = !backend->run(plan, 0, NULL, NULL, &err);
@@ -261,7 +261,7 @@ bool op_time(const struct op_case *c, const struct kw__backend *backend, enum kw
         for (int i = 0; i < g->ops[0].num_outputs; i++)
             out->bytes += kw__value_bytes(&g->values[g->ops[0].output[i]]);
     }
-    kw__run_close(run);
+    kw__exec_close(run);
     kw__program_free(program);
     return good;
 }

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "engine/random.h"
-#include "engine/run.h"
+#include "engine/exec.h"
 #include "graph/rewrite.h"
 #include "model/family.h"
 #include "support/interp.h"
@@ -188,7 +188,7 @@ static struct result interpret(const struct kw__program *program)
 
 /* ---- Through a backend ----------------------------------------------------------------------------- */
 
-static void write_inputs(struct kw__run *run, const struct kw__program *program)
+static void write_inputs(struct kw__exec *run, const struct kw__program *program)
 {
     kw_error err;
     double ids[4 * TEXT] = {0}, lengths[4];
@@ -198,52 +198,52 @@ static void write_inputs(struct kw__run *run, const struct kw__program *program)
         size_t count = fill_ids(program, pass, ids, lengths);
         for (size_t i = 0; i < count; i++) narrow[i] = (float)ids[i];
         snprintf(name, sizeof name, "%s/ids", phases[pass]);
-        if (kw__run_write(run, name, narrow, count, &err)) fail_msg("%s", err.message);
+        if (kw__exec_write(run, name, narrow, count, &err)) fail_msg("%s", err.message);
         for (int64_t b = 0; b < program->request.batch_size; b++) narrow[b] = (float)lengths[b];
         snprintf(name, sizeof name, "%s/length", phases[pass]);
-        if (kw__run_write(run, name, narrow, (size_t)program->request.batch_size, &err))
+        if (kw__exec_write(run, name, narrow, (size_t)program->request.batch_size, &err))
             fail_msg("%s", err.message);
     }
     float *x = noise(latent_count(program));
-    if (kw__run_write(run, "latents", x, latent_count(program), &err)) fail_msg("%s", err.message);
+    if (kw__exec_write(run, "latents", x, latent_count(program), &err)) fail_msg("%s", err.message);
     free(x);
 }
 
-static struct kw__run *open_run(const struct kw__backend *backend, const struct kw__run_options *options,
-                                const struct kw__program *program)
+static struct kw__exec *open_run(const struct kw__backend *backend, const struct kw__exec_options *options,
+                                 const struct kw__program *program)
 {
     kw_error err;
-    struct kw__run *run;
+    struct kw__exec *run;
     struct kw__weights weights;
     char spec[64];
     snprintf(spec, sizeof spec, "random:%d", (int)seed);
-    if (kw__run_open(backend, options, program, &run, &err)) fail_msg("%s", err.message);
+    if (kw__exec_open(backend, options, program, &run, &err)) fail_msg("%s", err.message);
     if (kw__weights_open(spec, program, &weights, &err)) fail_msg("%s", err.message);
-    if (kw__run_prepare(run, NULL, &weights, &err)) fail_msg("%s", err.message);
+    if (kw__exec_prepare(run, NULL, &weights, &err)) fail_msg("%s", err.message);
     kw__weights_close(&weights);
     write_inputs(run, program);
     return run;
 }
 
-static void run_stage(struct kw__run *run, const char *stage)
+static void run_stage(struct kw__exec *run, const char *stage)
 {
     kw_error err;
-    if (kw__run_stage(run, stage, &err)) fail_msg("%s: %s", stage, err.message);
+    if (kw__exec_stage(run, stage, &err)) fail_msg("%s: %s", stage, err.message);
 }
 
-static double *read_state(struct kw__run *run, const char *name, size_t count)
+static double *read_state(struct kw__exec *run, const char *name, size_t count)
 {
     kw_error err;
     float *x = malloc(count * sizeof *x);
     double *wide = malloc(count * sizeof *wide);
     assert_true(x && wide);
-    if (kw__run_read(run, name, x, count, &err)) fail_msg("%s: %s", name, err.message);
+    if (kw__exec_read(run, name, x, count, &err)) fail_msg("%s: %s", name, err.message);
     for (size_t i = 0; i < count; i++) wide[i] = x[i];
     free(x);
     return wide;
 }
 
-static struct result run_all(struct kw__run *run, const struct kw__program *program)
+static struct result run_all(struct kw__exec *run, const struct kw__program *program)
 {
     struct result result;
     run_stage(run, "text_encode");
@@ -256,20 +256,20 @@ static struct result run_all(struct kw__run *run, const struct kw__program *prog
 
 static struct result compute(const struct kw__backend *backend, const struct kw__program *program)
 {
-    struct kw__run *run = open_run(backend, NULL, program);
+    struct kw__exec *run = open_run(backend, NULL, program);
     struct result result = run_all(run, program);
-    kw__run_close(run);
+    kw__exec_close(run);
     return result;
 }
 
 static bool has_bf16(void)
 {
     struct kw__program *program = lower(shapes[0], &mixed, false);
-    struct kw__run *run = NULL;
+    struct kw__exec *run = NULL;
     kw_error err;
-    kw_status status = kw__run_open(&kw__backend_cpu, NULL, program, &run, &err);
+    kw_status status = kw__exec_open(&kw__backend_cpu, NULL, program, &run, &err);
     if (status) assert_non_null(strstr(err.message, "AVX512_BF16"));
-    kw__run_close(run);
+    kw__exec_close(run);
     kw__program_free(program);
     return !status;
 }
@@ -338,11 +338,11 @@ static struct forward forward(struct shape shape, const struct kw__dtypes *dtype
 {
     struct forward f = {0};
     struct kw__program *program = lower(shape, dtypes, true);
-    struct kw__run_options options = {.user = &f, .after = keep_forward};
-    struct kw__run *run = open_run(&kw__backend_cpu, &options, program);
+    struct kw__exec_options options = {.user = &f, .after = keep_forward};
+    struct kw__exec *run = open_run(&kw__backend_cpu, &options, program);
     run_stage(run, "text_encode");
     run_stage(run, "denoise");
-    kw__run_close(run);
+    kw__exec_close(run);
     kw__program_free(program);
     assert_non_null(f.v);
     return f;
@@ -388,12 +388,12 @@ static void check_plans(const struct kw__backend *backend, const struct kw__dtyp
 {
     for (size_t i = 0; i < NUM_SHAPES; i++) {
         struct kw__program *program = lower(shapes[i], dtypes, rewritten);
-        struct kw__run *run;
+        struct kw__exec *run;
         kw_error err;
-        if (kw__run_open(backend, NULL, program, &run, &err)) fail_msg("%s", err.message);
+        if (kw__exec_open(backend, NULL, program, &run, &err)) fail_msg("%s", err.message);
         for (int s = 0; s < program->num_stages; s++)
             for (int p = 0; p < program->stages[s].num_phases; p++) {
-                const struct kw__plan *plan = kw__run_plan(run, s, p);
+                const struct kw__plan *plan = kw__exec_plan(run, s, p);
                 assert_int_equal(!plan, program->stages[s].phases[p].calls < 1);
                 if (!plan) continue;
                 if (kw__memory_check(plan->phase->graph, &plan->rules, &plan->memory, &err))
@@ -405,7 +405,7 @@ static void check_plans(const struct kw__backend *backend, const struct kw__dtyp
                     fail_msg("%s of shape %zu: %g bytes planned, %g alive at once", plan->phase->name, i,
                              planned, b.worst);
             }
-        kw__run_close(run);
+        kw__exec_close(run);
         kw__program_free(program);
     }
 }
@@ -426,18 +426,18 @@ static void test_trace_sees_its_stamps(void **state)
     for (int rewritten = 0; rewritten < 2; rewritten++)
         for (size_t i = 0; i < NUM_SHAPES; i++) {
             struct kw__program *program = lower(shapes[i], &mixed, rewritten);
-            struct kw__run *run = open_run(&kw__backend_trace, NULL, program);
+            struct kw__exec *run = open_run(&kw__backend_trace, NULL, program);
             run_stage(run, "text_encode");
             run_stage(run, "denoise");
             run_stage(run, "decode");
-            struct kw__trace seen = kw__trace_of(kw__run_device(run));
+            struct kw__trace seen = kw__trace_of(kw__exec_device(run));
             int64_t iterations = 0;
             for (int s = 0; s < program->num_stages; s++)
                 for (int p = 0; p < program->stages[s].num_phases; p++)
                     iterations += program->stages[s].phases[p].calls;
             assert_int_equal(seen.iterations, iterations);
             assert_int_equal(seen.allocations, 1); /* states and workspace, before the first stage */
-            kw__run_close(run);
+            kw__exec_close(run);
             kw__program_free(program);
         }
 }
@@ -447,15 +447,15 @@ static void test_check_finds_an_overlap(void **state)
 {
     (void)state;
     struct kw__program *program = lower(shapes[0], &all_f32, false);
-    struct kw__run *run = open_run(&kw__backend_trace, NULL, program);
-    struct kw__plan *plan = kw__run_plan(run, 1, 0);
+    struct kw__exec *run = open_run(&kw__backend_trace, NULL, program);
+    struct kw__plan *plan = kw__exec_plan(run, 1, 0);
     struct kw__memory *m = &plan->memory;
     kw_error err;
     for (size_t s = 0; s < m->num_storages; s++)
         if (!m->storages[s].state && m->storages[s].last > m->storages[s].first + 3)
             m->storages[s].offset = 0;
     assert_int_equal(kw__memory_check(plan->phase->graph, &plan->rules, m, &err), KW_ERROR_FORMAT);
-    kw__run_close(run);
+    kw__exec_close(run);
     kw__program_free(program);
 }
 
@@ -465,16 +465,16 @@ static void test_same_bytes_again(void **state)
 {
     (void)state;
     struct kw__program *program = lower(shapes[0], &all_f32, true);
-    struct kw__run *run = open_run(&kw__backend_cpu, NULL, program);
+    struct kw__exec *run = open_run(&kw__backend_cpu, NULL, program);
     struct result first = run_all(run, program);
-    kw__run_restart(run);
+    kw__exec_restart(run);
     write_inputs(run, program);
     struct result second = run_all(run, program);
     assert_memory_equal(first.latents, second.latents, latent_count(program) * sizeof(double));
     assert_memory_equal(first.frames, second.frames, frame_count(program) * sizeof(double));
     free_result(&first);
     free_result(&second);
-    kw__run_close(run);
+    kw__exec_close(run);
     kw__program_free(program);
 }
 
@@ -506,18 +506,18 @@ static void test_progress_and_cancel(void **state)
     (void)state;
     struct kw__program *program = lower(shapes[0], &all_f32, true);
     struct watch w = {0};
-    struct kw__run_options options = {.user = &w, .progress = watch_progress, .stage = watch_stage};
-    struct kw__run *run = open_run(&kw__backend_cpu, &options, program);
+    struct kw__exec_options options = {.user = &w, .progress = watch_progress, .stage = watch_stage};
+    struct kw__exec *run = open_run(&kw__backend_cpu, &options, program);
     kw_error err;
     run_stage(run, "decode");
     assert_int_equal(w.stages, 11);
     assert_true(fabs(w.last - 1) < 1e-9);
     w = (struct watch){.stop_after = 7};
-    kw__run_restart(run);
-    assert_int_equal(kw__run_stage(run, "decode", &err), KW_ERROR_CANCELLED);
+    kw__exec_restart(run);
+    assert_int_equal(kw__exec_stage(run, "decode", &err), KW_ERROR_CANCELLED);
     assert_int_equal(w.calls, 7);
     assert_int_equal(w.stages, 11); /* the window is closed */
-    kw__run_close(run);
+    kw__exec_close(run);
     kw__program_free(program);
 }
 
@@ -525,18 +525,18 @@ static void test_not_finite_is_named(void **state)
 {
     (void)state;
     struct kw__program *program = lower(shapes[0], &all_f32, true);
-    struct kw__run_options options = {.check_finite = true};
-    struct kw__run *run = open_run(&kw__backend_cpu, &options, program);
+    struct kw__exec_options options = {.check_finite = true};
+    struct kw__exec *run = open_run(&kw__backend_cpu, &options, program);
     kw_error err;
     run_stage(run, "text_encode");
     float *x = noise(latent_count(program));
     x[3] = NAN;
-    assert_int_equal(kw__run_write(run, "latents", x, latent_count(program), &err), KW_OK);
+    assert_int_equal(kw__exec_write(run, "latents", x, latent_count(program), &err), KW_OK);
     free(x);
-    assert_int_equal(kw__run_stage(run, "denoise", &err), KW_ERROR_FORMAT);
+    assert_int_equal(kw__exec_stage(run, "denoise", &err), KW_ERROR_FORMAT);
     assert_non_null(strstr(err.message, "not finite"));
     assert_non_null(strstr(err.message, "patch_embedding"));
-    kw__run_close(run);
+    kw__exec_close(run);
     kw__program_free(program);
 }
 
@@ -550,14 +550,14 @@ static void test_each_element_is_looked_at(void **state)
     static float x[COUNT];
     for (int d = 0; d < 2; d++) {
         const kw_effective request = {0};
-        const struct kw__run_options options = {.check_finite = true};
+        const struct kw__exec_options options = {.check_finite = true};
         struct kw__program *program = kw__program_new(&request, &all_f32);
         struct kw__graph *g = kw__stage_phase(program, kw__program_stage(program, "run"), "one", 1);
         int in = kw__input(g, "x", KW__F32, KW__PASS, 1, (int64_t[]){COUNT});
         kw__op(g, KW__CAST, NULL, d ? KW__BF16 : KW__F32, 1, &in);
-        struct kw__run *run = NULL;
+        struct kw__exec *run = NULL;
         kw_error err;
-        kw_status status = kw__run_open(&kw__backend_cpu, &options, program, &run, &err);
+        kw_status status = kw__exec_open(&kw__backend_cpu, &options, program, &run, &err);
         if (status == KW_ERROR_UNSUPPORTED) { /* the CPU has no bf16 */
             kw__program_free(program);
             continue;
@@ -565,16 +565,16 @@ static void test_each_element_is_looked_at(void **state)
         struct kw__weights weights;
         assert_int_equal(status, KW_OK);
         assert_int_equal(kw__weights_open("random", program, &weights, NULL), KW_OK);
-        assert_int_equal(kw__run_prepare(run, NULL, &weights, NULL), KW_OK);
+        assert_int_equal(kw__exec_prepare(run, NULL, &weights, NULL), KW_OK);
         kw__weights_close(&weights);
         for (int k = 0; k < 5 * 7; k++) {
             for (size_t i = 0; i < COUNT; i++) x[i] = i % 2 ? -1e30f : 1e30f;
             x[places[k % 7]] = k / 7 < 4 ? bad[k / 7] : 0x1.FEp127f;
-            assert_int_equal(kw__run_write(run, "x", x, COUNT, NULL), KW_OK);
-            kw__run_restart(run);
-            assert_int_equal(kw__run_stage(run, "run", &err), k / 7 < 4 ? KW_ERROR_FORMAT : KW_OK);
+            assert_int_equal(kw__exec_write(run, "x", x, COUNT, NULL), KW_OK);
+            kw__exec_restart(run);
+            assert_int_equal(kw__exec_stage(run, "run", &err), k / 7 < 4 ? KW_ERROR_FORMAT : KW_OK);
         }
-        kw__run_close(run);
+        kw__exec_close(run);
         kw__program_free(program);
     }
 }
@@ -583,19 +583,19 @@ static void test_bad_inputs(void **state)
 {
     (void)state;
     struct kw__program *program = lower(shapes[0], &all_f32, false);
-    struct kw__run *run = open_run(&kw__backend_cpu, NULL, program);
+    struct kw__exec *run = open_run(&kw__backend_cpu, NULL, program);
     kw_error err;
     float ids[TEXT] = {0}, x;
     ids[2] = 100; /* the vocabulary has 100 */
-    assert_int_equal(kw__run_write(run, "prompt/ids", ids, TEXT, &err), KW_OK);
-    assert_int_equal(kw__run_stage(run, "text_encode", &err), KW_ERROR_USAGE);
+    assert_int_equal(kw__exec_write(run, "prompt/ids", ids, TEXT, &err), KW_OK);
+    assert_int_equal(kw__exec_stage(run, "text_encode", &err), KW_ERROR_USAGE);
     assert_non_null(strstr(err.message, "id 100"));
-    assert_int_equal(kw__run_write(run, "prompt/ids", ids, 3, &err), KW_OK);
-    assert_int_equal(kw__run_stage(run, "text_encode", &err), KW_ERROR_USAGE);
-    assert_int_equal(kw__run_stage(run, "nothing", &err), KW_ERROR_NOT_FOUND);
-    assert_int_equal(kw__run_read(run, "frames", &x, 1, &err), KW_ERROR_USAGE); /* not alive yet */
-    assert_int_equal(kw__run_read(run, "nothing", &x, 1, &err), KW_ERROR_NOT_FOUND);
-    kw__run_close(run);
+    assert_int_equal(kw__exec_write(run, "prompt/ids", ids, 3, &err), KW_OK);
+    assert_int_equal(kw__exec_stage(run, "text_encode", &err), KW_ERROR_USAGE);
+    assert_int_equal(kw__exec_stage(run, "nothing", &err), KW_ERROR_NOT_FOUND);
+    assert_int_equal(kw__exec_read(run, "frames", &x, 1, &err), KW_ERROR_USAGE); /* not alive yet */
+    assert_int_equal(kw__exec_read(run, "nothing", &x, 1, &err), KW_ERROR_NOT_FOUND);
+    kw__exec_close(run);
     kw__program_free(program);
 }
 
@@ -614,9 +614,9 @@ static void test_empty_operands(void **state)
         if (codes[i / 3] == KW__LINEAR) both[1] = kw__weight(g, "w", KW__F32, KW__DIMS(5, dims[i % 3][2]));
         int inputs = kw__op_info(codes[i / 3])->least_inputs;
         assert_int_not_equal(kw__op(g, codes[i / 3], NULL, KW__F32, inputs, both), 0);
-        struct kw__run *run = NULL;
+        struct kw__exec *run = NULL;
         kw_error err;
-        assert_int_equal(kw__run_open(&kw__backend_cpu, NULL, program, &run, &err), KW_ERROR_UNSUPPORTED);
+        assert_int_equal(kw__exec_open(&kw__backend_cpu, NULL, program, &run, &err), KW_ERROR_UNSUPPORTED);
         assert_non_null(strstr(err.message, "no elements"));
         assert_non_null(strstr(err.message, kw__op_info(codes[i / 3])->name));
         kw__program_free(program);
@@ -630,7 +630,7 @@ static void test_dump(void **state)
     assert_non_null(mkdtemp(folder));
     assert_int_equal(setenv("KINOWATT_DUMP", folder, 1), 0);
     struct kw__program *program = lower(shapes[0], &all_f32, true);
-    struct kw__run *run = open_run(&kw__backend_cpu, NULL, program);
+    struct kw__exec *run = open_run(&kw__backend_cpu, NULL, program);
     unsetenv("KINOWATT_DUMP");
     run_stage(run, "decode");
     snprintf(path, sizeof path, "%s/index.txt", folder);
@@ -658,7 +658,7 @@ static void test_dump(void **state)
     snprintf(path, sizeof path, "%s/index.txt", folder);
     remove(path);
     rmdir(folder);
-    kw__run_close(run);
+    kw__exec_close(run);
     kw__program_free(program);
 }
 

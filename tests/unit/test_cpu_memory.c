@@ -14,7 +14,7 @@
 
 #include "engine/cpu/memory.h"
 #include "engine/machine.h"
-#include "engine/run.h"
+#include "engine/exec.h"
 #include "graph/rewrite.h"
 #include "graph/stack.h"
 #include "model/family.h"
@@ -63,20 +63,20 @@ static struct kw__program *lower(const struct shape *shape, const struct kw__sta
 
 /* What is needed, and what the compiled plans have; false: this CPU lacks bf16. `grown`: by how much the
  * memory of this process grew while they were compiled. */
-static bool compile(const struct shape *shape, struct kw__cpu_need *need, struct kw__run_memory *plans,
+static bool compile(const struct shape *shape, struct kw__cpu_need *need, struct kw__exec_memory *plans,
                     double *grown)
 {
     struct kw__stack *stack;
-    struct kw__run *run;
+    struct kw__exec *run;
     kw_error err;
     assert_int_equal(kw__stack_open(catalog, shape->stack, &stack, &err), KW_OK);
     struct kw__program *program = lower(shape, stack);
     assert_int_equal(kw__cpu_need(program, stack, need, &err), KW_OK);
     double before = kw__process_memory("RssAnon");
-    kw_status status = kw__run_open(&kw__backend_cpu, NULL, program, &run, &err);
+    kw_status status = kw__exec_open(&kw__backend_cpu, NULL, program, &run, &err);
     *grown = kw__process_memory("RssAnon") - before;
-    if (!status) *plans = kw__run_memory(run);
-    if (!status) kw__run_close(run);
+    if (!status) *plans = kw__exec_memory(run);
+    if (!status) kw__exec_close(run);
     kw__program_free(program);
     kw__stack_close(stack);
     if (status) assert_int_equal(status, KW_ERROR_UNSUPPORTED);
@@ -114,7 +114,7 @@ static void test_library(void **state)
         assert_true(child >= 0);
         if (child == 0) {
             struct kw__cpu_need need;
-            struct kw__run_memory plans;
+            struct kw__exec_memory plans;
             seen.able = compile(&shapes[i], &need, &plans, &seen.grown);
             seen.needed = need.library;
             _exit(write(ends[1], &seen, sizeof seen) == sizeof seen ? 0 : 1);
@@ -138,7 +138,7 @@ static void test_plans(void **state)
                                           {"wan2.1-t2v-1.3b", "kinowatt-cpu-f32", 832, 480, 81}};
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         struct kw__cpu_need need;
-        struct kw__run_memory plans;
+        struct kw__exec_memory plans;
         double grown;
         if (!compile(&shapes[i], &need, &plans, &grown)) continue;
         expect_within("weights", need.weights, plans.weights, 0.01 * plans.weights);

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "engine/run.h"
+#include "engine/exec.h"
 #include "graph/count.h"
 #include "graph/stack.h"
 #include "model/family.h"
@@ -73,16 +73,16 @@ static void test_computed(void **state)
 {
     (void)state;
     struct golden_case c = batched();
-    struct kw__run *run = NULL;
+    struct kw__exec *run = NULL;
     struct kw__weights weights;
     kw_error err;
     float latents[CELLS];
     double wide[CELLS];
     golden_noise("latents", CELLS, latents);
-    kw_status status = kw__run_open(&kw__backend_cpu, NULL, c.program, &run, &err);
+    kw_status status = kw__exec_open(&kw__backend_cpu, NULL, c.program, &run, &err);
     if (!status) status = kw__weights_open("random:1", c.program, &weights, &err);
-    if (!status) status = kw__run_prepare(run, NULL, &weights, &err);
-    if (!status) status = kw__run_write(run, "latents", latents, CELLS, &err);
+    if (!status) status = kw__exec_prepare(run, NULL, &weights, &err);
+    if (!status) status = kw__exec_write(run, "latents", latents, CELLS, &err);
     for (int p = 0; p < 2 && !status; p++) {
         char name[64];
         double ids[256];
@@ -90,18 +90,18 @@ static void test_computed(void **state)
         size_t width = golden_tokens(&c, phases[p], (int)size.prompt_tokens[p], 3 + p, 7, 100, ids);
         for (size_t i = 0; i < width; i++) narrow[i] = (float)ids[i];
         snprintf(name, sizeof name, "%s/ids", phases[p]);
-        status = kw__run_write(run, name, narrow, width, &err);
+        status = kw__exec_write(run, name, narrow, width, &err);
         snprintf(name, sizeof name, "%s/length", phases[p]);
-        if (!status) status = kw__run_write(run, name, &length, 1, &err);
+        if (!status) status = kw__exec_write(run, name, &length, 1, &err);
     }
-    if (!status) status = kw__run_stage(run, "text_encode", &err);
-    if (!status) status = kw__run_stage(run, "denoise", &err);
-    if (!status) status = kw__run_read(run, "latents", latents, CELLS, &err);
+    if (!status) status = kw__exec_stage(run, "text_encode", &err);
+    if (!status) status = kw__exec_stage(run, "denoise", &err);
+    if (!status) status = kw__exec_read(run, "latents", latents, CELLS, &err);
     if (status) fail_msg("%s", err.message);
     for (int i = 0; i < CELLS; i++) wide[i] = (double)latents[i];
     expect_last(wide, 1e-5);
     kw__weights_close(&weights);
-    kw__run_close(run);
+    kw__exec_close(run);
     golden_release(&c);
 }
 

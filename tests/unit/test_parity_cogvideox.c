@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/run.h"
+#include "engine/exec.h"
 #include "engine/solvers.h"
 #include "graph/rewrite.h"
 #include "support/golden.h"
@@ -275,7 +275,7 @@ static void rewrites_leave_the_result(void **state)
 
 struct opened {
     struct golden_case golden;
-    struct kw__run *run;
+    struct kw__exec *run;
 };
 
 static void write_noise(struct opened *o, size_t count)
@@ -284,7 +284,7 @@ static void write_noise(struct opened *o, size_t count)
     float *noise = calloc(count, sizeof *noise);
     assert_non_null(noise);
     golden_noise("latents", count, noise);
-    if (kw__run_write(o->run, "latents", noise, count, &err)) fail_msg("%s", err.message);
+    if (kw__exec_write(o->run, "latents", noise, count, &err)) fail_msg("%s", err.message);
     free(noise);
 }
 
@@ -292,12 +292,13 @@ static struct opened open_cpu(const char *model, struct golden_size size)
 {
     size.resolved = true;
     struct opened o = {.golden = golden_lower(model, size)};
-    const struct kw__run_options options = {.user = NULL};
+    const struct kw__exec_options options = {.user = NULL};
     struct kw__weights weights;
     kw_error err;
-    if (kw__run_open(&kw__backend_cpu, &options, o.golden.program, &o.run, &err)) fail_msg("%s", err.message);
+    if (kw__exec_open(&kw__backend_cpu, &options, o.golden.program, &o.run, &err))
+        fail_msg("%s", err.message);
     if (kw__weights_open("random:1", o.golden.program, &weights, &err)) fail_msg("%s", err.message);
-    if (kw__run_prepare(o.run, NULL, &weights, &err)) fail_msg("%s", err.message);
+    if (kw__exec_prepare(o.run, NULL, &weights, &err)) fail_msg("%s", err.message);
     kw__weights_close(&weights);
     write_noise(&o, GOLDEN_CHANNELS * (size_t)(size.frames * size.height * size.width));
     return o;
@@ -306,7 +307,7 @@ static struct opened open_cpu(const char *model, struct golden_size size)
 static void run_cpu(struct opened *o, const char *stage)
 {
     kw_error err;
-    if (kw__run_stage(o->run, stage, &err)) fail_msg("%s, %s: %s", stage, o->golden.how, err.message);
+    if (kw__exec_stage(o->run, stage, &err)) fail_msg("%s, %s: %s", stage, o->golden.how, err.message);
 }
 
 /* The state against elements [from, from + count) of a file of `total`. */
@@ -317,7 +318,7 @@ static void compare_cpu(struct opened *o, const char *golden, const char *state,
     float *got = calloc(count, sizeof *got);
     kw_error err;
     assert_true(wide && got);
-    if (kw__run_read(o->run, state, got, count, &err)) fail_msg("%s", err.message);
+    if (kw__exec_read(o->run, state, got, count, &err)) fail_msg("%s", err.message);
     for (size_t i = 0; i < count; i++) wide[i] = got[i];
     double error = interp_relative_error(wide, wanted + from, count);
     if (!(error <= 1e-4)) fail_msg("%s, %s on the CPU: relative error %.3g", golden, o->golden.how, error);
@@ -339,16 +340,16 @@ static void check_cpu_denoise(const char *golden, const char *model, struct gold
         size_t width = golden_tokens(&o.golden, phases[pass], (int)length, 3 + pass, 7, VOCABULARY, ids);
         for (size_t i = 0; i < width; i++) narrow[i] = (float)ids[i];
         snprintf(name, sizeof name, "%s/ids", phases[pass]);
-        assert_int_equal(kw__run_write(o.run, name, narrow, width, &err), KW_OK);
+        assert_int_equal(kw__exec_write(o.run, name, narrow, width, &err), KW_OK);
         snprintf(name, sizeof name, "%s/length", phases[pass]);
-        assert_int_equal(kw__run_write(o.run, name, &length, 1, &err), KW_OK);
+        assert_int_equal(kw__exec_write(o.run, name, &length, 1, &err), KW_OK);
     }
     run_cpu(&o, "text_encode");
     run_cpu(&o, "denoise");
     size_t count = GOLDEN_CHANNELS * (size_t)(size.frames * size.height * size.width);
     size_t steps = (size_t)size.steps;
     compare_cpu(&o, golden, "latents", steps * count, (steps - 1) * count, count);
-    kw__run_close(o.run);
+    kw__exec_close(o.run);
     golden_release(&o.golden);
 }
 
@@ -359,7 +360,7 @@ static void check_cpu_decode(const char *golden, const char *model, struct golde
     run_cpu(&o, "decode");
     size_t count = frames * (size_t)(8 * size.height * 8 * size.width) * 3;
     compare_cpu(&o, golden, "frames", count, 0, count);
-    kw__run_close(o.run);
+    kw__exec_close(o.run);
     golden_release(&o.golden);
 }
 

@@ -1,5 +1,5 @@
 /* The cpu backend in f32 computes what diffusers and transformers compute, to a relative error of 1e-4: the
- * cases of test_parity.c, as lowered and with all rewrites, through kw__run as a clip is made. */
+ * cases of test_parity.c, as lowered and with all rewrites, through kw__exec as a clip is made. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/run.h"
+#include "engine/exec.h"
 #include "engine/unipc.h"
 #include "support/golden.h"
 #include "support/interp.h"
@@ -47,7 +47,7 @@ static bool keep(void *user, struct kw__plan *plan, size_t i)
 
 struct opened {
     struct golden_case golden;
-    struct kw__run *run;
+    struct kw__exec *run;
 };
 
 /* The stage alone: what is too small to have a token cannot be denoised. */
@@ -63,26 +63,27 @@ static struct opened open_case(const char *model, struct golden_size size, const
 {
     struct opened o = {.golden = golden_lower(model, size)};
     if (stage) keep_stage(o.golden.program, stage);
-    const struct kw__run_options options = {.user = kept, .after = kept ? keep : NULL};
+    const struct kw__exec_options options = {.user = kept, .after = kept ? keep : NULL};
     struct kw__weights weights;
     kw_error err;
-    if (kw__run_open(&kw__backend_cpu, &options, o.golden.program, &o.run, &err)) fail_msg("%s", err.message);
+    if (kw__exec_open(&kw__backend_cpu, &options, o.golden.program, &o.run, &err))
+        fail_msg("%s", err.message);
     if (kw__weights_open("random:1", o.golden.program, &weights, &err)) fail_msg("%s", err.message);
-    if (kw__run_prepare(o.run, NULL, &weights, &err)) fail_msg("%s", err.message);
+    if (kw__exec_prepare(o.run, NULL, &weights, &err)) fail_msg("%s", err.message);
     kw__weights_close(&weights);
     return o;
 }
 
 static void close_case(struct opened *o)
 {
-    kw__run_close(o->run);
+    kw__exec_close(o->run);
     golden_release(&o->golden);
 }
 
 static void write_floats(struct opened *o, const char *name, const float *x, size_t count)
 {
     kw_error err;
-    if (kw__run_write(o->run, name, x, count, &err)) fail_msg("%s: %s", name, err.message);
+    if (kw__exec_write(o->run, name, x, count, &err)) fail_msg("%s: %s", name, err.message);
 }
 
 static void write_noise(struct opened *o, const char *state, const char *stream, size_t count)
@@ -111,7 +112,7 @@ static void write_tokens(struct opened *o, const char *phase, int length, int fi
 static void run_stage(struct opened *o, const char *stage)
 {
     kw_error err;
-    if (kw__run_stage(o->run, stage, &err)) fail_msg("%s, %s: %s", stage, o->golden.how, err.message);
+    if (kw__exec_stage(o->run, stage, &err)) fail_msg("%s, %s: %s", stage, o->golden.how, err.message);
 }
 
 static void compare(const char *name, const char *how, const double *got, size_t count)
@@ -129,7 +130,7 @@ static void compare_state(struct opened *o, const char *name, const char *state,
     double *wide = malloc(count * sizeof *wide);
     kw_error err;
     assert_true(x && wide);
-    if (kw__run_read(o->run, state, x, count, &err)) fail_msg("%s: %s", state, err.message);
+    if (kw__exec_read(o->run, state, x, count, &err)) fail_msg("%s: %s", state, err.message);
     for (size_t i = 0; i < count; i++) wide[i] = x[i];
     compare(name, o->golden.how, wide, count);
     free(x);
@@ -273,11 +274,11 @@ static void check_solver(const char *golden, int64_t steps, double shift)
     double rows[MOST_STEPS * KW__UNIPC_COLUMNS], samples[MOST_STEPS * N];
     struct kw__program *program = solver_program(steps, shift, rows);
     const struct kw__weights none = {NULL, NULL};
-    struct kw__run *run;
+    struct kw__exec *run;
     kw_error err;
-    if (kw__run_open(&kw__backend_cpu, NULL, program, &run, &err)) fail_msg("%s", err.message);
-    if (kw__run_prepare(run, NULL, &none, &err)) fail_msg("%s", err.message);
-    struct kw__plan *plan = kw__run_plan(run, 0, 0);
+    if (kw__exec_open(&kw__backend_cpu, NULL, program, &run, &err)) fail_msg("%s", err.message);
+    if (kw__exec_prepare(run, NULL, &none, &err)) fail_msg("%s", err.message);
+    struct kw__plan *plan = kw__exec_plan(run, 0, 0);
     const struct kw__graph *g = plan->phase->graph;
     static const char *const history[] = {"last", "m0", "m1"};
     for (int i = 0; i < 3; i++) kw__backend_cpu.fill(plan, value_of(g, history[i]), 0);
@@ -293,7 +294,7 @@ static void check_solver(const char *golden, int64_t steps, double shift)
         for (int k = 0; k < N; k++) samples[i * N + k] = x[k];
     }
     compare(golden, "on the plan", samples, (size_t)steps * N);
-    kw__run_close(run);
+    kw__exec_close(run);
     kw__program_free(program);
 }
 

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/run.h"
+#include "engine/exec.h"
 #include "graph/count.h"
 #include "model/family.h"
 #include "support/golden.h"
@@ -67,25 +67,25 @@ static void compare(struct kw__program *program, const char *golden, int64_t wid
     expect_close(interp_get(it, "hidden").data, golden, count, 1e-12);
     interp_free(it);
 
-    struct kw__run *run = NULL;
+    struct kw__exec *run = NULL;
     struct kw__weights weights;
     kw_error err;
     float keys = (float)length;
     bool masked = length < width;
-    kw_status status = kw__run_open(&kw__backend_cpu, NULL, program, &run, &err);
+    kw_status status = kw__exec_open(&kw__backend_cpu, NULL, program, &run, &err);
     if (!status) status = kw__weights_open("random:1", program, &weights, &err);
     if (status) fail_msg("%s", err.message);
-    (void)((status = kw__run_prepare(run, "text", &weights, &err)) ||
-           (status = kw__run_write(run, "ids", narrow, (size_t)width, &err)) ||
-           (masked && (status = kw__run_write(run, "length", &keys, 1, &err))) ||
-           (status = kw__run_stage(run, "text", &err)) ||
-           (status = kw__run_read(run, "hidden", hidden, (size_t)(width * 24), &err)));
+    (void)((status = kw__exec_prepare(run, "text", &weights, &err)) ||
+           (status = kw__exec_write(run, "ids", narrow, (size_t)width, &err)) ||
+           (masked && (status = kw__exec_write(run, "length", &keys, 1, &err))) ||
+           (status = kw__exec_stage(run, "text", &err)) ||
+           (status = kw__exec_read(run, "hidden", hidden, (size_t)(width * 24), &err)));
     if (status) fail_msg("%s", err.message);
     double wide[32 * 24];
     for (size_t i = 0; i < count; i++) wide[i] = (double)hidden[i];
     expect_close(wide, golden, count, 1e-6);
     kw__weights_close(&weights);
-    kw__run_close(run);
+    kw__exec_close(run);
     kw__program_free(program);
 }
 

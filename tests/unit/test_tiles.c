@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/run.h"
+#include "engine/exec.h"
 #include "model/family.h"
 #include "support/interp.h"
 
@@ -95,16 +95,16 @@ static void expect_clip(const struct kw__tiling *tiling)
     if (!interp_run(it, "decode")) fail_msg("%s", interp_error(it));
     struct interp_array y = interp_get(it, "clip");
 
-    struct kw__run *run = NULL;
+    struct kw__exec *run = NULL;
     struct kw__weights weights;
     kw_error err;
-    kw_status status = kw__run_open(&kw__backend_cpu, NULL, program, &run, &err);
+    kw_status status = kw__exec_open(&kw__backend_cpu, NULL, program, &run, &err);
     if (!status) status = kw__weights_open("random:1", program, &weights, &err);
     if (status) fail_msg("%s", err.message);
-    (void)((status = kw__run_prepare(run, NULL, &weights, &err)) ||
-           (status = kw__run_write(run, "z", narrow, cells, &err)) ||
-           (status = kw__run_stage(run, "decode", &err)) ||
-           (status = kw__run_read(run, "clip", clip, count, &err)));
+    (void)((status = kw__exec_prepare(run, NULL, &weights, &err)) ||
+           (status = kw__exec_write(run, "z", narrow, cells, &err)) ||
+           (status = kw__exec_stage(run, "decode", &err)) ||
+           (status = kw__exec_read(run, "clip", clip, count, &err)));
     if (status) fail_msg("%s", err.message);
 
     assert_int_equal(y.count, count);
@@ -115,7 +115,7 @@ static void expect_clip(const struct kw__tiling *tiling)
             fail_msg("element %zu: %g and %g, not %g", i, y.data[i], (double)clip[i], wanted);
     }
     kw__weights_close(&weights);
-    kw__run_close(run);
+    kw__exec_close(run);
     interp_free(it);
     kw__program_free(program);
     free(z);

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-#include "engine/run.h"
+#include "engine/exec.h"
 #include "support/interp.h"
 
 /* x starts at 1; "double" makes it 2 x + c, "add" x + d; c and d are those of the phase's own next row. */
@@ -44,18 +44,18 @@ static double interpreted(const struct kw__program *program)
 
 static double computed(const struct kw__program *program)
 {
-    struct kw__run *run = NULL;
+    struct kw__exec *run = NULL;
     struct kw__weights weights;
     float x[3];
     kw_error err;
-    kw_status status = kw__run_open(&kw__backend_cpu, NULL, program, &run, &err);
+    kw_status status = kw__exec_open(&kw__backend_cpu, NULL, program, &run, &err);
     if (!status) status = kw__weights_open("random:1", program, &weights, &err);
     if (status) fail_msg("%s", err.message);
-    (void)((status = kw__run_prepare(run, "run", &weights, &err)) ||
-           (status = kw__run_stage(run, "run", &err)) || (status = kw__run_read(run, "x", x, 3, &err)));
+    (void)((status = kw__exec_prepare(run, "run", &weights, &err)) ||
+           (status = kw__exec_stage(run, "run", &err)) || (status = kw__exec_read(run, "x", x, 3, &err)));
     if (status) fail_msg("%s", err.message);
     kw__weights_close(&weights);
-    kw__run_close(run);
+    kw__exec_close(run);
     return (double)x[1];
 }
 

@@ -1,4 +1,4 @@
-#include "engine/run.h"
+#include "engine/exec.h"
 
 #include <errno.h>
 #include <math.h>
@@ -25,10 +25,10 @@ struct entry {
     size_t count;
 };
 
-struct kw__run {
+struct kw__exec {
     struct kw__arena arena;
     const struct kw__backend *backend;
-    struct kw__run_options options;
+    struct kw__exec_options options;
     const struct kw__program *program;
     struct kw__device *device;
     struct kw__plan *plans[KW__MAX_STAGES][KW__MAX_PHASES];
@@ -58,7 +58,7 @@ static int phase_number(const struct kw__program *program, int stage, int phase)
     return phase;
 }
 
-static struct state *find_state(const struct kw__run *run, const char *name)
+static struct state *find_state(const struct kw__exec *run, const char *name)
 {
     for (size_t i = 0; i < run->num_states; i++)
         if (strcmp(run->states[i].name, name) == 0) return &run->states[i];
@@ -72,7 +72,7 @@ static size_t storage_bytes(const struct kw__plan *plan, int v)
 
 /* Enters the states of a phase, or checks that they are those that were entered before. Those of phases
  * that alternate live as long as their stage. */
-static kw_status enter_states(struct kw__run *run, const struct kw__plan *plan, int s, int p, kw_error *err)
+static kw_status enter_states(struct kw__exec *run, const struct kw__plan *plan, int s, int p, kw_error *err)
 {
     const struct kw__stage *stage = &run->program->stages[s];
     int first = phase_number(run->program, s, stage->num_turns ? 0 : p);
@@ -97,7 +97,7 @@ static kw_status enter_states(struct kw__run *run, const struct kw__plan *plan, 
     return KW_OK;
 }
 
-static kw_status place_states(struct kw__run *run, kw_error *err)
+static kw_status place_states(struct kw__exec *run, kw_error *err)
 {
     struct kw__storage *storages = kw__arena_alloc(&run->arena, run->num_states + 1, sizeof *storages);
     if (!storages) return kw__fail_memory(err);
@@ -109,7 +109,7 @@ static kw_status place_states(struct kw__run *run, kw_error *err)
     return run->arena.failed ? kw__fail_memory(err) : KW_OK;
 }
 
-static kw_status compile_phases(struct kw__run *run, kw_error *err)
+static kw_status compile_phases(struct kw__exec *run, kw_error *err)
 {
     const struct kw__program *program = run->program;
     size_t largest = 1;
@@ -133,23 +133,23 @@ static kw_status compile_phases(struct kw__run *run, kw_error *err)
     return place_states(run, err);
 }
 
-struct kw__run_memory kw__run_memory(const struct kw__run *run)
+struct kw__exec_memory kw__exec_memory(const struct kw__exec *run)
 {
-    struct kw__run_memory m = {.states = (double)run->states_bytes,
-                               .workspace = (double)run->workspace_bytes};
+    struct kw__exec_memory m = {.states = (double)run->states_bytes,
+                                .workspace = (double)run->workspace_bytes};
     for (int s = 0; s < KW__MAX_STAGES; s++)
         for (int p = 0; p < KW__MAX_PHASES; p++)
             if (run->plans[s][p]) m.weights += run->plans[s][p]->weight_bytes;
     return m;
 }
 
-kw_status kw__run_open(const struct kw__backend *backend, const struct kw__run_options *options,
-                       const struct kw__program *program, struct kw__run **out, kw_error *err)
+kw_status kw__exec_open(const struct kw__backend *backend, const struct kw__exec_options *options,
+                        const struct kw__program *program, struct kw__exec **out, kw_error *err)
 {
     if (backend->abi != KW__BACKEND_ABI)
         return kw__fail(err, KW_ERROR_DEVICE, "backend %s has interface %d, this program %d", backend->name,
                         backend->abi, KW__BACKEND_ABI);
-    struct kw__run *run = calloc(1, sizeof *run);
+    struct kw__exec *run = calloc(1, sizeof *run);
     if (!run) return kw__fail_memory(err);
     kw__arena_init(&run->arena);
     run->backend = backend;
@@ -159,14 +159,14 @@ kw_status kw__run_open(const struct kw__backend *backend, const struct kw__run_o
     kw_status status = backend->open(&run->options.device, &run->device, err);
     if (!status) status = compile_phases(run, err);
     if (status) {
-        kw__run_close(run);
+        kw__exec_close(run);
         return status;
     }
     *out = run;
     return KW_OK;
 }
 
-void kw__run_close(struct kw__run *run)
+void kw__exec_close(struct kw__exec *run)
 {
     if (!run) return;
     for (int s = 0; s < KW__MAX_STAGES; s++)
@@ -185,24 +185,24 @@ void kw__run_close(struct kw__run *run)
     free(run);
 }
 
-const struct kw__program *kw__run_program(const struct kw__run *run)
+const struct kw__program *kw__exec_program(const struct kw__exec *run)
 {
     return run->program;
 }
 
-struct kw__device *kw__run_device(const struct kw__run *run)
+struct kw__device *kw__exec_device(const struct kw__exec *run)
 {
     return run->device;
 }
 
-struct kw__plan *kw__run_plan(const struct kw__run *run, int stage, int phase)
+struct kw__plan *kw__exec_plan(const struct kw__exec *run, int stage, int phase)
 {
     return run->plans[stage][phase];
 }
 
 /* ---- Weights --------------------------------------------------------------------------------------- */
 
-static kw_status find_stage(const struct kw__run *run, const char *name, int *out, kw_error *err)
+static kw_status find_stage(const struct kw__exec *run, const char *name, int *out, kw_error *err)
 {
     for (int s = 0; s < run->program->num_stages; s++)
         if (strcmp(run->program->stages[s].name, name) == 0) {
@@ -212,7 +212,7 @@ static kw_status find_stage(const struct kw__run *run, const char *name, int *ou
     return kw__fail(err, KW_ERROR_NOT_FOUND, "there is no stage %s", name);
 }
 
-static kw_status bind_phase(struct kw__run *run, struct kw__plan *plan, kw_error *err)
+static kw_status bind_phase(struct kw__exec *run, struct kw__plan *plan, kw_error *err)
 {
     const struct kw__graph *g = plan->phase->graph;
     void **states = calloc(g->num_values, sizeof(void *));
@@ -225,7 +225,7 @@ static kw_status bind_phase(struct kw__run *run, struct kw__plan *plan, kw_error
     return status;
 }
 
-static kw_status prepare_stage(struct kw__run *run, int s, const struct kw__weights *weights, kw_error *err)
+static kw_status prepare_stage(struct kw__exec *run, int s, const struct kw__weights *weights, kw_error *err)
 {
     kw_status status = KW_OK;
     for (int p = 0; p < run->program->stages[s].num_phases && !status; p++) {
@@ -238,8 +238,8 @@ static kw_status prepare_stage(struct kw__run *run, int s, const struct kw__weig
     return status;
 }
 
-kw_status kw__run_prepare(struct kw__run *run, const char *stage, const struct kw__weights *weights,
-                          kw_error *err)
+kw_status kw__exec_prepare(struct kw__exec *run, const char *stage, const struct kw__weights *weights,
+                           kw_error *err)
 {
     kw_status status = KW_OK;
     if (!run->memory) {
@@ -256,14 +256,14 @@ kw_status kw__run_prepare(struct kw__run *run, const char *stage, const struct k
 
 /* ---- Inputs and states ----------------------------------------------------------------------------- */
 
-static struct entry *find_input(const struct kw__run *run, const char *name)
+static struct entry *find_input(const struct kw__exec *run, const char *name)
 {
     for (size_t i = 0; i < run->num_inputs; i++)
         if (strcmp(run->inputs[i].name, name) == 0) return &run->inputs[i];
     return NULL;
 }
 
-static struct entry *add_input(struct kw__run *run, const char *name)
+static struct entry *add_input(struct kw__exec *run, const char *name)
 {
     struct entry *more = realloc(run->inputs, (run->num_inputs + 1) * sizeof *more);
     if (!more) return NULL;
@@ -277,7 +277,8 @@ static struct entry *add_input(struct kw__run *run, const char *name)
     return e;
 }
 
-kw_status kw__run_write(struct kw__run *run, const char *name, const float *data, size_t count, kw_error *err)
+kw_status kw__exec_write(struct kw__exec *run, const char *name, const float *data, size_t count,
+                         kw_error *err)
 {
     float *copy = malloc((count ? count : 1) * sizeof *copy);
     if (!copy) return kw__fail_memory(err);
@@ -302,7 +303,7 @@ kw_status kw__run_write(struct kw__run *run, const char *name, const float *data
 }
 
 /* The plan of the last phase so far that has the state, and its value there. */
-static struct kw__plan *plan_of_state(const struct kw__run *run, const char *name, int *value)
+static struct kw__plan *plan_of_state(const struct kw__exec *run, const char *name, int *value)
 {
     struct kw__plan *found = NULL;
     for (int s = 0; s < run->program->num_stages; s++)
@@ -319,7 +320,7 @@ static struct kw__plan *plan_of_state(const struct kw__run *run, const char *nam
     return found;
 }
 
-kw_status kw__run_read(struct kw__run *run, const char *name, float *data, size_t count, kw_error *err)
+kw_status kw__exec_read(struct kw__exec *run, const char *name, float *data, size_t count, kw_error *err)
 {
     const struct state *state = find_state(run, name);
     if (!state) return kw__fail(err, KW_ERROR_NOT_FOUND, "there is no state %s", name);
@@ -334,7 +335,7 @@ kw_status kw__run_read(struct kw__run *run, const char *name, float *data, size_
     return KW_OK;
 }
 
-void kw__run_restart(struct kw__run *run)
+void kw__exec_restart(struct kw__exec *run)
 {
     run->position = -1;
     for (size_t i = 0; i < run->num_states; i++) {
@@ -358,7 +359,7 @@ static bool is_read(const struct kw__graph *g, int v)
     return read;
 }
 
-static kw_status start_state(struct kw__run *run, struct kw__plan *plan, int v, kw_error *err)
+static kw_status start_state(struct kw__exec *run, struct kw__plan *plan, int v, kw_error *err)
 {
     const struct kw__value *value = &plan->phase->graph->values[v];
     struct state *state = find_state(run, value->name);
@@ -400,7 +401,7 @@ static kw_status check_ids(const struct kw__plan *plan, int v, const struct entr
     return KW_OK;
 }
 
-static kw_status start_input(struct kw__run *run, struct kw__plan *plan, int v, kw_error *err)
+static kw_status start_input(struct kw__exec *run, struct kw__plan *plan, int v, kw_error *err)
 {
     const struct kw__value *value = &plan->phase->graph->values[v];
     if (in_table(plan->phase, value->name)) return KW_OK;
@@ -417,7 +418,7 @@ static kw_status start_input(struct kw__run *run, struct kw__plan *plan, int v, 
     return status;
 }
 
-static kw_status start_phase(struct kw__run *run, struct kw__plan *plan, kw_error *err)
+static kw_status start_phase(struct kw__exec *run, struct kw__plan *plan, kw_error *err)
 {
     const struct kw__graph *g = plan->phase->graph;
     kw_status status = KW_OK;
@@ -431,7 +432,7 @@ static kw_status start_phase(struct kw__run *run, struct kw__plan *plan, kw_erro
 
 /* ---- Running --------------------------------------------------------------------------------------- */
 
-static bool stop(struct kw__run *run, kw_status status)
+static bool stop(struct kw__exec *run, kw_status status)
 {
     run->failed = true;
     run->failure = status;
@@ -439,7 +440,7 @@ static bool stop(struct kw__run *run, kw_status status)
 }
 
 /* One output to the folder: a file of f32, and a line of the index with its name and shape. */
-static bool dump_value(struct kw__run *run, struct kw__plan *plan, int v)
+static bool dump_value(struct kw__exec *run, struct kw__plan *plan, int v)
 {
     const struct kw__value *value = &plan->phase->graph->values[v];
     size_t count = (size_t)kw__elements(value);
@@ -468,7 +469,7 @@ static bool dump_value(struct kw__run *run, struct kw__plan *plan, int v)
 
 static bool after_op(void *user, struct kw__plan *plan, size_t i)
 {
-    struct kw__run *run = user;
+    struct kw__exec *run = user;
     const struct kw__graph *g = plan->phase->graph;
     const struct kw__op *op = &g->ops[i];
     run->at.op = i + 1;
@@ -489,7 +490,7 @@ static bool after_op(void *user, struct kw__plan *plan, size_t i)
 }
 
 /* Iterations first .. first + calls - 1. */
-static kw_status run_phase(struct kw__run *run, struct kw__plan *plan, int64_t first, int64_t calls,
+static kw_status run_phase(struct kw__exec *run, struct kw__plan *plan, int64_t first, int64_t calls,
                            kw_error *err)
 {
     const struct kw__phase *phase = plan->phase;
@@ -511,13 +512,13 @@ static kw_status run_phase(struct kw__run *run, struct kw__plan *plan, int64_t f
     return status;
 }
 
-kw_status kw__run_stage(struct kw__run *run, const char *stage, kw_error *err)
+kw_status kw__exec_stage(struct kw__exec *run, const char *stage, kw_error *err)
 {
     int s = 0;
     kw_status status = find_stage(run, stage, &s, err);
     if (status) return status;
     if (!run->prepared[s])
-        return kw__fail(err, KW_ERROR_USAGE, "stage %s has no weights yet; call kw__run_prepare first",
+        return kw__fail(err, KW_ERROR_USAGE, "stage %s has no weights yet; call kw__exec_prepare first",
                         stage);
     const struct kw__stage *it = &run->program->stages[s];
     run->at = (struct kw__progress){.stage = it->name};

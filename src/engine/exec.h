@@ -1,12 +1,12 @@
 /* Running a program on a backend, stage by stage.
  *
- *     struct kw__run *run;
- *     kw__run_open(&kw__backend_cpu, &options, program, &run, &err);   // compiles; kw__run_memory tells
- *     kw__run_prepare(run, "denoise", &weights, &err);                 // reads its weights
- *     kw__run_write(run, "prompt/ids", ids, count, &err);              // inputs and states by name
- *     kw__run_stage(run, "denoise", &err);                             // the timed region
- *     kw__run_read(run, "latents", out, count, &err);                  // a state
- *     kw__run_close(run);
+ *     struct kw__exec *run;
+ *     kw__exec_open(&kw__backend_cpu, &options, program, &run, &err);   // compiles; kw__exec_memory tells
+ *     kw__exec_prepare(run, "denoise", &weights, &err);                 // reads its weights
+ *     kw__exec_write(run, "prompt/ids", ids, count, &err);              // inputs and states by name
+ *     kw__exec_stage(run, "denoise", &err);                             // the timed region
+ *     kw__exec_read(run, "latents", out, count, &err);                  // a state
+ *     kw__exec_close(run);
  *
  * States start at their initial value, live from the first phase that names them to the last, and share
  * memory with states of other phases. An input's name may be "phase/name", for one phase alone. Weights
@@ -14,12 +14,12 @@
  *
  * KINOWATT_DUMP=folder in the environment writes each operator's outputs there, as
  * <stage>.<phase>.<iteration>.<value>.f32 with a line in index.txt for each: name, then shape. */
-#ifndef KW_ENGINE_RUN_H
-#define KW_ENGINE_RUN_H
+#ifndef KW_ENGINE_EXEC_H
+#define KW_ENGINE_EXEC_H
 
 #include "engine/backend.h"
 
-struct kw__run;
+struct kw__exec;
 
 /* Where a run is. Called after each operator. */
 struct kw__progress {
@@ -29,7 +29,7 @@ struct kw__progress {
     double done;                   /* share of the stage's FLOPs, 0..1 */
 };
 
-struct kw__run_options {
+struct kw__exec_options {
     struct kw__device_options device;
     void *user;
     /* NULL, or: false stops the run with KW_ERROR_CANCELLED */
@@ -41,35 +41,35 @@ struct kw__run_options {
 };
 
 /* Bytes, before anything of that size is allocated. */
-struct kw__run_memory {
+struct kw__exec_memory {
     double weights, states, workspace;
 };
 
-kw_status kw__run_open(const struct kw__backend *backend, const struct kw__run_options *options,
-                       const struct kw__program *program, struct kw__run **out, kw_error *err);
-void kw__run_close(struct kw__run *run);
+kw_status kw__exec_open(const struct kw__backend *backend, const struct kw__exec_options *options,
+                        const struct kw__program *program, struct kw__exec **out, kw_error *err);
+void kw__exec_close(struct kw__exec *run);
 
-struct kw__run_memory kw__run_memory(const struct kw__run *run);
+struct kw__exec_memory kw__exec_memory(const struct kw__exec *run);
 
 /* Reads the weights of a stage (NULL: of all stages). Run before the stage, outside any timed region. */
-kw_status kw__run_prepare(struct kw__run *run, const char *stage, const struct kw__weights *weights,
-                          kw_error *err);
+kw_status kw__exec_prepare(struct kw__exec *run, const char *stage, const struct kw__weights *weights,
+                           kw_error *err);
 
 /* An input, kept until the run is closed, or the value a state goes on from when the next phase that
  * has it begins. */
-kw_status kw__run_write(struct kw__run *run, const char *name, const float *data, size_t count,
-                        kw_error *err);
+kw_status kw__exec_write(struct kw__exec *run, const char *name, const float *data, size_t count,
+                         kw_error *err);
 /* A state that is alive: its first phase has run, and no phase after its last. */
-kw_status kw__run_read(struct kw__run *run, const char *name, float *data, size_t count, kw_error *err);
+kw_status kw__exec_read(struct kw__exec *run, const char *name, float *data, size_t count, kw_error *err);
 
-kw_status kw__run_stage(struct kw__run *run, const char *stage, kw_error *err);
+kw_status kw__exec_stage(struct kw__exec *run, const char *stage, kw_error *err);
 
 /* States start over; inputs stay. */
-void kw__run_restart(struct kw__run *run);
+void kw__exec_restart(struct kw__exec *run);
 
-const struct kw__program *kw__run_program(const struct kw__run *run);
-struct kw__device *kw__run_device(const struct kw__run *run);
+const struct kw__program *kw__exec_program(const struct kw__exec *run);
+struct kw__device *kw__exec_device(const struct kw__exec *run);
 /* Plans, for tests and reports; NULL: the phase never runs. */
-struct kw__plan *kw__run_plan(const struct kw__run *run, int stage, int phase);
+struct kw__plan *kw__exec_plan(const struct kw__exec *run, int stage, int phase);
 
 #endif
