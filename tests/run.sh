@@ -4,6 +4,8 @@
 #
 #     tests/run.sh TEST...     TEST: a program, or a .sh that sources tests/e2e/lib.sh
 #
+# A script with the line `# tests/run.sh: alone` times something: it runs after the others, by itself.
+#
 # A test prints TAP: `ok 1 - name`, `not ok - name`, an optional plan `1..N`. Failures beyond those it
 # prints: it ended with an error or a signal that no `not ok` explains, it ran out of time, it printed
 # fewer lines than planned, or none. Environment: BUILD, TESTS (run only tests whose path holds one of
@@ -78,7 +80,20 @@ passed=0 failed=0 skipped=0
 if ((${#tests[@]})); then
     # a result of an earlier run must not be counted when a test dies before it writes its own
     for test in "${tests[@]}"; do rm -f "$(log_of "$test").count"; done
-    printf '%s\0' "${tests[@]}" | xargs -0 -n 1 -P "$(nproc)" bash -c 'run_one "$1"' _
+    together=() alone=()
+    for test in "${tests[@]}"; do
+        if [[ $test == *.sh ]] && grep -qx '# tests/run.sh: alone' "$test"; then
+            alone+=("$test")
+        else
+            together+=("$test")
+        fi
+    done
+    run_all() # AT_ONCE TEST...
+    {
+        (($# > 1)) && printf '%s\0' "${@:2}" | xargs -0 -n 1 -P "$1" bash -c 'run_one "$1"' _
+    }
+    run_all "$(nproc)" "${together[@]}"
+    run_all 1 "${alone[@]}"
 else
     echo "no test to run"
     failed=1

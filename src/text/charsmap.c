@@ -4,9 +4,10 @@
  * The model is a protocol buffer (sentencepiece_model.proto): field 3 is normalizer_spec, whose field 2
  * is precompiled_charsmap: the size of a trie in bytes (32 bits, little-endian), the trie, and the
  * texts it leads to, each with a NUL behind it. The trie is a double array of Darts-clone: from unit i
- * on, the character c leads to unit i ^ offset ^ c, in the same block of 256; a unit with a leaf has its
- * value, the place of a text, at i ^ offset. */
+ * on, the character c leads to unit i ^ offset ^ c, in the same block of 256, if that has c for its label; a
+ * unit with a leaf has its value, the place of a text, at i ^ offset. */
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "text/unigram.h"
@@ -36,7 +37,7 @@ static bool read_number(struct bytes *in, uint64_t *out)
 static bool read_field(struct bytes *in, uint64_t *field, struct bytes *content)
 {
     uint64_t tag, length = 0;
-    if (!read_number(in, &tag)) return false;
+    if (!read_number(in, &tag) || tag > UINT32_MAX) return false; /* the library would cut it off */
     *field = tag >> 3;
     *content = (struct bytes){in->at, 0};
     switch (tag & 7) {
@@ -62,41 +63,81 @@ static uint32_t unit_at(const unsigned char *trie, uint32_t i)
     return unit;
 }
 
-static bool map_is_sound(struct bytes map)
+static uint32_t children_of(uint32_t i, uint32_t unit)
+{
+    return i ^ (unit >> 10) << ((unit & 1u << 9) >> 6);
+}
+
+static bool has_leaf(uint32_t unit)
+{
+    return unit >> 8 & 1;
+}
+
+/* Whether no text goes through more leaves than the library has room for; it counts on without looking. A
+ * unit is taken up again when a way with more leaves reaches it, so a damaged trie may have circles. */
+static enum kw__unigram_result leaves_fit(const unsigned char *trie, uint32_t count)
+{
+    enum { ROOM = 32, WAITS = 0x80 }; /* kMaxTrieResultsSize in sentencepiece's normalizer.h */
+    uint32_t *waiting = malloc(count * sizeof *waiting), left = 0;
+    uint8_t *most = calloc(count, 1); /* 1 + leaves on the way to a unit; 0: not reached */
+    enum kw__unigram_result result = waiting && most ? KW__UNIGRAM_OK : KW__UNIGRAM_NO_MEMORY;
+    if (!result) {
+        waiting[left++] = 0;
+        most[0] = 1 | WAITS;
+    }
+    while (!result && left) {
+        uint32_t i = waiting[--left];
+        uint32_t children = children_of(i, unit_at(trie, i));
+        most[i] &= (uint8_t)~WAITS;
+        for (uint32_t c = 0; c < 256; c++) {
+            uint32_t child = children ^ c, unit = unit_at(trie, child);
+            uint8_t leaves = (uint8_t)(most[i] + has_leaf(unit));
+            if ((unit & 0x800000FFu) != c || leaves <= (most[child] & (uint8_t)~WAITS)) continue;
+            if (leaves > 1 + ROOM) result = KW__UNIGRAM_NO_MODEL;
+            if (!(most[child] & WAITS)) waiting[left++] = child;
+            most[child] = leaves | WAITS;
+        }
+    }
+    free(waiting);
+    free(most);
+    return result;
+}
+
+static enum kw__unigram_result check_map(struct bytes map)
 {
     uint32_t size;
-    if (!map.left) return true; /* none */
-    if (map.left < sizeof size) return false;
+    if (!map.left) return KW__UNIGRAM_OK; /* none */
+    if (map.left < sizeof size) return KW__UNIGRAM_NO_MODEL;
     memcpy(&size, map.at, sizeof size);
     const unsigned char *trie = map.at + sizeof size;
-    if (size % 1024 || size == 0 || size >= map.left - sizeof size) return false;
+    if (size % 1024 || size == 0 || size >= map.left - sizeof size) return KW__UNIGRAM_NO_MODEL;
     size_t texts = map.left - sizeof size - size;
-    if (trie[size + texts - 1] != '\0') return false;
+    if (trie[size + texts - 1] != '\0') return KW__UNIGRAM_NO_MODEL;
     uint32_t count = size / 4;
     for (uint32_t i = 0; i < count; i++) {
         uint32_t unit = unit_at(trie, i);
-        if (unit >> 31) continue; /* a value, at which no character arrives */
-        uint32_t to = i ^ (unit >> 10) << ((unit & 1u << 9) >> 6);
-        if (to >= count) return false;
-        bool has_leaf = unit >> 8 & 1;
-        if (has_leaf && (unit_at(trie, to) & 0x7FFFFFFFu) >= texts) return false;
+        if (i && unit >> 31) continue; /* a value, at which no character arrives; the root's label is not read */
+        uint32_t children = children_of(i, unit);
+        if (children >= count) return KW__UNIGRAM_NO_MODEL;
+        if (has_leaf(unit) && (unit_at(trie, children) & 0x7FFFFFFFu) >= texts) return KW__UNIGRAM_NO_MODEL;
     }
-    return true;
+    return leaves_fit(trie, count);
 }
 
-bool kw__unigram_sound(const void *bytes, size_t size)
+enum kw__unigram_result kw__unigram_check(const void *bytes, size_t size)
 {
     enum { NORMALIZER = 3, CHARACTER_MAP = 2 };
     struct bytes model = {bytes, size};
-    while (model.left) {
+    enum kw__unigram_result result = KW__UNIGRAM_OK;
+    while (!result && model.left) {
         uint64_t field;
         struct bytes spec, map;
-        if (!read_field(&model, &field, &spec)) return false;
-        while (field == NORMALIZER && spec.left) {
+        if (!read_field(&model, &field, &spec)) return KW__UNIGRAM_NO_MODEL;
+        while (!result && field == NORMALIZER && spec.left) {
             uint64_t inner;
-            if (!read_field(&spec, &inner, &map)) return false;
-            if (inner == CHARACTER_MAP && !map_is_sound(map)) return false;
+            if (!read_field(&spec, &inner, &map)) return KW__UNIGRAM_NO_MODEL;
+            if (inner == CHARACTER_MAP) result = check_map(map);
         }
     }
-    return true;
+    return result;
 }

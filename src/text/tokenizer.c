@@ -54,8 +54,8 @@ static kw_status load_unigram(const char *path, struct kw__unigram **out, kw_err
     kw_status status = read_file(file, path, &bytes, &size, err);
     fclose(file);
     if (status) return status;
-    enum kw__unigram_result result =
-        kw__unigram_sound(bytes, size) ? kw__unigram_open(bytes, size, out) : KW__UNIGRAM_NO_MODEL;
+    enum kw__unigram_result result = kw__unigram_check(bytes, size);
+    if (result == KW__UNIGRAM_OK) result = kw__unigram_open(bytes, size, out);
     free(bytes);
     if (result == KW__UNIGRAM_NO_MEMORY) return kw__fail_memory(err);
     if (result != KW__UNIGRAM_OK)

@@ -2,7 +2,6 @@
 #ifndef KW_TEXT_UNIGRAM_H
 #define KW_TEXT_UNIGRAM_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -14,9 +13,9 @@ struct kw__unigram;
 
 enum kw__unigram_result { KW__UNIGRAM_OK, KW__UNIGRAM_NO_MODEL, KW__UNIGRAM_NO_MEMORY, KW__UNIGRAM_FAILED };
 
-/* Whether the bytes are a protocol buffer whose character map stays inside itself (charsmap.c);
- * sentencepiece trusts that. To be asked before kw__unigram_open. */
-bool kw__unigram_sound(const void *bytes, size_t size);
+/* KW__UNIGRAM_NO_MODEL unless the bytes are a protocol buffer whose character map stays inside itself
+ * (charsmap.c); sentencepiece trusts that. To be asked before kw__unigram_open. */
+enum kw__unigram_result kw__unigram_check(const void *bytes, size_t size);
 
 /* From the bytes of a spiece.model. */
 enum kw__unigram_result kw__unigram_open(const void *bytes, size_t size, struct kw__unigram **out);

@@ -12,12 +12,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void as_model(const void *bytes, size_t size)
 {
     static const char *const texts[] = {"", "a small boat", "\xEF\xBC\xA1 zz \xE4\xB8\xAD\xF0\x9F\x98\x80",
-                                        "</s>"};
+                                        "</s>", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"};
     enum { ROOM = 8 };
     int32_t ids[ROOM + 1];
     struct kw__unigram *unigram = NULL;
-    if (!kw__unigram_sound(bytes, size) || kw__unigram_open(bytes, size, &unigram) != KW__UNIGRAM_OK) return;
-    for (int t = 0; t < 4; t++) {
+    if (kw__unigram_check(bytes, size) || kw__unigram_open(bytes, size, &unigram)) return;
+    for (size_t t = 0; t < sizeof texts / sizeof *texts; t++) {
         size_t count = 0;
         ids[ROOM] = -7;
         if (kw__unigram_encode(unigram, texts[t], strlen(texts[t]), ids, ROOM, &count) != KW__UNIGRAM_OK)
