@@ -1,6 +1,7 @@
 /* Matrix products, y = residual + gate * act(x w' + b): ours on AMX (tiles.c), else oneDNN's matmul on
  * packed weights, where bias, activation and gate are its post-operations and y holds the residual
- * before. In bf16 GELU is a pass of ours, cheaper than oneDNN's. */
+ * before. Two things are passes of ours: GELU in bf16, which is cheaper than oneDNN's, and gate and residual
+ * where oneDNN would leave its fast kernels for a gate (without AVX512 it does). */
 #include <stdlib.h>
 
 #include "base/error.h"
@@ -8,12 +9,13 @@
 #include "engine/cpu/onednn.h"
 #include "engine/cpu/rows_bf16.h"
 #include "engine/cpu/tiles.h"
+#include "engine/cpu/vec.h"
 
 struct linear {
     struct kw__cpu_primitive p;
     dnnl_memory_t x, w, b, y, gate;
     int64_t batches, rows, n, k; /* `batches` executions of x[rows,k] -> y[rows,n] */
-    bool gated, residual, gelu_pass;
+    bool gated, residual, gelu_pass, gate_pass;
 };
 
 static void free_linear(void *kernel)
@@ -59,27 +61,69 @@ static void run_tiles(struct kw__cpu_plan *plan, struct kw__cpu_step *step)
     }
 }
 
+/* ---- Gate and residual by themselves ---- */
+
+struct gating {
+    const struct kw__cpu_step *step;
+    const struct linear *l;
+    const float *product; /* [rows,n] */
+    const void *gate;
+    int64_t at; /* of its first element in the result */
+};
+
+/* The product lies in the scratch, behind the primitive's own. */
+static float *product_of(const struct kw__cpu_step *step, const struct linear *l)
+{
+    return (float *)((char *)step->scratch + step->scratch_bytes - (size_t)(l->rows * l->n) * sizeof(float));
+}
+
+KW__CLONES static void gate_rows(void *argument, int64_t from, int64_t to)
+{
+    const struct gating *j = argument;
+    const struct kw__cpu_step *s = j->step;
+    float buffer[3][KW__PIECE];
+    int64_t n = j->l->n;
+    for (int64_t row = from; row < to; row++)
+        for (int64_t i = 0; i < n; i += KW__PIECE) {
+            int64_t count = n - i < KW__PIECE ? n - i : KW__PIECE, at = j->at + row * n + i;
+            const float *x = j->product + row * n + i;
+            const float *gate = kw__load(s->in_type[3], j->gate, i, count, buffer[0]);
+            float *y = kw__target(s->out_type[0], s->y[0], at, buffer[1]);
+            if (j->l->residual) {
+                const float *z = kw__load(s->in_type[4], s->x[4], at, count, buffer[2]);
+                KW__EACH for (int64_t k = 0; k < count; k++) y[k] = z[k] + gate[k] * x[k];
+            } else {
+                KW__EACH for (int64_t k = 0; k < count; k++) y[k] = gate[k] * x[k];
+            }
+            kw__store(s->out_type[0], s->y[0], at, count, y);
+        }
+}
+
 static void run_onednn(struct kw__cpu_plan *plan, struct kw__cpu_step *step)
 {
     struct linear *l = step->kernel;
     int64_t part = l->rows * l->n;
-    if (l->residual)
+    if (l->residual && !l->gate_pass)
         kw__cpu_copy(plan->device, step->in_type[4], step->x[4], step->out_type[0], step->y[0],
                      l->batches * part);
     dnnl_memory_set_data_handle(l->w, step->weight[1]->data);
     if (l->b) dnnl_memory_set_data_handle(l->b, (void *)step->x[2]);
     for (int64_t b = 0; b < l->batches; b++) {
         dnnl_memory_set_data_handle(l->x, kw__cpu_at(step->x[0], step->in_type[0], b * l->rows * l->k));
-        dnnl_memory_set_data_handle(l->y, kw__cpu_at(step->y[0], step->out_type[0], b * part));
+        dnnl_memory_set_data_handle(l->y, l->gate_pass ? product_of(step, l)
+                                                       : kw__cpu_at(step->y[0], step->out_type[0], b * part));
         dnnl_exec_arg_t args[6] = {{DNNL_ARG_SRC, l->x}, {DNNL_ARG_WEIGHTS, l->w}, {DNNL_ARG_DST, l->y}};
         int count = 3;
         if (l->b) args[count++] = (dnnl_exec_arg_t){DNNL_ARG_BIAS, l->b};
-        if (l->gated) {
+        if (l->gated && !l->gate_pass) {
             int at = step->a->activation != KW__NO_ACTIVATION; /* its place among the post-operations */
             dnnl_memory_set_data_handle(l->gate, gate_of(step, l, b));
             args[count++] = (dnnl_exec_arg_t){DNNL_ARG_ATTR_MULTIPLE_POST_OP(at) | DNNL_ARG_SRC_1, l->gate};
         }
         kw__cpu_execute(plan, step, &l->p, count, args);
+        if (!l->gate_pass) continue;
+        struct gating gating = {step, l, product_of(step, l), gate_of(step, l, b), b * part};
+        kw__cpu_parallel(plan->device, l->rows, 1 + 16384 / l->n, gate_rows, &gating);
     }
     if (l->gelu_pass) kw__cpu_gelu_in_place(plan->device, step->y[0], part);
 }
@@ -99,6 +143,7 @@ static dnnl_status_t post_operations(const struct kw__cpu_step *step, const stru
         s = dnnl_post_ops_append_eltwise(post, 1.0f, dnnl_eltwise_swish, 1.702f, 0.0f);
     if (step->a->activation == KW__ACT_SILU)
         s = dnnl_post_ops_append_eltwise(post, 1.0f, dnnl_eltwise_swish, 1.0f, 0.0f);
+    if (l->gate_pass) return s;
     if (!s && l->gated) {
         s = kw__cpu_plain(&gate, 2, (dnnl_dims_t){1, l->n}, kw__cpu_type(step->in_type[3]));
         if (!s) s = dnnl_post_ops_append_binary(post, dnnl_binary_mul, &gate);
@@ -119,7 +164,8 @@ static dnnl_status_t create(struct kw__cpu_plan *plan, struct kw__cpu_step *step
            (s = dnnl_memory_desc_init_by_tag(&w, 2, (dnnl_dims_t){l->k, l->n},
                                              kw__cpu_type(step->in[1]->dtype), dnnl_format_tag_any)) ||
            (s = kw__cpu_plain(&b, 2, (dnnl_dims_t){1, l->n}, dnnl_f32)) ||
-           (s = kw__cpu_plain(&y, 2, (dnnl_dims_t){l->rows, l->n}, kw__cpu_type(step->out_type[0]))));
+           (s = kw__cpu_plain(&y, 2, (dnnl_dims_t){l->rows, l->n},
+                              l->gate_pass ? dnnl_f32 : kw__cpu_type(step->out_type[0]))));
     if (s) return s;
     if (packed) w = *packed;
     s = dnnl_matmul_desc_init(&desc, &x, &w, kw__operand(step->op, 2) ? &b : NULL, &y);
@@ -153,6 +199,10 @@ static kw_status compile_onednn(struct kw__cpu_plan *plan, struct kw__cpu_step *
     dnnl_memory_desc_t source;
     dnnl_status_t s = packed ? create(plan, step, l, packed) : dnnl_unimplemented;
     if (s || kw__cpu_is_reference(&l->p)) s = create(plan, step, l, NULL);
+    if (l->gated && (s || kw__cpu_is_reference(&l->p))) {
+        l->gate_pass = true;
+        s = create(plan, step, l, NULL);
+    }
     if (!s) s = create_memories(plan, step, l);
     if (!s)
         s = dnnl_memory_desc_init_by_tag(&source, 2, (dnnl_dims_t){l->k, l->n}, kw__cpu_type(w->dtype),
@@ -161,6 +211,10 @@ static kw_status compile_onednn(struct kw__cpu_plan *plan, struct kw__cpu_step *
     step->weight[1] = kw__cpu_weight_packed(
         plan, w, -1, 0, &source, dnnl_primitive_desc_query_md(l->p.desc, dnnl_query_weights_md, 0));
     step->scratch_bytes = l->p.scratch_bytes;
+    if (l->gate_pass) {
+        size_t before = (l->p.scratch_bytes + KW__ALIGNMENT - 1) / KW__ALIGNMENT * KW__ALIGNMENT;
+        step->scratch_bytes = before + (size_t)(l->rows * l->n) * sizeof(float);
+    }
     step->run = run_onednn;
     return step->weight[1] ? KW_OK : kw__fail_memory(err);
 }
