@@ -116,7 +116,8 @@ static enum kw__unigram_result check_map(struct bytes map)
     uint32_t count = size / 4;
     for (uint32_t i = 0; i < count; i++) {
         uint32_t unit = unit_at(trie, i);
-        if (i && unit >> 31) continue; /* a value, at which no character arrives; the root's label is not read */
+        if (i && unit >> 31)
+            continue; /* a value, at which no character arrives; the root's label is not read */
         uint32_t children = children_of(i, unit);
         if (children >= count) return KW__UNIGRAM_NO_MODEL;
         if (has_leaf(unit) && (unit_at(trie, children) & 0x7FFFFFFFu) >= texts) return KW__UNIGRAM_NO_MODEL;
