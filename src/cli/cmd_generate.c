@@ -4,7 +4,7 @@
  * What can be known to fail is found before the run: the outputs' paths, format and room, the meter, the
  * prompts, memory, the weights' names and shapes. The clip appears whole or not at all; the report is
  * printed also when writing the clip fails, since the measurement stands. What a long run has made is not
- * given up: latents that cannot be written do not stop it, and a clip that cannot is put elsewhere.
+ * given up: clip or latents that cannot be written where they were to be are put elsewhere.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -53,10 +53,12 @@ struct job {
     size_t num_findings;
     struct kw__run *run;
     struct progress progress;
-    struct kw__progress at; /* the last place reported */
-    bool tracing;           /* the stages run again, to find a NaN */
-    bool latents_written;
-    kw_error latents_error; /* why not */
+    struct kw__progress at;                                 /* the last place reported */
+    bool tracing;                                           /* the stages run again, to find a NaN */
+    char rescue_folder[PATH_MAX];                           /* "": none yet */
+    char rescued_clip[PATH_MAX], rescued_latents[PATH_MAX]; /* "": not rescued */
+    const char *latents;                                    /* where they are, NULL: nowhere */
+    kw_error latents_error;                                 /* why not where they were to be */
     kw_prediction *prediction;
     kw_error no_prediction; /* why not */
     struct kw__generate_report report;
@@ -111,8 +113,7 @@ static int stopped(const struct job *job)
     kw_error err = {0};
     kw__fail(&err, KW_ERROR_CANCELLED, "stopped %s%s; no clip was written%s%s", where,
              job->tracing ? ", running again to find the NaN" : "",
-             job->latents_written ? ", the latents are in " : "",
-             job->latents_written ? job->settings.latents : "");
+             job->latents ? ", the latents are in " : "", job->latents ? job->latents : "");
     (void)kw__cli_fail(&err);
     return 128 + stop_signal;
 }
@@ -244,13 +245,56 @@ static kw_status check_outputs(const struct job *job, const struct kw__options *
     return kw__pending_room(count, paths, bytes, err);
 }
 
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+/* Where a file could not be written it becomes one in a new folder among the temporary ones, which clip and
+ * latents share: its path there. False when it was to be no file, or there is no such folder. */
+static bool rescue_path(struct job *job, const char *wanted, char path[PATH_MAX])
+{
+    const char *temporary = getenv("TMPDIR"), *name = base_name(wanted);
+    char *folder = job->rescue_folder;
+    struct stat info;
+    if (stat(wanted, &info) == 0 && !S_ISREG(info.st_mode)) return false;
+    if (!*folder) {
+        int used =
+            snprintf(folder, PATH_MAX, "%s/kinowatt-XXXXXX", temporary && *temporary ? temporary : "/tmp");
+        if (used < 0 || used >= PATH_MAX || !mkdtemp(folder)) {
+            *folder = '\0';
+            return false;
+        }
+    }
+    if (wanted == job->settings.latents && strcmp(name, base_name(job->settings.output)) == 0)
+        name = "latents.npy"; /* as no clip is called */
+    return snprintf(path, PATH_MAX, "%s/%s", folder, name) < PATH_MAX;
+}
+
+/* Gives a folder up that nothing was written into. */
+static void rescue_end(struct job *job)
+{
+    if (*job->rescue_folder && rmdir(job->rescue_folder) == 0) job->rescue_folder[0] = '\0';
+}
+
 /* A failure is kept for the end: the clip may still be written. */
 static kw_status write_latents(void *user, const int64_t dim[5], const float *latents, kw_error *err)
 {
     struct job *job = user;
+    const char *wanted = job->settings.latents;
+    kw_error again;
     (void)err;
-    if (!job->settings.latents) return KW_OK;
-    job->latents_written = !kw__npy_write(job->settings.latents, 5, dim, latents, &job->latents_error);
+    if (!wanted) return KW_OK;
+    if (!kw__npy_write(wanted, 5, dim, latents, &job->latents_error)) {
+        job->latents = wanted;
+    } else if (rescue_path(job, wanted, job->rescued_latents) &&
+               !kw__npy_write(job->rescued_latents, 5, dim, latents, &again)) {
+        job->latents = job->rescued_latents;
+    } else {
+        job->rescued_latents[0] = '\0';
+        rescue_end(job);
+    }
     return KW_OK;
 }
 
@@ -362,49 +406,47 @@ static void keep_run(struct job *job)
     job->report.run_id = job->run->id;
 }
 
-/* Where the clip was to be a file and could not become one, it becomes one in a new folder among the
- * temporary ones: `path`. False when it cannot; nothing is left then. */
-static bool rescue(const struct job *job, char *path, size_t size)
+static bool rescue_clip(struct job *job)
 {
-    const char *output = job->settings.output, *slash = strrchr(output, '/'), *folder = getenv("TMPDIR");
-    struct stat info;
     kw_error err;
-    if (stat(output, &info) == 0 && !S_ISREG(info.st_mode)) return false;
-    int used = snprintf(path, size, "%s/kinowatt-XXXXXX", folder && *folder ? folder : "/tmp");
-    if (used < 0 || (size_t)used >= size || !mkdtemp(path)) return false;
-    int more = snprintf(path + used, size - (size_t)used, "/%s", slash ? slash + 1 : output);
-    if ((size_t)(used + more) < size && write_clip(job, path, &err) == KW_OK) return true;
-    path[used] = '\0';
-    (void)rmdir(path);
+    if (rescue_path(job, job->settings.output, job->rescued_clip) &&
+        write_clip(job, job->rescued_clip, &err) == KW_OK)
+        return true;
+    job->rescued_clip[0] = '\0';
+    rescue_end(job);
     return false;
 }
 
-/* What is still to be said once the report is out, and the exit code. */
-static int conclude(const struct job *job, kw_status status, const kw_error *err, const char *rescued,
-                    int code)
+/* The failure to write a file, and where it is instead: "" for nowhere. */
+static int fail_output(const kw_error *err, const char *what, const char *rescued)
 {
     kw_error failure = *err;
-    if (rescued) kw__fail(&failure, err->code, "%s; the clip is in %s", err->message, rescued);
-    if (status && status != KW_ERROR_CANCELLED) code = kw__cli_fail(&failure);
-    if (job->latents_error.code) code = kw__cli_fail(&job->latents_error);
+    if (*rescued) kw__fail(&failure, err->code, "%s; the %s in %s", err->message, what, rescued);
+    return kw__cli_fail(&failure);
+}
+
+/* What is still to be said once the report is out, and the exit code. */
+static int conclude(const struct job *job, kw_status status, const kw_error *err, int code)
+{
+    if (status && status != KW_ERROR_CANCELLED) code = fail_output(err, "clip is", job->rescued_clip);
+    if (job->latents_error.code) code = fail_output(&job->latents_error, "latents are", job->rescued_latents);
     return status == KW_ERROR_CANCELLED ? stopped(job) : code;
 }
 
 static int finish(struct job *job, const struct kw__options *options)
 {
     kw_error err = {0};
-    char elsewhere[PATH_MAX];
     job->report.clip = &job->clip;
     kw_status status = write_clip(job, job->settings.output, &err);
-    bool rescued = status == KW_ERROR_IO && !stop_signal && rescue(job, elsewhere, sizeof elsewhere);
+    bool rescued = status == KW_ERROR_IO && !stop_signal && rescue_clip(job);
     if (status && stop_signal) status = KW_ERROR_CANCELLED;
-    job->report.output = rescued ? elsewhere : status ? NULL : job->settings.output;
-    job->report.latents = job->latents_written ? job->settings.latents : NULL;
+    job->report.output = rescued ? job->rescued_clip : status ? NULL : job->settings.output;
+    job->report.latents = job->latents;
     keep_run(job);
     int code = kw__generate_print(&job->report, options);
     if (!code) kw__keep_say(job->findings, job->num_findings);
     if (!code) kw__keep_warn(&job->keep);
-    return conclude(job, status, &err, rescued ? elsewhere : NULL, code);
+    return conclude(job, status, &err, code);
 }
 
 static int run(struct job *job, const struct kw__options *options)

@@ -154,6 +154,28 @@ if ((rc == 0)); then
     rm -f clip.y4m
     ok "where files must have a name: the same, and nothing else is left"
 
+    # what was free when the run began may be gone when it ends
+    printf '%s\n' kinowatt-trace,1 channel,cpu,package-0,0.001,,262143.3,0.0001,100 sample,0,0,1,,,,, >trace
+    mkfifo pipe
+    on_small_disk '
+        $KINOWATT generate $model $small_request -p x -o disk/clip.y4m --latents disk/l.npy --meter replay:pipe &
+        exec 4>pipe
+        head -c 64k /dev/zero >disk/other 2>/dev/null
+        cat trace >&4
+        exec 4>&-
+        wait $!; rc=$?; ls -A disk; exit $rc'
+    expect_rc 1
+    expect_err '^kinowatt: cannot write disk/clip.y4m: No space left on device; .*; the clip is in .*/clip.y4m$'
+    expect_err '^kinowatt: cannot write disk/l.npy: No space left on device; .*; the latents are in .*/l.npy$'
+    expect test "$(tail -n 1 "$out")" = other
+    elsewhere=$(sed -n 's/^Written *\(.*\), .*/\1/p' "$out")
+    expect test "$(sed -n 's/^Written *.*, //p' "$out")" = "${elsewhere%/*}/l.npy"
+    generate -p x -o clip.y4m --latents l.npy
+    expect cmp clip.y4m "$elsewhere"
+    expect cmp l.npy "${elsewhere%/*}/l.npy"
+    rm -r clip.y4m l.npy pipe trace "${elsewhere%/*}"
+    ok "a disk that fills up during the run: clip and latents are elsewhere"
+
     # how large an mp4 is shows when it is written: then it is put where there is room
     run "$KINOWATT" doctor
     if grep -q '^ok  *mp4 ' "$out"; then
@@ -213,9 +235,22 @@ rm -r "${elsewhere%/*}"
 mkdir gone
 meanwhile 'rmdir gone' -o clip.y4m --latents gone/latents.npy --json
 expect_rc 1
-expect_err '^kinowatt: cannot write gone/latents.npy: No such file or directory'
+expect_err '^kinowatt: cannot write gone/latents.npy: No such file or directory; .*; the latents are in .*/latents.npy$'
 expect test "$(wc -c <clip.y4m)" = 30811
-expect_json 'd["output"] == "clip.y4m" and d["latents"] is None'
+expect_json 'd["output"] == "clip.y4m"'
+elsewhere=$(sed -n 's/.*the latents are in //p' "$err")
+expect grep -q "\"latents\": \"$elsewhere\"" "$out"
+rm clip.y4m
+generate -p 'a cat' -o clip.y4m --latents latents.npy
+expect cmp latents.npy "$elsewhere"
+rm -r "${elsewhere%/*}"
+mkdir gone
+meanwhile 'rmdir gone' -o gone/same.y4m --latents gone/../gone/same.y4m.npy
+elsewhere=$(sed -n 's/^Written *\(.*\), .*/\1/p' "$out")
+expect cmp clip.y4m "$elsewhere"
+expect cmp latents.npy "${elsewhere%/*}/same.y4m.npy"
+expect test "$(ls -d "$TMPDIR"/kinowatt-* | wc -l)" = 1
+rm -r "${elsewhere%/*}" clip.y4m latents.npy
 mkdir gone
 TMPDIR=/nonexistent/folder
 meanwhile 'rmdir gone' -o gone/clip.y4m
@@ -224,4 +259,4 @@ expect_rc 1
 expect_err '^kinowatt: cannot write gone/clip.y4m: No such file or directory; create the folder first$'
 expect test -z "$(grep Written "$out")"
 rm -f ./*
-ok "a folder that goes away during the run: the clip is elsewhere, and latents cost no clip"
+ok "a folder that goes away during the run: clip and latents are elsewhere"
