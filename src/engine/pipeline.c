@@ -29,7 +29,7 @@ struct kw__pipeline {
     /* looking for values that are not finite */
     bool every_value;
     bool not_finite;      /* one was found */
-    char culprit[256];    /* which */
+    char culprit[384];    /* which */
     double read, to_read; /* elements of weights, for progress */
 };
 
@@ -203,14 +203,34 @@ static bool after_op(void *user, struct kw__plan *plan, size_t i)
 {
     struct kw__pipeline *p = user;
     const struct kw__graph *g = plan->phase->graph;
+/* The last tensor of the checkpoint on the way to an operator, which tells the block it stands in: one of its
+ * own, else of what its operands come from. NULL: there is none. */
+static const struct kw__tensor *nearest_tensor(const struct kw__graph *g, const struct kw__op *op)
+{
+    for (int depth = 0; op && depth < 64; depth++) {
+        const struct kw__op *before = NULL;
+        for (int k = 0; k < op->num_inputs; k++) {
+            const struct kw__value *x = &g->values[op->input[k]];
+            if (op->input[k] && x->kind == KW__WEIGHT && x->num_tensors)
+                return &g->program->tensors[x->tensor[0]];
+            if (op->input[k] && x->producer >= 0 && (!before || &g->ops[x->producer] > before))
+                before = &g->ops[x->producer];
+        }
+        op = before;
+    }
+    return NULL;
+}
+
     const struct kw__op *op = &g->ops[i];
     for (int k = 0; k < op->num_outputs; k++) {
         int v = op->output[k];
         if (plan->memory.storage[v] < 0 || !(p->every_value || is_result(g, v))) continue;
         if (p->options.backend->finite(plan, v)) continue;
         p->not_finite = true;
-        snprintf(p->culprit, sizeof p->culprit, "operator %s of %s (value %s of %s)",
-                 kw__op_info(op->code)->name, op->component, g->values[v].name, plan->phase->name);
+        const struct kw__tensor *tensor = nearest_tensor(g, op);
+        snprintf(p->culprit, sizeof p->culprit, "operator %s of %s (value %s of %s; at %s %s)",
+                 kw__op_info(op->code)->name, op->component, g->values[v].name, plan->phase->name,
+                 tensor ? tensor->component : "no tensor", tensor ? tensor->name : "before it");
         return false;
     }
     return true;

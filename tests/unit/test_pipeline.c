@@ -351,6 +351,9 @@ static void check_poison(const char *tensor, const char *words)
         assert_int_equal(kw__pipeline_run(pipeline, 3, &clip, &err), KW_ERROR_FORMAT);
         if (!strstr(err.message, words) || !strstr(err.message, "NaN"))
             fail_msg("%s poisoned: '%s' lacks '%s'", tensor, err.message, words);
+        char layer[128];
+        snprintf(layer, sizeof layer, " %.*s.", (int)(strrchr(tensor, '.') - tensor), tensor);
+        if (!strstr(err.message, layer)) fail_msg("'%s' does not say '%s'", err.message, layer);
         assert_int_equal(notes, !check);
         kw__pipeline_close(pipeline);
     }
