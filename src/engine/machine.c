@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/number.h"
@@ -20,31 +22,72 @@ static double read_number(const char *path)
     return end == line ? NAN : value;
 }
 
+/* The number behind a word at the beginning of a line; NaN: there is none. */
+static double read_field(const char *path, const char *word)
+{
+    FILE *file = fopen(path, "re");
+    char line[256];
+    double value = NAN;
+    size_t length = strlen(word);
+    while (file && isnan(value) && fgets(line, sizeof line, file))
+        if (strncmp(line, word, length) == 0 && (line[length] == ':' || line[length] == ' '))
+            value = kw__number_read(line + length + 1, NULL);
+    if (file) fclose(file);
+    return value;
+}
+
+/* What a control group leaves: its limit without what it uses, but for files read long ago, which the kernel
+ * drops first. NaN: it has no limit. */
+static double left_of_group(const char *folder, const char *limit, const char *usage, const char *files)
+{
+    char path[700];
+    snprintf(path, sizeof path, "%s/%s", folder, limit);
+    double most = read_number(path);
+    if (!(most < 0x1p60)) return NAN; /* how version 1 says none */
+    snprintf(path, sizeof path, "%s/%s", folder, usage);
+    double used = read_number(path);
+    snprintf(path, sizeof path, "%s/memory.stat", folder);
+    double dropped = read_field(path, files);
+    used = fmax(0, (isnan(used) ? 0 : used) - (isnan(dropped) ? 0 : dropped));
+    return fmax(0, most - used);
+}
+
 /* fmin passes over NaN. The limits of the group's parents hold too; in a container its own group is
  * what it sees as the root. */
-static double control_group_limit(void)
+static double left_of_groups(void)
 {
     static const char root[] = "/sys/fs/cgroup";
     char line[512], path[600];
-    double limit = read_number("/sys/fs/cgroup/memory/memory.limit_in_bytes"); /* version 1 */
+    double left = left_of_group("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes",
+                                "total_inactive_file"); /* version 1 */
     FILE *file = fopen("/proc/self/cgroup", "re");
     bool found = false;
     while (file && !found && fgets(line, sizeof line, file)) found = strncmp(line, "0::/", 4) == 0;
     if (file) fclose(file);
-    if (!found) return limit;
+    if (!found) line[0] = '\0';
     line[strcspn(line, "\n")] = '\0';
-    for (char *group = line + 3, *slash; (slash = strrchr(group, '/')) != NULL; *slash = '\0') {
-        snprintf(path, sizeof path, "%s%s/memory.max", root, group);
-        limit = fmin(limit, read_number(path));
+    for (char *group = line + (found ? 3 : 0), *slash; (slash = strrchr(group, '/')) != NULL; *slash = '\0') {
+        snprintf(path, sizeof path, "%s%s", root, group);
+        left = fmin(left, left_of_group(path, "memory.max", "memory.current", "inactive_file"));
     }
-    snprintf(path, sizeof path, "%s/memory.max", root);
-    return fmin(limit, read_number(path));
+    return fmin(left, left_of_group(root, "memory.max", "memory.current", "inactive_file"));
 }
 
-double kw__machine_memory(void)
+static double left_of_address_space(void)
 {
-    double pages = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
-    return fmin(pages, control_group_limit());
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return NAN;
+    return fmax(0, (double)limit.rlim_cur - kw__process_memory("VmSize"));
+}
+
+struct kw__machine_memory kw__machine_memory(void)
+{
+    double installed = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    double own = kw__process_memory("RssAnon");
+    double left = fmin(1024 * read_field("/proc/meminfo", "MemAvailable"),
+                       fmin(left_of_groups(), left_of_address_space()));
+    double available = left + (isnan(own) ? 0 : own);
+    return (struct kw__machine_memory){installed, fmin(installed, available)};
 }
 
 /* The first line of /proc/stat: "cpu", then ticks as user, nice, system, idle, iowait, irq, softirq, steal; a
@@ -67,17 +110,16 @@ double kw__machine_busy_s(void)
     return ticks > 0 ? ticks / (double)sysconf(_SC_CLK_TCK) : NAN;
 }
 
+double kw__machine_others_s(void)
+{
+    struct timespec own;
+    if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &own) != 0) return NAN;
+    return kw__machine_busy_s() - ((double)own.tv_sec + 1e-9 * (double)own.tv_nsec);
+}
+
 double kw__process_memory(const char *key)
 {
-    FILE *file = fopen("/proc/self/status", "re");
-    char line[256];
-    double bytes = NAN;
-    size_t length = strlen(key);
-    while (file && fgets(line, sizeof line, file))
-        if (strncmp(line, key, length) == 0 && line[length] == ':')
-            bytes = 1024 * kw__number_read(line + length + 1, NULL);
-    if (file) fclose(file);
-    return bytes;
+    return 1024 * read_field("/proc/self/status", key);
 }
 
 double kw__cpu_clock_mhz(void)

@@ -4,8 +4,14 @@
 
 #include <stdbool.h>
 
-/* Bytes of memory that this process may use: the machine's, or the limit of its control group. */
-double kw__machine_memory(void);
+/* Bytes of memory. */
+struct kw__machine_memory {
+    double installed;
+    /* What this process can have in all, with what it has already: as far as the system can do without
+     * swapping, the limits of its control groups and of its address space (ulimit -v) leave it. */
+    double available;
+};
+struct kw__machine_memory kw__machine_memory(void);
 
 /* A size in /proc/self/status: "RssAnon" (memory of the process's own, now), "VmHWM" (with mapped files, at
  * its highest). */
@@ -17,5 +23,8 @@ double kw__cpu_clock_mhz(void);
 /* Seconds for which the machine's cores have been busy since it booted, summed, whoever they worked for; what
  * a host took of a virtual machine's cores (steal) is in it. Known to a hundredth of a second. */
 double kw__machine_busy_s(void);
+
+/* Of those, what was not this process's. */
+double kw__machine_others_s(void);
 
 #endif

@@ -3,7 +3,6 @@
 
 #include <math.h>
 #include <stdio.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/time.h"
@@ -12,13 +11,6 @@
 void kw__measure_open(struct kw__measure *m, kw_meter *meter)
 {
     *m = (struct kw__measure){.meter = meter, .peak_anonymous_bytes = kw__process_memory("RssAnon")};
-}
-
-static double others_s(void)
-{
-    struct timespec own;
-    if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &own) != 0) return NAN;
-    return kw__machine_busy_s() - ((double)own.tv_sec + 1e-9 * (double)own.tv_nsec);
 }
 
 void kw__measure_begin(struct kw__measure *m, const char *name)
@@ -33,7 +25,7 @@ void kw__measure_begin(struct kw__measure *m, const char *name)
         w->metered = kw_meter_begin(m->meter, name, &err) == KW_OK;
         if (!w->metered) snprintf(w->refusal, sizeof w->refusal, "%.120s", err.message);
     }
-    w->others_s = others_s();
+    w->others_s = kw__machine_others_s();
     w->begin_s = kw__monotonic_s();
 }
 
@@ -47,7 +39,7 @@ void kw__measure_end(struct kw__measure *m, const char *name)
         w->metered = false;
         snprintf(w->refusal, sizeof w->refusal, "%.120s", err.message);
     }
-    w->others_s = others_s() - w->others_s;
+    w->others_s = kw__machine_others_s() - w->others_s;
     w->cpu_clock_mhz = kw__cpu_clock_mhz();
     m->peak_anonymous_bytes = fmax(m->peak_anonymous_bytes, kw__process_memory("RssAnon"));
 }

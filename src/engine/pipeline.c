@@ -52,17 +52,21 @@ static kw_status check_memory(struct kw__pipeline *p, kw_error *err)
     struct kw__cpu_need *m = &p->info.memory;
     kw_status status = kw__cpu_need(p->program, p->stack, m, err);
     if (status) return status;
-    double limit = p->options.memory_limit_bytes > 0 ? p->options.memory_limit_bytes : kw__machine_memory();
+    struct kw__machine_memory machine = kw__machine_memory();
+    double limit = p->options.memory_limit_bytes > 0 ? p->options.memory_limit_bytes : machine.available;
     p->info.needed_bytes = kw__cpu_need_sum(m).value;
     if (!(p->info.needed_bytes > limit)) return KW_OK;
-    const char *advice = m->weights > limit ? "take a smaller model, or a machine with more memory"
-                                            : "ask for fewer frames or a smaller size";
+    const char *advice = p->info.needed_bytes < machine.installed
+                             ? "free some or lift its limits, or ask for fewer frames or a smaller size"
+                         : m->weights > limit ? "take a smaller model, or a machine with more memory"
+                                              : "ask for fewer frames or a smaller size";
     return kw__fail(
         err, KW_ERROR_MEMORY,
         "this needs %.2f GiB of memory (weights %.2f, states %.2f, workspace %.2f, frames %.2f, kernels %.2f) "
-        "and there are %.2f GiB; %s",
+        "and there are %.2f GiB available of %.2f GiB; %s",
         p->info.needed_bytes / 0x1p30, m->weights / 0x1p30, m->states / 0x1p30, m->workspace / 0x1p30,
-        m->buffers / 0x1p30, (m->library + m->process) / 0x1p30, limit / 0x1p30, advice);
+        m->buffers / 0x1p30, (m->library + m->process) / 0x1p30, limit / 0x1p30, machine.installed / 0x1p30,
+        advice);
 }
 
 static kw_status compile(struct kw__pipeline *p, const kw_catalog *catalog, const kw_model *model,
@@ -199,10 +203,6 @@ static bool is_result(const struct kw__graph *g, int v)
     return false;
 }
 
-static bool after_op(void *user, struct kw__plan *plan, size_t i)
-{
-    struct kw__pipeline *p = user;
-    const struct kw__graph *g = plan->phase->graph;
 /* The last tensor of the checkpoint on the way to an operator, which tells the block it stands in: one of its
  * own, else of what its operands come from. NULL: there is none. */
 static const struct kw__tensor *nearest_tensor(const struct kw__graph *g, const struct kw__op *op)
@@ -221,6 +221,10 @@ static const struct kw__tensor *nearest_tensor(const struct kw__graph *g, const 
     return NULL;
 }
 
+static bool after_op(void *user, struct kw__plan *plan, size_t i)
+{
+    struct kw__pipeline *p = user;
+    const struct kw__graph *g = plan->phase->graph;
     const struct kw__op *op = &g->ops[i];
     for (int k = 0; k < op->num_outputs; k++) {
         int v = op->output[k];

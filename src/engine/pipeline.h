@@ -32,7 +32,7 @@ struct kw__pipeline_options {
     const char *stack;   /* NULL: "kinowatt-cpu" where the device has its dtypes, else "kinowatt-cpu-f32" */
     const char *weights; /* as kw__weights_open has it; NULL: "random" */
     const char *prompt, *negative_prompt; /* NULL: "" */
-    double memory_limit_bytes;            /* 0: what this machine has */
+    double memory_limit_bytes;            /* 0: what is available on this machine */
     /* After each operator, instead of after each step alone: the first value with NaN or infinity. */
     bool check;
     kw_meter *meter; /* NULL: no energies */
@@ -84,7 +84,7 @@ struct kw__pipeline_info {
     const char *warnings[KW__PIPELINE_WARNINGS];
 };
 
-/* KW_ERROR_MEMORY, with both figures, when it needs more memory than there is: nothing of that size has
+/* KW_ERROR_MEMORY, with the figures, when it needs more memory than is available: nothing of that size has
  * been allocated then. `model` and `catalog` may be closed afterwards, what options point to may not. */
 kw_status kw__pipeline_open(const kw_catalog *catalog, const kw_model *model, const kw_request *request,
                             const struct kw__pipeline_options *options, struct kw__pipeline **out,

@@ -250,12 +250,13 @@ static kw_status check_memory(struct micro *m, kw_error *err)
         first += g.num_scenes;
     }
     double needed = most + library + m->stack->resident_extra_bytes;
-    double limit = m->options->memory_limit_bytes > 0 ? m->options->memory_limit_bytes : kw__machine_memory();
+    struct kw__machine_memory machine = kw__machine_memory();
+    double limit = m->options->memory_limit_bytes > 0 ? m->options->memory_limit_bytes : machine.available;
     if (!(needed > limit)) return KW_OK;
     return kw__fail(err, KW_ERROR_MEMORY,
-                    "calibrating needs %.2f GiB of memory and there are %.2f GiB; 'kinowatt predict' goes on "
-                    "without a calibration of this machine",
-                    needed / 0x1p30, limit / 0x1p30);
+                    "calibrating needs %.2f GiB of memory and there are %.2f GiB available of %.2f GiB; "
+                    "'kinowatt predict' goes on without a calibration of this machine",
+                    needed / 0x1p30, limit / 0x1p30, machine.installed / 0x1p30);
 }
 
 /* ---- Opening --------------------------------------------------------------------------------------- */

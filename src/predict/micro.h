@@ -51,7 +51,7 @@ const char *kw__micro_scene_name(size_t scene, char buffer[KW__MICRO_NAME]);
 
 struct kw__micro_options {
     double seconds;            /* for all of it; passed by one operator, or one phase's compiling */
-    double memory_limit_bytes; /* 0: what this machine has */
+    double memory_limit_bytes; /* 0: what is available on this machine */
     void *user;
     /* NULL, or called between operators: false stops with KW_ERROR_CANCELLED */
     bool (*progress)(void *user, double done);

@@ -70,7 +70,7 @@ static void make_room(struct kw__engine_runner *runner, const struct held *keep)
         for (size_t i = 0; i < MOST_PIPELINES; i++)
             if (runner->held[i].pipeline) needed += kw__pipeline_info(runner->held[i].pipeline).needed_bytes;
         struct held *other = oldest(runner, keep);
-        if (!other || needed <= kw__machine_memory() / 2) return;
+        if (!other || needed <= kw__machine_memory().available / 2) return;
         let_go(other);
     }
 }

@@ -93,10 +93,32 @@ ok "folders, pipes and stdout as outputs"
 
 run "$KINOWATT" generate $model -p 'a cat' -o /dev/null -W 8192 -H 8192 -f 401 -s 1
 expect_rc 1
-expect_err '^kinowatt: this needs [0-9.]+ GiB of memory .* there are [0-9.]+ GiB'
+expect_err '^kinowatt: this needs [0-9.]+ GiB of memory .* there are [0-9.]+ GiB available of [0-9.]+ GiB; '
 expect_err_lines 1
 expect_nothing
-ok "more memory than the machine has: both figures, before anything is loaded"
+ok "more memory than the machine has: the figures, before anything is loaded"
+
+# Under a limit of the address space it ends with a line, wherever the limit is met.
+if grep -q __asan_init "$KINOWATT"; then
+    skip "a limit of the address space" "a sanitizer takes more than any"
+else
+    for limit in {140..420..20}; do
+        (
+            ulimit -v $((limit << 10)) -c 0
+            OMP_NUM_THREADS=2 exec "$KINOWATT" generate $model "${small[@]}" -p 'a cat' -o clip.y4m --meter none
+        ) >"$out" 2>"$err"
+        rc=$? last_command="generate with ulimit -v $limit MiB"
+        if ((rc != 0)); then
+            expect_rc 1
+            expect_err '^(kinowatt|libgomp): .*(memory|Thread creation failed)'
+            expect test ! -s "$out"
+        fi
+        ((limit == 200)) && expect_err 'this needs .* GiB of memory .* there are 0.[01][0-9] GiB available of '
+        rm -f clip.y4m
+    done
+    expect_nothing
+    ok "a limit of the address space: a line, no signal"
+fi
 
 # ---- Room for the outputs ----
 

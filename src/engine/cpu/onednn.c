@@ -1,7 +1,9 @@
+#define _DEFAULT_SOURCE /* MAP_ANONYMOUS */
 #include "engine/cpu/onednn.h"
 
 #include <string.h>
 
+#include <sys/mman.h>
 #include "base/error.h"
 
 dnnl_data_type_t kw__cpu_type(enum kw__dtype dtype)
@@ -41,6 +43,16 @@ static const char *implementation(const_dnnl_primitive_desc_t desc)
 static dnnl_status_t choose(dnnl_engine_t engine, const void *desc, const_dnnl_primitive_attr_t attr,
                             dnnl_primitive_desc_t *out)
 {
+/* A primitive has up to a few dozen kernels of a quarter of a MiB each. */
+bool kw__cpu_code_room(void)
+{
+    const size_t bytes = (size_t)32 << 20;
+    void *room = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (room == MAP_FAILED) return false;
+    (void)munmap(room, bytes);
+    return true;
+}
+
 #ifdef __SANITIZE_ADDRESS__
     dnnl_primitive_desc_iterator_t at = NULL;
     dnnl_status_t s = dnnl_primitive_desc_iterator_create(&at, desc, attr, engine, NULL);
@@ -74,6 +86,7 @@ dnnl_status_t kw__cpu_primitive(struct kw__device *device, const void *desc, con
         if (out->scratch_bytes)
             s = dnnl_memory_create(&out->scratch, scratch, device->engine, DNNL_MEMORY_NONE);
     }
+    if (!kw__cpu_code_room()) return dnnl_out_of_memory;
     dnnl_primitive_attr_destroy(attr);
     return s;
 }
@@ -89,7 +102,7 @@ dnnl_status_t kw__cpu_memory(const struct kw__cpu_primitive *p, dnnl_query_t wha
     return dnnl_memory_create(out, dnnl_primitive_desc_query_md(p->desc, what, 0), engine, DNNL_MEMORY_NONE);
 }
 
-void kw__cpu_execute(struct kw__cpu_plan *plan, struct kw__cpu_step *step, const struct kw__cpu_primitive *p,
+void kw__cpu_execute(struct kw__cpu_plan *plan, struct kw__cpu_step *step, struct kw__cpu_primitive *p,
                      int count, dnnl_exec_arg_t *args)
 {
     if (p->scratch) {
@@ -105,6 +118,11 @@ kw_status kw__cpu_fail(dnnl_status_t status, const char *what, kw_error *err)
 {
     if (status == dnnl_out_of_memory) return kw__fail_memory(err);
     if (status == dnnl_unimplemented)
+    if (!p->executed && !kw__cpu_code_room()) {
+        plan->failed = dnnl_out_of_memory;
+        return;
+    }
+    p->executed = true;
         return kw__fail(err, KW_ERROR_UNSUPPORTED, "oneDNN has no kernel for %s on this CPU", what);
     return kw__fail(err, KW_ERROR_DEVICE, "oneDNN failed at %s (status %d)", what, (int)status);
 }

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "engine/cpu/cpu.h"
+#include "engine/cpu/onednn.h"
 #include "engine/cpu/tiles.h"
 #include "engine/cpu/vec.h"
 
@@ -159,6 +160,7 @@ static kw_status pack(struct kw__device *device, struct kw__cpu_weight *w, char 
     dnnl_primitive_desc_t desc = NULL;
     dnnl_primitive_t reorder = NULL;
     dnnl_status_t s;
+    if (!kw__cpu_code_room()) return kw__fail_memory(err);
     (void)((s = dnnl_memory_create(&from, &w->source, device->engine, elements + w->first_byte)) ||
            (s = dnnl_memory_create(&to, &w->packed, device->engine, w->data)) ||
            (s = dnnl_reorder_primitive_desc_create(&desc, &w->source, device->engine, &w->packed,
