@@ -173,7 +173,7 @@ static kw_status keep_finished(const char *path, const struct kw__micro_samples 
     return status;
 }
 
-static void warn(const struct kw__micro_samples *samples)
+static void warn(const struct kw__micro_samples *samples, int cores)
 {
     char missing[512];
     list_left_out(samples, missing, sizeof missing);
@@ -184,10 +184,20 @@ static void warn(const struct kw__micro_samples *samples)
     if (samples->rounds < KW__MICRO_FEW)
         kw__cli_warn("operators were timed once or twice only, which does not tell disturbed runs; calibrate "
                      "again with more --seconds, or when the machine is idle");
-    else if (samples->disturbed > 0.3)
+    /* those who were there throughout disturb all runs alike, which the runs do not tell */
+    char spread[64] = "";
+    if (samples->spread > 0)
+        snprintf(spread, sizeof spread, " and whole rounds spread by %.0f %%", 100 * expm1(samples->spread));
+    if (samples->other_cores >= 0.1 * cores)
         kw__cli_warn(
-            "%.0f %% of the runs were disturbed by other programs; calibrate again when the machine is idle",
-            100 * samples->disturbed);
+            "other processes kept %.1f of %d cores busy meanwhile%s: these are the times of a machine "
+            "so disturbed, and predictions of an idle one will be too long; calibrate again when "
+            "nothing else runs",
+            samples->other_cores, cores, spread);
+    else if (samples->disturbed > 0.3)
+        kw__cli_warn("%.0f %% of the runs were disturbed by other programs%s; calibrate again when nothing "
+                     "else runs",
+                     100 * samples->disturbed, spread);
 }
 
 static int calibrate_cpu(const kw_catalog *catalog, const struct settings *settings,
@@ -209,13 +219,14 @@ static int calibrate_cpu(const kw_catalog *catalog, const struct settings *setti
     if (!status && stop_signal) status = kw__fail(&err, KW_ERROR_CANCELLED, "calibrating was stopped");
     if (!status)
         status = keep_finished(options->output ? options->output : path, &samples, hardware->cpu, &err);
+    const int cores = status ? 0 : (int)sysconf(_SC_NPROCESSORS_ONLN);
     kw_hardware_close(hardware);
     if (status) json_decref(document);
     kw__out_init(&head);
     int code =
         status ? kw__cli_fail(&err) : kw__calibrate_write(options, document, path, &head, stack, "cpu");
     if (stop_signal) code = 128 + stop_signal;
-    if (!code) warn(&samples);
+    if (!code) warn(&samples, cores);
     kw__micro_free(&samples);
     free(path);
     return code;
@@ -274,6 +285,7 @@ int kw__cmd_calibrate(int argc, char **argv)
         .sets = KW__WITH_OUTPUT,
         .extra = extra,
         .n_extra = sizeof extra / sizeof extra[0],
+        .output = "write the calibration there instead of where predict finds it; - is stdout",
     };
     struct kw__options options;
     int code = kw__options_parse(&usage, argc, argv, &options);

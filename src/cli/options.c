@@ -56,8 +56,9 @@ static void build(const struct kw__usage *usage, struct kw__options *o, struct t
         {"method", 0, KW__OPTION_TEXT, "NAME", "kernel, flops or paper", &o->method}};
     const struct kw__option json[] = {{"json", 0, KW__OPTION_FLAG, NULL, "print JSON", &o->json}};
     const struct kw__option csv[] = {{"csv", 0, KW__OPTION_FLAG, NULL, "print CSV", &o->csv}};
-    const struct kw__option output[] = {
-        {"output", 'o', KW__OPTION_TEXT, "FILE", "write there instead of stdout", &o->output}};
+    const struct kw__option output[] = {{"output", 'o', KW__OPTION_TEXT, "FILE",
+                                         usage->output ? usage->output : "write there instead of stdout",
+                                         &o->output}};
     const struct kw__option always[] = {
         {"data", 0, KW__OPTION_TEXT, "DIR", "data folder", &o->data},
         {"help", 'h', KW__OPTION_FLAG, NULL, "print this", &o->help},

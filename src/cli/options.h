@@ -63,6 +63,7 @@ struct kw__usage {
     const char *missing;            /* what to say when there are fewer: "name a model: ..." */
     const struct kw__option *extra; /* the command's own */
     size_t n_extra;
+    const char *output; /* what --output says; NULL: "write there instead of stdout" */
 };
 
 struct kw__options {

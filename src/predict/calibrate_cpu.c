@@ -226,6 +226,8 @@ static void fill_document(struct fit *f, const struct kw__micro_samples *samples
     json_object_set_new(root, "date", json_string(d->date));
     json_object_set_new(root, "basis", json_string(basis));
     json_object_set_new(root, "rounds", json_integer((json_int_t)samples->rounds));
+    json_object_set_new(root, "rounds_log_sd", number(samples->spread));
+    json_object_set_new(root, "other_cores", number(samples->other_cores));
     json_object_set_new(root, "left_out", make_left_out(samples));
     json_object_set_new(root, "machine", make_machine(f, samples, d));
     json_t *rates = make_rates(f);

@@ -4,8 +4,10 @@
  * their sizes: a curve whose points are geometric means over what is within a factor of 1.5. What an
  * efficiency is a share of, the peak, is the best that the same samples reached. The spread about the
  * curves is the model's error, the spread of rounds the session's. No energy: the meters of a CPU are
- * not asked here, and the file says so by having no "power". "left_out" names the scenes that there was no
- * time for; without any the calibration is finished. */
+ * not asked here, and the file says so by having no "power". "other_cores" are those that other
+ * processes kept busy meanwhile, "rounds_log_sd" how far whole rounds spread, disturbed ones too; null where
+ * that is not known. "left_out" names the scenes that there was no time for; without any the calibration is
+ * finished. */
 #ifndef KW_PREDICT_CALIBRATE_CPU_H
 #define KW_PREDICT_CALIBRATE_CPU_H
 

@@ -507,6 +507,14 @@ static kw_status collect_plan(struct timed *t, struct kw__micro_samples *out, si
     return add_sample(out, &fill, t->fills + first, count, undisturbed, err);
 }
 
+static double log_sd(const double *times, size_t count)
+{
+    double sum = 0, squares = 0;
+    for (size_t i = 0; i < count; i++) sum += log(times[i]);
+    for (size_t i = 0; i < count; i++) squares += pow(log(times[i]) - sum / (double)count, 2);
+    return sqrt(squares / (double)(count - 1));
+}
+
 static kw_status collect(struct group *g, struct kw__micro_samples *out, size_t *all, size_t *undisturbed,
                          kw_error *err)
 {
@@ -517,6 +525,7 @@ static kw_status collect(struct group *g, struct kw__micro_samples *out, size_t 
     for (size_t i = 0; i < g->num_scenes; i++)
         for (size_t p = 0; p < g->scenes[i].num_plans && !status; p++, any = true)
             status = collect_plan(&g->scenes[i].plans[p], out, all, undisturbed, err);
+    if (g->num_rounds > 1) out->spread = fmax(out->spread, log_sd(g->rounds, g->num_rounds));
     if (g->num_rounds >= KW__MICRO_FEW) kw__undisturbed(g->rounds, g->num_rounds, &drift, &kept);
     if (any && g->num_rounds < out->rounds) out->rounds = g->num_rounds;
     if (any) out->drift = fmax(out->drift, drift);
@@ -527,8 +536,9 @@ static kw_status collect(struct group *g, struct kw__micro_samples *out, size_t 
 static kw_status run_groups(struct micro *m, struct kw__micro_samples *out, kw_error *err)
 {
     size_t all = 0, undisturbed = 0, groups = 0;
-    double end = m->begin + m->options->seconds;
+    double end = m->begin + m->options->seconds, others_s = kw__machine_others_s();
     kw_status status = KW_OK;
+    out->spread = NAN;
     out->rounds = MAX_ROUNDS;
     for (size_t first = 0; first < m->num_scenes; first += group_at(m, first).num_scenes) groups++;
     for (size_t first = 0; !status && first < m->num_scenes;) {
@@ -541,6 +551,8 @@ static kw_status run_groups(struct micro *m, struct kw__micro_samples *out, kw_e
         close_group(&g);
         first += g.num_scenes;
     }
+    others_s = kw__machine_others_s() - others_s;
+    out->other_cores = isnan(others_s) ? NAN : fmax(0, others_s / (kw__monotonic_s() - m->begin));
     out->disturbed = all ? 1 - (double)undisturbed / (double)all : 0;
     if (m->stopped) return kw__fail(err, KW_ERROR_CANCELLED, "calibrating was stopped");
     if (!status && !out->count)

@@ -30,10 +30,12 @@ struct kw__micro_samples {
     struct kw__micro_sample *list;
     size_t count, capacity;
     int threads;
-    double disturbed;  /* share of the runs that took over 1.3 times what undisturbed ones take */
-    double drift;      /* log sd of a whole round; 0.1 when there were few */
-    size_t rounds;     /* whole ones, of the model that had fewest; a rehearsal that stood in is none */
-    unsigned left_out; /* scenes, bits by index, for which there was no time */
+    double disturbed;   /* share of the runs that took over 1.3 times what undisturbed ones take */
+    double drift;       /* log sd of a whole round; 0.1 when there were few */
+    double spread;      /* log sd of all whole rounds, disturbed ones too; NaN when there was one or none */
+    double other_cores; /* that other processes kept busy meanwhile, mean; NaN: the system does not tell */
+    size_t rounds;      /* whole ones, of the model that had fewest; a rehearsal that stood in is none */
+    unsigned left_out;  /* scenes, bits by index, for which there was no time */
 };
 void kw__micro_free(struct kw__micro_samples *samples);
 

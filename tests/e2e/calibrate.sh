@@ -68,6 +68,24 @@ expect cmp finished.json "$usual"
 expect test "$(ls -A "${usual%/*}")" = "${usual##*/}"
 ok "stopped, it leaves what was there"
 
+# Another process on each core is said, with its load, in the warning and in the file.
+burn=()
+for ((i = 0; i < $(nproc); i++)); do
+    while :; do :; done &
+    burn+=($!)
+done
+calibrate --seconds 6 -o busy.json
+kill "${burn[@]}"
+wait "${burn[@]}" 2>/dev/null
+if [[ $rc == 0 ]]; then
+    expect_err "warning: other processes kept [0-9.]* of [0-9]* cores busy meanwhile.*calibrate again when nothing else"
+    expect grep -qE '"other_cores": ([1-9]|0\\.[3-9])' busy.json
+    expect grep -qE '"rounds_log_sd": (null|[0-9])' busy.json
+    ok "other processes at work are said, in the warning and in the file"
+else
+    skip "other processes at work are said" "the machine is too busy to calibrate"
+fi
+
 if command -v script >/dev/null; then
     run script -qec "$KINOWATT calibrate --device cpu --seconds 2 -o other.json" typescript
     expect grep -q 'calibrate    \[.*\] .* %  .* left' typescript
