@@ -61,6 +61,8 @@ PACKAGE_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>/dev/null)
 PACKAGE_LIBS := $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null)
 CMOCKA_LIBS = $(shell $(PKG_CONFIG) --libs cmocka)
 # sentencepiece.pc also names its trainer, which is not needed.
+# At run time it does not say its version.
+SENTENCEPIECE_VERSION := $(shell $(PKG_CONFIG) --modversion sentencepiece 2>/dev/null || echo unknown)
 # oneDNN has no pkg-config file in Debian. Its threads are OpenMP's, which our kernels share.
 OPENMP := $(shell echo 'int main(void) { return 0; }' | $(CC) -fopenmp -x c -o /dev/null - 2>/dev/null && \
     echo -fopenmp)
@@ -73,7 +75,8 @@ LIBAV_CFLAGS := $(if $(shell $(PKG_CONFIG) --exists $(LIBAV) && echo yes),-DKW_H
 # make sets SANITIZE for check-sanitize and fuzz.
 SANITIZE :=
 WARNINGS := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef
-COMPILE = $(CC) -std=c11 -D_POSIX_C_SOURCE=200809L -DKW_DATADIR='"$(prefix)/share/kinowatt"' -Iinclude -Isrc \
+COMPILE = $(CC) -std=c11 -D_POSIX_C_SOURCE=200809L -DKW_DATADIR='"$(prefix)/share/kinowatt"' \
+    -DKW_SENTENCEPIECE_VERSION='"$(SENTENCEPIECE_VERSION)"' -Iinclude -Isrc \
     $(PACKAGE_CFLAGS) $(CPPFLAGS) $(WARNINGS) -fPIC -fvisibility=hidden -pthread $(CFLAGS) $(SANITIZE)
 # The same for C++, less what C++ does not know; vptr checks would need the C++ runtime of the sanitizer.
 COMPILE_CXX = $(CXX) -std=c++17 -Isrc $(CPPFLAGS) -Wall -Wextra -Wshadow -Wpointer-arith -fPIC \

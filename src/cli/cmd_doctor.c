@@ -11,8 +11,10 @@
 
 #include "base/error.h"
 #include "cli/cli.h"
+#include "engine/cpu/library.h"
 #include "meter/meter.h"
 #include "model/catalog.h"
+#include "text/tokenizer.h"
 #include "video/video.h"
 
 static const struct kw__usage usage = {
@@ -64,7 +66,8 @@ static void remedy(struct check *check, const char *text)
 
 /* ---- The data ---- */
 
-/* Whether an entry of the catalog opens. Stacks and calibrations are read by predicting with them. */
+/* Whether an entry of the catalog opens. Stacks and calibrations are read by predicting with them; what this
+ * machine's CPU cannot run is read nevertheless. */
 static kw_status open_entry(const kw_catalog *catalog, kw_kind kind, const char *name, const kw_model *sample,
                             kw_error *err)
 {
@@ -86,6 +89,7 @@ static kw_status open_entry(const kw_catalog *catalog, kw_kind kind, const char 
     }
     if (sample && (kind == KW_STACKS || kind == KW_CALIBRATIONS))
         status = kw_predict(catalog, sample, &request, &options, &prediction, err);
+    if (status == KW_ERROR_UNSUPPORTED) status = KW_OK;
     kw_prediction_free(prediction);
     kw_hardware_close(hardware);
     kw_model_close(model);
@@ -164,6 +168,12 @@ static void check_meters(struct report *report)
 static void check_engine(struct report *report)
 {
     kw_error err = {0};
+    const struct kw__cpu_library library = kw__cpu_library();
+    if (library.bf16)
+        add(report, "engine", GOOD, "oneDNN %s; f32, and bf16 natively (%s)", library.version, library.bf16);
+    else
+        remedy(add(report, "engine", MISSING, "oneDNN %s; f32, but no bf16 on this CPU", library.version),
+               "models run in f32, in twice the memory; bf16 takes a CPU with AVX512_BF16 or AMX");
     if (kw__mp4_ready(&err))
         remedy(add(report, "mp4", MISSING, "%s", err.message),
                "install FFmpeg's libraries (libavformat, libavcodec); .y4m is written without");
@@ -174,7 +184,8 @@ static void check_engine(struct report *report)
 static void check_build(struct report *report)
 {
     add(report, "version", GOOD, "kinowatt %s", kw_version());
-    add(report, "libraries", GOOD, "jansson %s, SQLite %s", jansson_version_str(), sqlite3_libversion());
+    add(report, "libraries", GOOD, "jansson %s, SQLite %s, sentencepiece %s", jansson_version_str(),
+        sqlite3_libversion(), kw__sentencepiece_version());
 }
 
 /* ---- The command ---- */

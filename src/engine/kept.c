@@ -8,8 +8,10 @@
 
 #include "base/error.h"
 #include "base/number.h"
+#include "engine/cpu/library.h"
 #include "hardware/hardware.h"
 #include "report/out.h"
+#include "text/tokenizer.h"
 
 struct maker {
     struct kw__run *run;
@@ -72,6 +74,10 @@ static void put_settings(struct maker *m, const struct kw__kept *kept)
     set(m, "dtype.residual", kw__dtype_name(d->residual));
     set(m, "dtype.decoder", kw__dtype_name(d->vae));
     set(m, "version.kinowatt", kw_version());
+    const struct kw__cpu_library library = kw__cpu_library();
+    set(m, "version.onednn", library.version);
+    set(m, "version.sentencepiece", kw__sentencepiece_version());
+    set(m, "cpu.bf16", library.bf16 ? library.bf16 : "none");
     struct utsname system;
     if (uname(&system) == 0) set(m, "version.kernel", system.release);
     (void)snprintf(text, sizeof text, "%" PRIu64, kept->seed);

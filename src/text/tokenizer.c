@@ -171,3 +171,8 @@ kw_status kw__tokenizer_encode(const struct kw__tokenizer *tokenizer, const char
     *whole = before + all + 1;
     return KW_OK;
 }
+
+const char *kw__sentencepiece_version(void)
+{
+    return KW_SENTENCEPIECE_VERSION;
+}

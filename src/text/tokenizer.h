@@ -60,4 +60,7 @@ kw_status kw__prompt_encode(const struct kw__tokenizer *tokenizer, const char *w
                             size_t width, int32_t *ids, size_t *count, char *warning, size_t n,
                             kw_error *err);
 
+/* The version of sentencepiece that this was built with, which says it nowhere at run time. */
+const char *kw__sentencepiece_version(void);
+
 #endif

@@ -1,10 +1,23 @@
 #define _DEFAULT_SOURCE /* MAP_ANONYMOUS */
 #include "engine/cpu/onednn.h"
 
+#include <stdio.h>
 #include <string.h>
-
 #include <sys/mman.h>
+
 #include "base/error.h"
+#include "engine/cpu/library.h"
+
+struct kw__cpu_library kw__cpu_library(void)
+{
+    const dnnl_version_t *v = dnnl_version();
+    unsigned isa = (unsigned)dnnl_get_effective_cpu_isa();
+    bool amx = (isa & dnnl_cpu_isa_avx512_core_amx) == dnnl_cpu_isa_avx512_core_amx;
+    bool bf16 = (isa & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;
+    struct kw__cpu_library library = {.bf16 = amx ? "amx" : bf16 ? "avx512_bf16" : NULL};
+    (void)snprintf(library.version, sizeof library.version, "%d.%d.%d", v->major, v->minor, v->patch);
+    return library;
+}
 
 dnnl_data_type_t kw__cpu_type(enum kw__dtype dtype)
 {
@@ -30,6 +43,16 @@ void kw__cpu_primitive_free(struct kw__cpu_primitive *p)
     *p = (struct kw__cpu_primitive){0};
 }
 
+/* A primitive has up to a few dozen kernels of a quarter of a MiB each. */
+bool kw__cpu_code_room(void)
+{
+    const size_t bytes = (size_t)32 << 20;
+    void *room = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (room == MAP_FAILED) return false;
+    (void)munmap(room, bytes);
+    return true;
+}
+
 static const char *implementation(const_dnnl_primitive_desc_t desc)
 {
     const char *name = NULL;
@@ -43,16 +66,6 @@ static const char *implementation(const_dnnl_primitive_desc_t desc)
 static dnnl_status_t choose(dnnl_engine_t engine, const void *desc, const_dnnl_primitive_attr_t attr,
                             dnnl_primitive_desc_t *out)
 {
-/* A primitive has up to a few dozen kernels of a quarter of a MiB each. */
-bool kw__cpu_code_room(void)
-{
-    const size_t bytes = (size_t)32 << 20;
-    void *room = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (room == MAP_FAILED) return false;
-    (void)munmap(room, bytes);
-    return true;
-}
-
 #ifdef __SANITIZE_ADDRESS__
     dnnl_primitive_desc_iterator_t at = NULL;
     dnnl_status_t s = dnnl_primitive_desc_iterator_create(&at, desc, attr, engine, NULL);
@@ -74,6 +87,7 @@ dnnl_status_t kw__cpu_primitive(struct kw__device *device, const void *desc, con
 {
     kw__cpu_primitive_free(out);
     dnnl_primitive_attr_t attr = NULL;
+    if (!kw__cpu_code_room()) return dnnl_out_of_memory;
     dnnl_status_t s = dnnl_primitive_attr_create(&attr);
     if (!s) s = dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
     if (!s && post) s = dnnl_primitive_attr_set_post_ops(attr, post);
@@ -86,7 +100,6 @@ dnnl_status_t kw__cpu_primitive(struct kw__device *device, const void *desc, con
         if (out->scratch_bytes)
             s = dnnl_memory_create(&out->scratch, scratch, device->engine, DNNL_MEMORY_NONE);
     }
-    if (!kw__cpu_code_room()) return dnnl_out_of_memory;
     dnnl_primitive_attr_destroy(attr);
     return s;
 }
@@ -105,6 +118,11 @@ dnnl_status_t kw__cpu_memory(const struct kw__cpu_primitive *p, dnnl_query_t wha
 void kw__cpu_execute(struct kw__cpu_plan *plan, struct kw__cpu_step *step, struct kw__cpu_primitive *p,
                      int count, dnnl_exec_arg_t *args)
 {
+    if (!p->executed && !kw__cpu_code_room()) {
+        plan->failed = dnnl_out_of_memory;
+        return;
+    }
+    p->executed = true;
     if (p->scratch) {
         dnnl_memory_set_data_handle(p->scratch, step->scratch);
         args[count++] = (dnnl_exec_arg_t){DNNL_ARG_SCRATCHPAD, p->scratch};
@@ -118,11 +136,6 @@ kw_status kw__cpu_fail(dnnl_status_t status, const char *what, kw_error *err)
 {
     if (status == dnnl_out_of_memory) return kw__fail_memory(err);
     if (status == dnnl_unimplemented)
-    if (!p->executed && !kw__cpu_code_room()) {
-        plan->failed = dnnl_out_of_memory;
-        return;
-    }
-    p->executed = true;
         return kw__fail(err, KW_ERROR_UNSUPPORTED, "oneDNN has no kernel for %s on this CPU", what);
     return kw__fail(err, KW_ERROR_DEVICE, "oneDNN failed at %s (status %d)", what, (int)status);
 }
