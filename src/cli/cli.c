@@ -273,3 +273,11 @@ void kw__cli_put_assumptions(struct kw__out *out, const kw_prediction *p)
     if (p->num_assumptions) kw__out_puts(out, "\nAssumptions\n");
     for (size_t i = 0; i < p->num_assumptions; i++) kw__cli_put_item(out, p->assumptions[i]);
 }
+
+const char *kw__cli_spread(char *buffer, size_t size, const kw_reading *r)
+{
+    double down = 100 * (1 - r->low / r->value), up = 100 * (r->high / r->value - 1);
+    if (!isfinite(down) || !isfinite(up)) return NULL;
+    snprintf(buffer, size, "-%.*f +%.*f %%", down < 9.95, down, up < 9.95, up);
+    return buffer;
+}

@@ -85,4 +85,7 @@ void kw__cli_put_settings(struct kw__out *out, const kw_prediction *p, const str
 /* The assumptions, if any. */
 void kw__cli_put_assumptions(struct kw__out *out, const kw_prediction *p);
 
+/* "-7.0 +8.2 %": what the ends of the interval are from the value. NULL when there is none. */
+const char *kw__cli_spread(char *buffer, size_t size, const kw_reading *r);
+
 #endif

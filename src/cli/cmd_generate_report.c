@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "cli/generate.h"
+#include "engine/cpu/library.h"
+#include "text/tokenizer.h"
 
 #define EN_DASH "\xE2\x80\x93"
 
@@ -54,7 +56,7 @@ static bool is_measured(const struct kw__clip *clip, int device)
 static void stage_row(struct kw__table *table, const struct kw__generate_report *report,
                       const struct kw__clip_stage *stage)
 {
-    char buffer[KW__FORMAT_SIZE];
+    char buffer[2 * KW__FORMAT_SIZE];
     kw__table_text(table, stage->name);
     kw__table_value(table, kw__format_seconds(buffer, stage->seconds), stage->seconds);
     for (int d = 0; d < KW_NUM_DEVICES; d++) {
@@ -67,12 +69,15 @@ static void stage_row(struct kw__table *table, const struct kw__generate_report 
     if (!cost) return;
     double latency = cost->latency_s.value, off = latency / stage->seconds - 1;
     kw__table_value(table, kw__format_seconds(buffer, latency), latency);
+    kw__table_text(table, kw__cli_spread(buffer, sizeof buffer, &cost->latency_s));
     snprintf(buffer, sizeof buffer, "%+.1f %%", 100 * off);
     kw__table_value(table, buffer, off);
     for (int d = 0; d < KW_NUM_DEVICES; d++) {
         if (!is_measured(report->clip, d)) continue;
-        double energy = cost->energy_j[d].value;
+        double energy = cost->energy_j[d].value, power = energy / latency;
         kw__table_value(table, kw__format_wh(buffer, energy * wh_per_j), energy);
+        kw__table_text(table, kw__cli_spread(buffer, sizeof buffer, &cost->energy_j[d]));
+        kw__table_value(table, kw__format_w(buffer, power), power);
     }
 }
 
@@ -92,13 +97,18 @@ static void put_stages(struct kw__out *out, const struct kw__generate_report *re
     }
     if (report->prediction) {
         kw__table_column(&table, &(struct kw__column){.title = "Predicted", .align = KW__ALIGN_RIGHT});
+        kw__table_column(&table, &(struct kw__column){.title = "90 %", .align = KW__ALIGN_RIGHT});
         kw__table_column(&table, &(struct kw__column){.title = "off by", .align = KW__ALIGN_RIGHT});
         for (int d = 0; d < KW_NUM_DEVICES; d++) {
             if (!is_measured(report->clip, d)) continue;
-            char energy[32];
+            char energy[32], power[32];
             snprintf(energy, sizeof energy, "%s energy", device_titles[d]);
-            kw__table_column(&table, &(struct kw__column){
-                                         .title = energy, .group = "Predicted", .align = KW__ALIGN_RIGHT});
+            snprintf(power, sizeof power, "%s power", device_titles[d]);
+            const char *const titles[] = {energy, "90 %", power};
+            for (int k = 0; k < 3; k++)
+                kw__table_column(
+                    &table,
+                    &(struct kw__column){.title = titles[k], .group = "Predicted", .align = KW__ALIGN_RIGHT});
         }
     }
     for (int i = 0; i < report->clip->num_stages; i++) {
@@ -135,6 +145,18 @@ static void put_energy(struct kw__out *out, const struct kw__generate_report *re
     }
 }
 
+/* Where a device's energy was not predicted its dash has its reason; the GPU's only if it was measured. */
+static void put_unpredicted(struct kw__out *out, const struct kw__generate_report *report)
+{
+    for (int d = 0; d < KW_NUM_DEVICES; d++) {
+        const kw_reading *r = &report->prediction->total.energy_j[d];
+        if (r->status != KW_ABSENT || !(d == KW_CPU || is_measured(report->clip, d))) continue;
+        kw__out_printf(out, "%-10s%s energy  " EN_DASH "  (", "", device_titles[d]);
+        kw__cli_put(out, r->reason ? r->reason : "not known");
+        kw__out_puts(out, ")\n");
+    }
+}
+
 static void put_settings(struct kw__out *out, const struct kw__generate_report *report)
 {
     const struct kw__pipeline_info *info = &report->info;
@@ -167,6 +189,7 @@ static void put_text(struct kw__out *out, const struct kw__generate_report *repo
         kw__out_puts(out, "Predicted with the calibration ");
         kw__cli_put(out, report->prediction->calibration);
         kw__out_puts(out, "\n");
+        put_unpredicted(out, report);
     } else {
         kw__out_puts(out, "Predicted " EN_DASH "  (");
         kw__cli_put(out, report->no_prediction);
@@ -279,6 +302,11 @@ static json_t *stage_json(const struct kw__generate_report *report, const struct
         for (int d = 0; d < KW_NUM_DEVICES; d++)
             json_object_set_new(energies, kw_device_name(d), reading_json(&cost->energy_j[d]));
         json_object_set_new(object, "predicted_energy_j", energies);
+        json_t *unpredicted = json_object();
+        for (int d = 0; d < KW_NUM_DEVICES; d++)
+            if (cost->energy_j[d].status == KW_ABSENT)
+                json_object_set_new(unpredicted, kw_device_name(d), kw__cli_string(cost->energy_j[d].reason));
+        json_object_set_new(object, "unpredicted", unpredicted);
     }
     return object;
 }
@@ -363,6 +391,11 @@ static json_t *report_json(const struct kw__generate_report *report, const struc
     json_object_set_new(document, "stages", stages);
     json_object_set_new(document, "total", stage_json(report, &report->clip->total));
     json_object_set_new(document, "idle_power_w", idle);
+    const struct kw__cpu_library library = kw__cpu_library();
+    json_object_set_new(
+        document, "libraries",
+        json_pack("{s:s, s:s}", "onednn", library.version, "sentencepiece", kw__sentencepiece_version()));
+    json_object_set_new(document, "native_bf16", kw__cli_string(library.bf16));
     json_object_set_new(document, "cores", json_integer(report->clip->cores));
     json_object_set_new(document, "load_s", kw__cli_number(report->info.load_s));
     json_object_set_new(document, "memory", memory_json(report));

@@ -41,15 +41,6 @@ static const char *format_interval(char *buffer, size_t size, const kw_reading *
 
 static const double wh_per_j = 1.0 / 3600;
 
-/* "-7.0 +8.2 %": what the ends of the interval are from the value. NULL when there is none. */
-static const char *format_spread(char *buffer, size_t size, const kw_reading *r)
-{
-    double down = 100 * (1 - r->low / r->value), up = 100 * (r->high / r->value - 1);
-    if (!isfinite(down) || !isfinite(up)) return NULL;
-    snprintf(buffer, size, "-%.*f +%.*f %%", down < 9.95, down, up < 9.95, up);
-    return buffer;
-}
-
 static void stage_row(struct kw__table *table, const kw_cost *cost, const char *regime)
 {
     char buffer[2 * KW__FORMAT_SIZE + 8];
@@ -57,9 +48,9 @@ static void stage_row(struct kw__table *table, const kw_cost *cost, const char *
     kw__table_text(table, cost->name);
     kw__table_value(table, kw__format_flop(buffer, cost->flop), cost->flop);
     kw__table_value(table, kw__format_seconds(buffer, cost->latency_s.value), cost->latency_s.value);
-    kw__table_text(table, format_spread(buffer, sizeof buffer, &cost->latency_s));
+    kw__table_text(table, kw__cli_spread(buffer, sizeof buffer, &cost->latency_s));
     kw__table_value(table, kw__format_wh(buffer, gpu->value * wh_per_j), gpu->value);
-    kw__table_text(table, format_spread(buffer, sizeof buffer, gpu));
+    kw__table_text(table, kw__cli_spread(buffer, sizeof buffer, gpu));
     kw__table_value(table, kw__format_w(buffer, cost->power_w.value), cost->power_w.value);
     kw__table_text(table, regime);
 }

@@ -47,6 +47,7 @@ expect_json 'd["schema"] == "kinowatt.generation/1" and [s["name"] for s in d["s
 expect_json 'd["total"]["latency_s"] >= sum(s["latency_s"] for s in d["stages"]) > 0'
 expect_json 'all((v is None) == (k in s.get("absent", {})) for s in d["stages"] + [d["total"]] for k, v in s["energy_j"].items())'
 expect_json 'd["prompt"] == {"text": "a cat", "tokens": 6, "whole_tokens": 6} and d["request"]["prompt_tokens"] == 6'
+expect_json 'd["libraries"]["onednn"].count(".") == 2 and d["libraries"]["sentencepiece"].count(".") == 2 and "native_bf16" in d'
 expect_json 'd["memory"]["peak_anonymous_bytes"] > d["memory"]["weights_bytes"] > 1e7'
 expect test "$(head -c 6 latents.npy | tail -c 5)" = NUMPY
 generate -p 'a cat' -o three.y4m --seed 18446744073709551615
