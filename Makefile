@@ -176,6 +176,7 @@ $(FAKES): $(BUILD)/%.so: %.c $(wildcard tests/support/fake_*) $(BUILD)/flags
 # The test that makes each allocation fail in turn defines __wrap_malloc and its kin. Calls inside
 # shared libraries are not wrapped; jansson's go through json_set_alloc_funcs.
 $(BUILD)/tests/unit/test_alloc: WRAP = -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free,--wrap=strdup,--wrap=strndup
+$(BUILD)/tests/unit/test_quiet: WRAP = -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=posix_memalign
 
 # Fuzz targets: plain programs that replay tests/fuzz/corpus/<target>, or with FUZZING on libFuzzer.
 ifdef FUZZING
