@@ -124,7 +124,7 @@ int main(int argc, char **argv)
         stop(err.message);
     bool single = argc > 4 && strcmp(argv[4], "f32") == 0;
     struct kw__dtypes dtypes = {.text_encoder = KW__BF16, .denoiser = KW__BF16, .vae = KW__BF16},
-                      f32 = {KW__F32, KW__F32, KW__F32, KW__F32};
+                      f32 = KW__ALL_F32;
     if (yardstick(KW__BF16, 16, 16, 16) <= 0) single = true;
     if (single) dtypes = f32;
     struct kw__program *reference = lower(catalog, model, &r, &dtypes, false);
