@@ -204,8 +204,15 @@ typedef enum kw_method { KW_METHOD_KERNEL = 0, KW_METHOD_FLOPS = 1, KW_METHOD_PA
 KW_API const char *kw_method_name(kw_method method);
 KW_API kw_status kw_method_parse(const char *text, kw_method *out, kw_error *err);
 
-/* What bounds a stage: the dispatch of kernels, memory bandwidth, arithmetic, or the power limit. */
-typedef enum kw_regime { KW_REGIME_LAUNCHES, KW_REGIME_MEMORY, KW_REGIME_COMPUTE, KW_REGIME_POWER } kw_regime;
+/* What bounds a stage: the dispatch of kernels, memory bandwidth, arithmetic, the power limit, or the host:
+ * copies from and to it, and what it computes. */
+typedef enum kw_regime {
+    KW_REGIME_LAUNCHES,
+    KW_REGIME_MEMORY,
+    KW_REGIME_COMPUTE,
+    KW_REGIME_POWER,
+    KW_REGIME_HOST
+} kw_regime;
 KW_API const char *kw_regime_name(kw_regime regime);
 
 typedef struct kw_predict_options {

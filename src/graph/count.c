@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "graph/placement.h"
+
 static const struct kw__value *value_of(const struct kw__graph *g, int id)
 {
     return id ? &g->values[id] : NULL;
@@ -192,25 +194,6 @@ void kw__op_work(const struct kw__graph *g, const struct kw__op *op, const struc
 
 /* ---- Peak memory ----------------------------------------------------------------------------------- */
 
-/* Weights of all phases, each tensor once, at the dtype it is used in. */
-static double weight_bytes(struct kw__program *program)
-{
-    bool *counted = kw__arena_alloc(&program->arena, program->num_tensors, sizeof *counted);
-    if (!counted) return -1;
-    double bytes = 0;
-    for (int s = 0; s < program->num_stages; s++)
-        for (int p = 0; p < program->stages[s].num_phases; p++) {
-            const struct kw__graph *g = program->stages[s].phases[p].graph;
-            for (size_t v = 1; v < g->num_values; v++) {
-                const struct kw__value *value = &g->values[v];
-                if (value->kind != KW__WEIGHT || counted[value->tensor[0]]) continue;
-                for (int i = 0; i < value->num_tensors; i++) counted[value->tensor[i]] = true;
-                bytes += kw__value_bytes(value);
-            }
-        }
-    return bytes;
-}
-
 /* Live values of one graph at its worst operator; `last` is room for num_values ints. */
 static double live_peak(const struct kw__graph *g, const struct kw__stack *stack, int *last)
 {
@@ -246,15 +229,18 @@ static double live_peak(const struct kw__graph *g, const struct kw__stack *stack
 
 double kw__peak_bytes(struct kw__program *program, const struct kw__stack *stack)
 {
-    double weights = weight_bytes(program), peak = 0;
-    if (weights < 0) return -1;
-    for (int s = 0; s < program->num_stages; s++)
+    struct kw__placement placement;
+    double peak = 0;
+    if (!kw__placement_make(program, stack, &placement)) return -1;
+    for (int s = 0; s < program->num_stages; s++) {
+        double weights = kw__placement_bytes(&placement, s);
         for (int p = 0; p < program->stages[s].num_phases; p++) {
             const struct kw__phase *phase = &program->stages[s].phases[p];
             int *last = kw__arena_alloc(&program->arena, phase->graph->num_values, sizeof *last);
             if (!last) return -1;
             double live = phase->calls ? live_peak(phase->graph, stack, last) : 0;
-            if (live > peak) peak = live;
+            if (weights + live > peak) peak = weights + live;
         }
-    return weights + peak + stack->resident_extra_bytes;
+    }
+    return peak + stack->resident_extra_bytes;
 }

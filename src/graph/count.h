@@ -28,6 +28,7 @@ struct kw__work {
     double main_bytes;   /* operands and results of the main kernel of a gemm, attention or conv */
     double memory_bytes; /* moved by kernels that are bound by memory */
     double host_bytes;   /* written by transfers and on the host */
+    double to_device_bytes, to_host_bytes; /* weights that are copied (graph/placement.h) */
     double launches;
 };
 void kw__op_work(const struct kw__graph *g, const struct kw__op *op, const struct kw__stack *stack,
@@ -40,9 +41,8 @@ struct kw__sums {
 /* Adds `times` the FLOPs of each operator of a graph that `component` (NULL: any) owns. */
 void kw__graph_flop(const struct kw__graph *g, const char *component, double times, struct kw__sums *sums);
 
-/* Bytes on the device at the worst moment: all weights (each tensor once), the stack's resident extra,
- * and the states and live values of the phase that needs most, freed after their last use. -1: no
- * memory to tell. */
+/* Bytes on the device at the worst moment: weights (kw__placement_bytes), the stack's resident extra, and the
+ * states and live values of a phase, freed after their last use. -1: no memory to tell. */
 double kw__peak_bytes(struct kw__program *program, const struct kw__stack *stack);
 
 #endif

@@ -45,6 +45,17 @@ static kw_status read_dtypes(struct kw__json in, struct kw__dtypes *out, kw_erro
     return status;
 }
 
+static kw_status read_keeping(struct kw__json in, struct kw__keeping *out, kw_error *err)
+{
+    kw_status status = KW_OK;
+    if (kw__json_has(in, "weights")) {
+        status = read_dtype(in, "weights", &out->dtype, err);
+        out->own_dtype = true;
+    }
+    if (!status && kw__json_has(in, "offload")) status = kw__json_bool(in, "offload", &out->offload, err);
+    return status;
+}
+
 static kw_status check_rewrite(const char *path, const char *name, kw_error *err)
 {
     for (size_t i = 0; i < kw__rewrite_count(); i++)
@@ -188,7 +199,9 @@ static kw_status read_pipelines(struct kw__stack *stack, struct kw__json in, kw_
         if (!json_is_object(value))
             return kw__fail(err, KW_ERROR_FORMAT, "%s in \"pipelines\" must be an object", each.path);
         p->dtypes = stack->dtypes;
+        p->keeping = stack->keeping;
         (void)((status = read_dtypes(each, &p->dtypes, err)) ||
+               (status = read_keeping(each, &p->keeping, err)) ||
                (status = read_lists(stack, each, p->name, err)));
         if (status) return status;
         stack->num_pipelines++;
@@ -208,6 +221,7 @@ static kw_status read_stack(struct kw__stack *stack, const char *path, kw_error 
            (status = kw__json_string(in, "title", &title, err)) ||
            (status = kw__json_string(in, "source", &source, err)) ||
            (status = read_dtypes(in, &stack->dtypes, err)) ||
+           (status = read_keeping(in, &stack->keeping, err)) ||
            (status = kw__json_bool(in, "tf32_conv", &stack->tf32_conv, err)) ||
            (status = kw__json_bool(in, "tf32_gemm", &stack->tf32_gemm, err)) ||
            (status =
@@ -270,6 +284,13 @@ const struct kw__dtypes *kw__stack_dtypes(const struct kw__stack *stack, const c
     for (size_t i = 0; i < stack->num_pipelines; i++)
         if (strcmp(stack->pipelines[i].name, pipeline) == 0) return &stack->pipelines[i].dtypes;
     return &stack->dtypes;
+}
+
+const struct kw__keeping *kw__stack_keeping(const struct kw__stack *stack, const char *pipeline)
+{
+    for (size_t i = 0; pipeline && i < stack->num_pipelines; i++)
+        if (strcmp(stack->pipelines[i].name, pipeline) == 0) return &stack->pipelines[i].keeping;
+    return &stack->keeping;
 }
 
 /* The variant of an operator, "" when it has none. `room` holds 16 bytes. */

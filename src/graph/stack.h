@@ -8,6 +8,10 @@
  * "batched_guidance" and "tiled_decode", true or false, say what the stack does whatever the pipeline does;
  * without them it does as the pipeline.
  *
+ * "weights", a dtype: weights lie in memory in it whatever they are multiplied in (f32 under autocast);
+ * without it, in the dtype of their use. "offload", true: one component of the checkpoint is on the device at
+ * a time, the others wait on the host, and the copies are part of what is timed (graph/placement.h).
+ *
  * "pipelines" holds, by the class of a pipeline, the dtypes, choices and lists that are otherwise for it: any
  * list there that fits goes before one for all.
  *
@@ -37,16 +41,24 @@ struct kw__kernel_list {
     double temporary; /* bytes for each output element alive at once besides operands and results */
 };
 
+/* How weights are kept. */
+struct kw__keeping {
+    bool offload, own_dtype;
+    enum kw__dtype dtype; /* of all weights, with own_dtype */
+};
+
 /* What a stack does otherwise for one pipeline. */
 struct kw__stack_pipeline {
     const char *name; /* its class, as a model's index says it */
     struct kw__dtypes dtypes;
+    struct kw__keeping keeping;
 };
 
 struct kw__stack {
     struct kw__arena arena;
     const char *name, *title, *source;
     struct kw__dtypes dtypes;
+    struct kw__keeping keeping;
     size_t num_pipelines;
     const struct kw__stack_pipeline *pipelines;
     bool tf32_conv, tf32_gemm; /* f32 convolutions, matrix products run on TF32 units */
@@ -65,6 +77,8 @@ kw_status kw__stack_open(const kw_catalog *catalog, const char *name, struct kw_
 void kw__stack_close(struct kw__stack *stack);
 
 const struct kw__dtypes *kw__stack_dtypes(const struct kw__stack *stack, const char *pipeline);
+/* `pipeline` NULL: of those that the stack does not name. */
+const struct kw__keeping *kw__stack_keeping(const struct kw__stack *stack, const char *pipeline);
 
 /* The kernel list of an operator, or NULL. */
 const struct kw__kernel_list *kw__stack_kernels(const struct kw__stack *stack, const struct kw__graph *g,

@@ -237,6 +237,24 @@ static kw_status read_range(struct kw__calibration *c, struct kw__json in, kw_er
     return status;
 }
 
+/* Both directions have one parameter. */
+static kw_status read_offload(struct kw__calibration *c, struct kw__json in, kw_error *err)
+{
+    const json_t *object = NULL;
+    const char *source = NULL;
+    kw_status status;
+    c->to_device_bytes_per_s.base = c->to_host_bytes_per_s.base = c->copy_share = NAN;
+    if (!kw__json_has(in, "offload")) return KW_OK;
+    (void)((status = read_scaled(c, in, "offload", "to_device_bytes_per_s", "parameter",
+                                 &c->to_device_bytes_per_s, err)) ||
+           (status = read_scaled(c, in, "offload", "to_host_bytes_per_s", "parameter",
+                                 &c->to_host_bytes_per_s, err)) ||
+           (status = kw__json_object(in, "offload", &object, err)));
+    struct kw__json each = {in.path, object};
+    if (!status) status = kw__json_number(each, "power_share", 0, 1, &c->copy_share, err);
+    return status ? status : kw__json_string(each, "source", &source, err);
+}
+
 static kw_status read_optional(struct kw__calibration *c, struct kw__json in, kw_error *err)
 {
     static const char *const host[] = {"cpu_w", "cpu_log_sd", "ram_w", "ram_j", "ram_log_sd"};
@@ -249,6 +267,7 @@ static kw_status read_optional(struct kw__calibration *c, struct kw__json in, kw
                               (double *const[]){&c->flops_efficiency, &c->flops_power_w, &c->flops_time_sd,
                                                 &c->flops_energy_sd},
                               4, err);
+    if (!status) status = read_offload(c, in, err);
     if (!status) status = read_range(c, in, err);
     if (!status && (c->flops_efficiency <= 0 || c->flops_efficiency > 1))
         return kw__fail(err, KW_ERROR_FORMAT, "%s: \"flops\": \"efficiency\" must be above 0, at most 1",

@@ -61,6 +61,9 @@ struct kw__calibration {
     struct kw__machine machine;
     struct kw__scaled memory; /* fraction of the hardware's bandwidth */
     struct kw__scaled launch_s, host_bytes_per_s;
+    /* weights between host and device, for stacks that offload; bases NaN: as other bytes of the host */
+    struct kw__scaled to_device_bytes_per_s, to_host_bytes_per_s;
+    double copy_share;                       /* of the power limit, drawn meanwhile; NaN: as in gaps */
     struct kw__scaled busy_share, gap_share; /* of the hardware's power limit; base NaN: unknown */
     double dispatch_s; /* host time to issue one kernel: a phase takes at least launches x this */
     /* errors in log: of a session's level, and of the model from shape to shape */

@@ -132,7 +132,7 @@ static const struct format formats[] = {
       {"weights", SKIPPED, 0, 0},
       {"vae_dtype", SKIPPED, 0, 0},
       {"tiling", SKIPPED, 0, 0},
-      {"offload", SKIPPED, 0, 0},
+      {"offload", TEXT, AT(offload), 0},
       {"num_frames_asked", COUNT, AT(frames), 0},
       {"num_inference_steps", COUNT, AT(steps), 0},
       {"basis", TEXT, AT(basis), 0},

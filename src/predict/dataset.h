@@ -26,6 +26,7 @@ struct kw__row {
     const char *note;
     const char *basis;         /* NULL, "measured": it was; else how it was computed from other runs */
     const char *decoder_dtype; /* "f32"; NULL: not said, as the stack has it */
+    const char *offload; /* "True", "False": with CPU offload or not; NULL: not said, as the stack has it */
     int64_t width, height, frames, steps, batch_size; /* as asked for; frames before any rounding */
     int64_t frames_out;                               /* that came out; 0: not said */
     int64_t prompt_tokens, negative_tokens;           /* -1: not said */

@@ -60,8 +60,8 @@ kw_status kw_method_parse(const char *text, kw_method *out, kw_error *err)
 
 const char *kw_regime_name(kw_regime regime)
 {
-    static const char *const names[] = {"launches", "memory", "compute", "power"};
-    return (size_t)regime < 4 ? names[regime] : "unknown";
+    static const char *const names[] = {"launches", "memory", "compute", "power", "host"};
+    return (size_t)regime < sizeof names / sizeof names[0] ? names[regime] : "unknown";
 }
 
 const char *kw_device_name(int device)
@@ -140,7 +140,7 @@ static void add_to(struct part *part, const struct kw__item *item, const struct 
     part->compute += cost->compute_s;
     part->memory += cost->memory_s;
     part->gap += cost->gap_s;
-    part->host += cost->host_s;
+    part->host += cost->host_s + cost->copy_s;
     part->flop += item->count * item->work.flop;
     part->bytes += item->count * (item->work.main_bytes + item->work.memory_bytes);
     part->launches += item->count * item->work.launches;
@@ -159,9 +159,10 @@ static void sum_parts(const struct kw__workload *w, const struct kw__cost_of_ite
 
 /* The power limit bounds what draws nearly all of it: 0.95, since cards at their limit are seen at 0.97 and
  * more of it (busy_share of the calibrations). NaN power: not known, so not said. */
-static kw_regime regime_of(double compute, double memory, double gap, double power_w,
+static kw_regime regime_of(double compute, double memory, double gap, double host, double power_w,
                            const struct kw__prices *prices)
 {
+    if (host > compute + memory + (gap - host)) return KW_REGIME_HOST;
     if (gap > compute + memory) return KW_REGIME_LAUNCHES;
     if (power_w >= 0.95 * prices->limit_w) return KW_REGIME_POWER;
     return memory > compute ? KW_REGIME_MEMORY : KW_REGIME_COMPUTE;
@@ -224,7 +225,8 @@ static void fill_cost(const struct inputs *in, const struct kw__prices *prices, 
     out->flop_executed = part->flop;
     out->bytes = part->bytes;
     out->launches = part->launches;
-    out->regime = regime_of(part->compute, part->memory, part->gap, part->energy / part->latency, prices);
+    out->regime =
+        regime_of(part->compute, part->memory, part->gap, part->host, part->energy / part->latency, prices);
     out->latency_s = modelled(part->latency, latency_sd);
     if (isnan(part->energy)) {
         const char *reason = "the power of this hardware is not known to the calibration";
@@ -467,6 +469,9 @@ static void add_notes(struct owned *o, const struct inputs *in, const kw_request
     if (r->requested_frames != r->num_frames)
         WARN(o, "the pipeline makes %" PRId64 " frames of the %" PRId64 " asked for", r->num_frames,
              r->requested_frames);
+    if (kw__stack_keeping(in->stack, in->model->family->pipeline)->offload)
+        ASSUME(o, "%s copies each component to the GPU and back while a clip is made (CPU offload)",
+               o->prediction.stack);
     if (!c) return;
     ASSUME(o, "calibration %s: %s", c->name, c->basis);
     double cores = kw_hardware_get(in->hardware, "num_cores");
@@ -613,8 +618,8 @@ static kw_bill_line bill_line(const struct owned *o, size_t i)
     const struct kw__cost_of_item *cost = &o->items[i];
     line.latency_s = cost->busy_s + cost->gap_s;
     line.gpu_energy_j = cost->energy_j;
-    line.regime =
-        regime_of(cost->compute_s, cost->memory_s, cost->gap_s, cost->energy_j / line.latency_s, &o->prices);
+    line.regime = regime_of(cost->compute_s, cost->memory_s, cost->gap_s, cost->host_s + cost->copy_s,
+                            cost->energy_j / line.latency_s, &o->prices);
     return line;
 }
 

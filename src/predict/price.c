@@ -76,22 +76,32 @@ static double share_of(const struct kw__rate *r, double size)
     return at / r->efficiency.base;
 }
 
+/* Of what makes up less of all FLOPs, or of all bytes of operators without arithmetic, nothing is said. */
+static const double UNSAID = 1e-3;
+
 kw_status kw__bind_rates(const struct kw__workload *workload, const struct kw__calibration *calibration,
                          struct kw__arena *arena, struct kw__binding *out, kw_error *err)
 {
     *out = (struct kw__binding){.rate_of = kw__arena_alloc(arena, workload->num_items, sizeof *out->rate_of),
                                 .share = kw__arena_alloc(arena, workload->num_items, sizeof *out->share)};
     if (!out->rate_of || !out->share) return kw__fail_memory(err);
+    double flop = 0, bytes = 0, most = UNSAID;
+    for (size_t i = 0; i < workload->num_items; i++) {
+        flop += workload->items[i].count * workload->items[i].work.flop;
+        bytes += workload->items[i].count * workload->items[i].work.memory_bytes;
+    }
     for (size_t i = 0; i < workload->num_items; i++) {
         const struct kw__work *work = &workload->items[i].work;
-        double distance = 0;
+        double count = workload->items[i].count, distance = 0;
+        double share = work->flop > 0 ? count * work->flop / flop : count * work->memory_bytes / bytes;
         int rate = work->key[0] ? find_rate(calibration, work->key, &distance) : -1;
         if (rate < 0 && work->flop > 0)
             return kw__fail(err, KW_ERROR_UNSUPPORTED, "calibration %s has no rate for %s", calibration->name,
                             work->key);
         out->rate_of[i] = rate;
         out->share[i] = rate < 0 ? 1 : share_of(&calibration->rates[rate], work->size);
-        if (rate >= 0 && distance >= NEAR && !out->missing) {
+        if (rate >= 0 && distance >= NEAR && share > most) {
+            most = share;
             out->missing = work->key;
             out->stand_in = calibration->rates[rate].key;
         }
@@ -153,12 +163,15 @@ static kw_status set_power(const struct kw__calibration *calibration, const kw_h
            idle = kw_hardware_get(hardware, "idle_power_w");
     out->stretch = 1.0;
     out->limit_w = limit_w > 0 ? fmin(limit_w, standard) : standard;
-    out->busy_w = out->gap_w = NAN;
+    out->busy_w = out->gap_w = out->copy_w = NAN;
     if (isnan(standard) || isnan(calibration->busy_share.base)) return KW_OK; /* energy is absent */
     out->busy_w = fmin(scaled(calibration->busy_share, log_values), 1.0) * standard;
     out->gap_w = fmin(scaled(calibration->gap_share, log_values), 1.0) * standard;
     if (idle > out->gap_w) out->gap_w = idle;
     if (out->busy_w < out->gap_w) out->busy_w = out->gap_w;
+    out->copy_w = out->gap_w;
+    if (!isnan(calibration->copy_share)) out->copy_w = fmin(calibration->copy_share * standard, out->limit_w);
+    if (idle > out->copy_w) out->copy_w = idle;
     if (out->limit_w >= out->busy_w) return KW_OK;
     double capped = out->limit_w;
     /* beyond that, what voltage and clock do decides, and no row tells */
@@ -190,6 +203,11 @@ kw_status kw__prices_of(const struct kw__calibration *calibration, const kw_hard
     out->launch_s = scaled(calibration->launch_s, log_values);
     out->dispatch_s = calibration->dispatch_s;
     out->host_bytes_per_s = scaled(calibration->host_bytes_per_s, log_values);
+    out->to_device_bytes_per_s = out->to_host_bytes_per_s = out->host_bytes_per_s;
+    if (!isnan(calibration->to_device_bytes_per_s.base)) {
+        out->to_device_bytes_per_s = scaled(calibration->to_device_bytes_per_s, log_values);
+        out->to_host_bytes_per_s = scaled(calibration->to_host_bytes_per_s, log_values);
+    }
     return set_power(calibration, hardware, limit_w, log_values, out, err);
 }
 
@@ -211,8 +229,11 @@ static void price_item(const struct kw__item *item, double per_s, const struct k
     out->compute_s = item->count * compute * p->stretch;
     out->memory_s = item->count * memory * p->stretch;
     out->host_s = item->count * w->host_bytes / p->host_bytes_per_s;
+    out->copy_s = 0;
+    if (w->to_device_bytes > 0) out->copy_s += item->count * w->to_device_bytes / p->to_device_bytes_per_s;
+    if (w->to_host_bytes > 0) out->copy_s += item->count * w->to_host_bytes / p->to_host_bytes_per_s;
     out->busy_s = out->compute_s + out->memory_s;
-    out->gap_s = item->count * w->launches * p->launch_s + out->host_s;
+    out->gap_s = item->count * w->launches * p->launch_s + out->host_s + out->copy_s;
 }
 
 void kw__price_items(const struct kw__workload *workload, const struct kw__binding *binding,
@@ -226,14 +247,15 @@ void kw__price_items(const struct kw__workload *workload, const struct kw__bindi
             int rate = binding->rate_of[end];
             double per_s = rate < 0 ? NAN : prices->per_s[rate] * binding->share[end];
             price_item(&workload->items[end], per_s, prices, &out[end]);
-            seconds += out[end].busy_s + out[end].gap_s;
+            seconds += out[end].busy_s + out[end].gap_s - out[end].copy_s;
             launches += workload->items[end].count * workload->items[end].work.launches;
         }
         double waiting = launches * prices->dispatch_s - seconds; /* the device waits for the host */
         for (size_t i = begin; i < end; i++) {
             const struct kw__item *item = &workload->items[i];
             if (waiting > 0) out[i].gap_s += waiting * item->count * item->work.launches / launches;
-            out[i].energy_j = out[i].busy_s * prices->busy_w + out[i].gap_s * prices->gap_w;
+            out[i].energy_j = out[i].busy_s * prices->busy_w + (out[i].gap_s - out[i].copy_s) * prices->gap_w;
+            if (out[i].copy_s > 0) out[i].energy_j += out[i].copy_s * prices->copy_w;
         }
         begin = end;
     }

@@ -1,15 +1,16 @@
 /* The kernel predictor's arithmetic. One operator takes
  *
- *     t = max(F / (mu P), B / (beta BW)) + M / (beta BW) + n tau + H / host
+ *     t = max(F / (mu P), B / (beta BW)) + M / (beta BW) + n tau + H / host + W / copy
  *
  * F FLOPs and B operand bytes of its main kernel, M bytes of kernels bound by memory, n launches, H
- * bytes moved to or written on the host. mu is the rate of the operator's key, and where the
- * calibration says so, at its size; so is beta of an operator without arithmetic whose key has a rate.
- * Kernels draw the busy power, gaps the gap power, both shares of the hardware's limit and never below its
- * idle power. A phase takes at least what the host needs to issue its kernels. Under a limit below the busy
- * power an operator cannot finish sooner than its energy above the gap power over (limit - gap power), so its
- * busy time stretches; a limit above the hardware's own is taken as that. Tile and wave quantisation has no
- * term: in a prototype it made the held-out errors of the published sweeps no smaller. */
+ * bytes moved to or written on the host, W bytes of weights copied to the device or back, each way at its
+ * rate. mu is the rate of the operator's key, and where the calibration says so, at its size; so is beta of
+ * an operator without arithmetic whose key has a rate. Kernels draw the busy power, gaps the gap power,
+ * copies of weights a power of their own, all shares of the hardware's limit and never below its idle power.
+ * A phase takes at least what the host needs to issue its kernels. Under a limit below the busy power an
+ * operator cannot finish sooner than its energy above the gap power over (limit - gap power), so its busy
+ * time stretches; a limit above the hardware's own is taken as that. Tile and wave quantisation has no term:
+ * in a prototype it made the held-out errors of the published sweeps no smaller. */
 #ifndef KW_PREDICT_PRICE_H
 #define KW_PREDICT_PRICE_H
 
@@ -20,7 +21,8 @@
 struct kw__prices {
     double per_s[KW__MAX_RATES]; /* FLOPs, or bytes, of each rate at efficiency 1 of its curve, or flat */
     double bytes_per_s, launch_s, dispatch_s, host_bytes_per_s;
-    double busy_w, gap_w;
+    double to_device_bytes_per_s, to_host_bytes_per_s; /* of weights */
+    double busy_w, gap_w, copy_w;
     double stretch; /* of busy time by a lower limit; 1 without */
     double limit_w;
 };
@@ -30,22 +32,24 @@ struct kw__prices {
 struct kw__binding {
     int *rate_of;
     double *share;
-    const char *missing; /* a key that no rate has, so that another stands in; NULL when none */
-    const char *stand_in;
+    /* the key that matters most of those that no rate has, so that another stands in; NULL: none that matters
+     */
+    const char *missing, *stand_in;
 };
 /* KW_ERROR_UNSUPPORTED when the calibration has no rate of the class of an item with arithmetic. */
 kw_status kw__bind_rates(const struct kw__workload *workload, const struct kw__calibration *calibration,
                          struct kw__arena *arena, struct kw__binding *out, kw_error *err);
 
 /* `log_values` has the calibration's parameters; limit_w 0: the hardware's. KW_ERROR_UNSUPPORTED when the
- * hardware lacks a rate that a bound item needs, KW_ERROR_USAGE when the limit is below the gap power. */
+ * hardware lacks a rate that a bound item needs, KW_ERROR_USAGE when the
+ * limit is below the gap power. */
 kw_status kw__prices_of(const struct kw__calibration *calibration, const kw_hardware *hardware,
                         const struct kw__workload *workload, const struct kw__binding *binding,
                         double limit_w, const double *log_values, struct kw__prices *out, kw_error *err);
 
 struct kw__cost_of_item {
-    double busy_s, gap_s; /* of all `count` operators; gap: launches, dispatch, host */
-    double compute_s, memory_s, host_s;
+    double busy_s, gap_s; /* of all `count` operators; gap: launches, dispatch, host, copies */
+    double compute_s, memory_s, host_s, copy_s;
     double energy_j; /* of the GPU; NaN when the power is not known */
 };
 /* Prices every item; `out` has workload->num_items. */

@@ -63,6 +63,12 @@ static bool fold(json_t *root, const struct kw__calibration *c)
     good = scale(json_object_get(root, "launch"), "seconds", factor_of(c, c->launch_s), INFINITY) && good;
     good = scale(json_object_get(root, "host"), "bytes_per_s", factor_of(c, c->host_bytes_per_s), INFINITY) &&
            good;
+    json_t *offload = json_object_get(root, "offload");
+    if (!isnan(c->to_device_bytes_per_s.base)) {
+        double factor = factor_of(c, c->to_device_bytes_per_s);
+        good = scale(offload, "to_device_bytes_per_s", factor, INFINITY) &&
+               scale(offload, "to_host_bytes_per_s", factor, INFINITY) && good;
+    }
     if (!json_is_object(power)) return good;
     good = scale(power, "busy_share", factor_of(c, c->busy_share), 1) && good;
     return scale(power, "gap_share", factor_of(c, c->gap_share), 1) && good;

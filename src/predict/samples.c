@@ -121,9 +121,14 @@ static kw_status group_of(struct kw__samples *s, const kw_model *model, const st
 
 /* ---- Rows ------------------------------------------------------------------------------------------- */
 
-static kw_status check_dtype(const kw_model *model, const struct kw__stack *stack, const struct kw__row *row,
-                             kw_error *err)
+/* Whether a row ran as the stack runs that pipeline. */
+static kw_status check_way(const kw_model *model, const struct kw__stack *stack, const struct kw__row *row,
+                           kw_error *err)
 {
+    bool offloads = kw__stack_keeping(stack, model->family->pipeline)->offload;
+    if (row->offload && (strcmp(row->offload, "True") == 0) != offloads)
+        return kw__fail(err, KW_ERROR_UNSUPPORTED, "%s offloading, and %s runs %s it",
+                        offloads ? "without" : "with", stack->name, offloads ? "with" : "without");
     const char *own = kw__dtype_name(kw__stack_dtypes(stack, model->family->pipeline)->vae);
     if (!row->decoder_dtype || strcmp(row->decoder_dtype, own) == 0) return KW_OK;
     return kw__fail(err, KW_ERROR_UNSUPPORTED, "the decoder ran in %s, and in %s it is %s",
@@ -143,7 +148,7 @@ static kw_status add_row(struct kw__samples *s, const kw_model *model, const str
     if (energy_sd > 0) sample.energy_log_sd = energy_sd;
     kw_error why;
     if (row->whole >= 0 && sample.whole < 0) return KW_OK; /* its pipeline was left out */
-    kw_status status = check_dtype(model, stack, row, &why);
+    kw_status status = check_way(model, stack, row, &why);
     if (!status) status = group_of(s, model, stack, row, &sample.group, &why);
     if (status == KW_ERROR_MEMORY) return kw__fail_memory(err);
     if (status) {

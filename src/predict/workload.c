@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "engine/cpu/memory.h"
+#include "graph/placement.h"
 #include "graph/rewrite.h"
 
 /* ---- The reference: FLOPs by stage, phase and component ------------------------------------------ */
@@ -82,8 +83,18 @@ static const char *label(struct kw__workload *w, const struct kw__graph *g, cons
 static bool same_work(const struct kw__work *a, const struct kw__work *b)
 {
     return a->flop == b->flop && a->main_bytes == b->main_bytes && a->memory_bytes == b->memory_bytes &&
-           a->host_bytes == b->host_bytes && a->launches == b->launches && a->size == b->size &&
+           a->host_bytes == b->host_bytes && a->to_device_bytes == b->to_device_bytes &&
+           a->to_host_bytes == b->to_host_bytes && a->launches == b->launches && a->size == b->size &&
            strcmp(a->key, b->key) == 0;
+}
+
+static void append_item(struct kw__workload *w, const struct kw__item *item)
+{
+    struct kw__item *items =
+        kw__arena_grow(&w->arena, w->items, w->num_items, &w->item_capacity, sizeof *items);
+    if (!items) return;
+    w->items = items;
+    items[w->num_items++] = *item;
 }
 
 /* Adds an operator to the phase's items, which begin at `first`. */
@@ -97,13 +108,8 @@ static void add_item(struct kw__workload *w, size_t first, struct kw__item item,
         known->count += item.count;
         return;
     }
-    struct kw__item *items =
-        kw__arena_grow(&w->arena, w->items, w->num_items, &w->item_capacity, sizeof *items);
-    if (!items) return;
-    w->items = items;
     item.op = label(w, g, op);
-    if (!item.op) return;
-    items[w->num_items++] = item;
+    append_item(w, &item);
 }
 
 /* States that begin in a phase are filled with their initial value, which a CPU's time shows. */
@@ -132,18 +138,39 @@ static void add_fill(struct kw__workload *w, const struct kw__program *program, 
     item.work.size = item.work.memory_bytes;
     item.work.launches = 1;
     snprintf(item.work.key, sizeof item.work.key, "%s", KW__FILL_KEY);
-    struct kw__item *items =
-        kw__arena_grow(&w->arena, w->items, w->num_items, &w->item_capacity, sizeof *items);
-    if (!items) return;
-    w->items = items;
-    items[w->num_items++] = item;
+    append_item(w, &item);
 }
 
-static void add_executed(struct kw__workload *w, const struct kw__program *program,
-                         const struct kw__stack *stack)
+/* Weights that are copied before stage `when`, as items of `stage` and of the phase that is being added. */
+static void add_moves(struct kw__workload *w, const struct kw__program *program,
+                      const struct kw__placement *placement, int stage, int when)
 {
+    struct kw__move moves[KW__MAX_MOVES];
+    int count = kw__placement_moves(placement, when, program->num_stages, moves);
+    for (int i = 0; i < count; i++) {
+        struct kw__item item = {.stage = stage,
+                                .phase = w->num_phases,
+                                .component = component_index(w, "offload"),
+                                .class = KW__CLASS_TRANSFER,
+                                .code = KW__TO_HOST,
+                                .count = 1};
+        item.op =
+            kw__arena_printf(&w->arena, moves[i].to_host ? "%s to host" : "%s to device", moves[i].component);
+        *(moves[i].to_host ? &item.work.to_host_bytes : &item.work.to_device_bytes) = moves[i].bytes;
+        append_item(w, &item);
+    }
+}
+
+static kw_status add_executed(struct kw__workload *w, struct kw__program *program,
+                              const struct kw__stack *stack, kw_error *err)
+{
+    struct kw__placement placement;
+    if (!kw__placement_make(program, stack, &placement)) return kw__fail_memory(err);
     for (int s = 0; s < program->num_stages; s++)
         for (int p = 0; p < program->stages[s].num_phases; p++, w->num_phases++) {
+            bool last = s == program->num_stages - 1 && p == program->stages[s].num_phases - 1;
+            if (p == 0) add_moves(w, program, &placement, s, s);
+            if (last) add_moves(w, program, &placement, s, program->num_stages);
             const struct kw__phase *phase = &program->stages[s].phases[p];
             size_t first = w->num_items;
             for (size_t i = 0; i < phase->graph->num_ops; i++) {
@@ -159,6 +186,7 @@ static void add_executed(struct kw__workload *w, const struct kw__program *progr
             }
             if (stack->on_cpu) add_fill(w, program, s, p);
         }
+    return KW_OK;
 }
 
 static kw_status rewrite(struct kw__program *program, const struct kw__stack *stack, kw_error *err)
@@ -200,8 +228,8 @@ kw_status kw__workload_new(const kw_model *model, const kw_effective *request, c
     w->request = *request;
     add_reference(w, program);
     status = rewrite(program, stack, err);
+    if (!status) status = add_executed(w, program, stack, err);
     if (!status) {
-        add_executed(w, program, stack);
         status = plan_memory(w, program, stack, err);
         if (w->arena.failed || program->arena.failed) status = kw__fail_memory(err);
     }

@@ -22,12 +22,6 @@ static bool is_odd(const char *weights)
     return law && strcmp(law, ":normal") != 0;
 }
 
-static bool is_set(const struct kw__run *run, const char *name)
-{
-    const char *value = kw__run_setting(run, name);
-    return value && (strcmp(value, "True") == 0 || strcmp(value, "true") == 0 || strcmp(value, "1") == 0);
-}
-
 /* NULL: the run can be fitted, as far as it tells. */
 static const char *unfit(const struct kw__run *run)
 {
@@ -37,7 +31,6 @@ static const char *unfit(const struct kw__run *run)
     if (run->request.num_gpus > 1) return "on several GPUs";
     const char *basis = kw__run_setting(run, "basis");
     if (basis && strcmp(basis, "measured") != 0) return "computed from other runs, not measured";
-    if (is_set(run, "offload")) return "with offloading";
     if (is_odd(run->weights)) return "random weights of another law than normal";
     return NULL;
 }
@@ -117,6 +110,14 @@ static const char *decoder_dtype(const struct kw__run *run)
     return value;
 }
 
+static const char *offload(const struct kw__run *run)
+{
+    const char *value = kw__run_setting(run, "offload");
+    if (!value) return NULL;
+    bool on = strcmp(value, "True") == 0 || strcmp(value, "true") == 0 || strcmp(value, "1") == 0;
+    return on ? "True" : "False";
+}
+
 static struct kw__row row_of(struct kw__dataset *set, const struct kw__run *run)
 {
     const struct kw__run_request *q = &run->request;
@@ -130,6 +131,7 @@ static struct kw__row row_of(struct kw__dataset *set, const struct kw__run *run)
                           .source = copy(a, source),
                           .note = copy(a, run->note),
                           .decoder_dtype = copy(a, decoder_dtype(run)),
+                          .offload = copy(a, offload(run)),
                           .width = q->width,
                           .height = q->height,
                           .frames = q->num_frames_asked ? q->num_frames_asked : q->num_frames,

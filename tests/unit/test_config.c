@@ -533,6 +533,7 @@ static void covariances(void **state)
                " \"b\": {\"prior_log_sd\": 1, \"log_value\": 0, \"source\": \"\"}}");
     folder_set(folder, file, "rates", "{}");
     folder_set(folder, file, "power", "null");
+    folder_set(folder, file, "offload", "null");
     folder_set(folder, file, "memory.parameter", "\"a\"");
     folder_set(folder, file, "launch.parameter", "\"a\"");
     folder_set(folder, file, "host.parameter", "\"b\"");
