@@ -1,5 +1,6 @@
 /* Mochi's graphs compute what diffusers computes: as test_parity.c, on the tiny model
- * tests/golden/mochi-tiny, with the cases of tools/reference/make_mochi.py. */
+ * tests/golden/mochi-tiny, with the cases of tools/reference/make_mochi.py; and the cpu backend in f32
+ * computes the same to 1e-4. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -62,15 +63,15 @@ static void small_clips_are_not_tiled(void **state)
 
 /* ---- Text encoding and denoising together ---------------------------------------------------- */
 
-static void check_pipelines(const char *rewrite)
+static void check_pipelines(enum parity_on on, const char *rewrite)
 {
-    parity_denoise(ON_INTERPRETER, &mochi, "mochi_denoise.f64",
+    parity_denoise(on, &mochi, "mochi_denoise.f64",
                    (struct golden_size){2, 4, 4, .text_tokens = 9, .steps = 4, .guidance = 4.5,
                                         .prompt_tokens = {7, 1}, .rewrite = rewrite});
-    parity_denoise(ON_INTERPRETER, &mochi, "mochi_denoise_full.f64",
+    parity_denoise(on, &mochi, "mochi_denoise_full.f64",
                    (struct golden_size){2, 4, 4, .text_tokens = 8, .steps = 4, .guidance = 4.5,
                                         .prompt_tokens = {8, 3}, .rewrite = rewrite});
-    parity_denoise(ON_INTERPRETER, &mochi, "mochi_denoise_one_pass.f64",
+    parity_denoise(on, &mochi, "mochi_denoise_one_pass.f64",
                    (struct golden_size){1, 4, 4, .text_tokens = 6, .steps = 2, .guidance = 1,
                                         .prompt_tokens = {4, 1}, .rewrite = rewrite});
 }
@@ -78,7 +79,7 @@ static void check_pipelines(const char *rewrite)
 static void denoise_both_prompts_in_one_batch(void **state)
 {
     (void)state;
-    check_pipelines(NULL);
+    check_pipelines(ON_INTERPRETER, NULL);
 }
 
 static void rewrites_leave_the_result(void **state)
@@ -86,10 +87,33 @@ static void rewrites_leave_the_result(void **state)
     (void)state;
     for (size_t i = 0; i <= kw__rewrite_count(); i++) {
         const char *name = i < kw__rewrite_count() ? kw__rewrite_name(i) : "all";
-        check_pipelines(name);
+        check_pipelines(ON_INTERPRETER, name);
     }
     parity_decode(ON_INTERPRETER, &mochi, "mochi_decode_1.f32",
                   (struct golden_size){1, 2, 4, .rewrite = "all"}, 1, false);
+}
+
+/* ---- On the CPU ---------------------------------------------------------------------------------- */
+
+static void the_cpu_computes_the_same(void **state)
+{
+    (void)state;
+    for (int all = 0; all < 2; all++) {
+        const char *name = all ? "all" : NULL;
+        parity_denoiser(ON_CPU, &mochi, "mochi_transformer.f64",
+                        (struct golden_size){1, 2, 4, .text_tokens = 6, .rewrite = name}, (const double[]){4},
+                        421.5);
+        parity_denoiser(ON_CPU, &mochi, "mochi_transformer_batch.f64",
+                        (struct golden_size){3, 4, 6, .batch = 2, .text_tokens = 9, .rewrite = name},
+                        (const double[]){9, 2}, 30.25);
+        check_pipelines(ON_CPU, name);
+        parity_decode(ON_CPU, &mochi, "mochi_decode_1.f32", (struct golden_size){1, 2, 4, .rewrite = name}, 1,
+                      false);
+        parity_decode(ON_CPU, &mochi, "mochi_decode_3.f32", (struct golden_size){3, 2, 2, .rewrite = name},
+                      13, false);
+        parity_decode(ON_CPU, &mochi, "mochi_tiles.f32",
+                      (struct golden_size){1, 2, 34, .tiled = true, .rewrite = name}, 1, false);
+    }
 }
 
 int main(void)
@@ -103,6 +127,7 @@ int main(void)
         cmocka_unit_test(small_clips_are_not_tiled),
         cmocka_unit_test(denoise_both_prompts_in_one_batch),
         cmocka_unit_test(rewrites_leave_the_result),
+        cmocka_unit_test(the_cpu_computes_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
