@@ -84,27 +84,13 @@ static kw_status open_tokenizer(const kw_model *model, const char *weights, int6
     return kw__tokenizer_open_bytes(vocabulary, &out->tokenizer, err);
 }
 
-/* The number without the limit is the warning's; it is asked for again only when there is one. */
-static kw_status encode(struct kw__prompts *p, const char *what, const char *text, size_t width,
-                        struct kw__encoded_prompt *out, kw_error *err)
+static kw_status encode(const struct kw__prompts *p, const kw_model *model, const char *what,
+                        const char *text, size_t width, struct kw__encoded_prompt *out, kw_error *err)
 {
     out->ids = calloc(width, sizeof *out->ids);
     if (!out->ids) return kw__fail_memory(err);
-    kw_status status = kw__prompt_encode(p->tokenizer, what, text ? text : "", width, out->ids, &out->count,
-                                         out->warning, sizeof out->warning, err);
-    out->whole = out->count;
-    if (status || !*out->warning) return status;
-    char *clean;
-    int32_t *ids = calloc(width, sizeof *ids);
-    if (!ids) return kw__fail_memory(err);
-    size_t count;
-    status = kw__prompt_clean(what, text, &clean, err);
-    if (!status) {
-        status = kw__tokenizer_encode(p->tokenizer, clean, width, ids, &count, &out->whole, err);
-        free(clean);
-    }
-    free(ids);
-    return status;
+    return kw__prompt_encode(p->tokenizer, what, text ? text : "", model->family->cleans_prompts, width,
+                             out->ids, &out->count, &out->whole, out->warning, sizeof out->warning, err);
 }
 
 kw_status kw__prompts_open(const kw_model *model, const kw_effective *request, const char *weights,
@@ -116,9 +102,9 @@ kw_status kw__prompts_open(const kw_model *model, const kw_effective *request, c
     kw_status status = vocabulary_of(model, request, &vocabulary, err);
     if (!status) status = open_tokenizer(model, weights, vocabulary, out, err);
     size_t width = (size_t)request->text_tokens;
-    if (!status) status = encode(out, "the prompt", prompt, width, &out->prompts[0], err);
+    if (!status) status = encode(out, model, "the prompt", prompt, width, &out->prompts[0], err);
     if (!status && out->count > 1)
-        status = encode(out, "the negative prompt", negative_prompt, width, &out->prompts[1], err);
+        status = encode(out, model, "the negative prompt", negative_prompt, width, &out->prompts[1], err);
     if (status) kw__prompts_close(out);
     return status;
 }

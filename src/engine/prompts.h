@@ -18,8 +18,8 @@ struct kw__prompts {
     char warning[256]; /* of the tokenizer; "": none */
 };
 
-/* Finds the tokenizer, cleans and encodes. A prompt that is NULL is empty. On failure there is nothing to
- * close. */
+/* Finds the tokenizer and encodes, prompts cleaned where the pipeline does so. One that is NULL is empty. On
+ * failure there is nothing to close. */
 kw_status kw__prompts_open(const kw_model *model, const kw_effective *request, const char *weights,
                            const char *prompt, const char *negative_prompt, struct kw__prompts *out,
                            kw_error *err);

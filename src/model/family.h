@@ -28,6 +28,8 @@ struct kw_model {
 struct kw__family {
     const char *pipeline; /* model_index.json's _class_name */
     struct kw__defaults defaults;
+    /* Prompts are cleaned (kw__prompt_clean) before they are cut to tokens; else taken as they are. */
+    bool cleans_prompts;
     /* Checks what model_index.json says beside the class. */
     kw_status (*check_index)(struct kw__json in, kw_error *err);
     kw_status (*read)(kw_model *model, kw_error *err);

@@ -425,6 +425,7 @@ const struct kw__family kw__wan_family = {
                  .negative_tokens = 1,
                  .guidance_scale = 5.0,
                  .fps = 16.0},
+    .cleans_prompts = true,
     .check_index = check_index,
     .read = read_model,
     .resolve = resolve,

@@ -204,21 +204,22 @@ kw_status kw__prompt_clean(const char *what, const char *prompt, char **out, kw_
 /* ---- To ids ----------------------------------------------------------------------------------- */
 
 kw_status kw__prompt_encode(const struct kw__tokenizer *tokenizer, const char *what, const char *prompt,
-                            size_t width, int32_t *ids, size_t *count, char *warning, size_t n, kw_error *err)
+                            bool clean, size_t width, int32_t *ids, size_t *count, size_t *whole,
+                            char *warning, size_t n, kw_error *err)
 {
-    char *text;
-    size_t whole = 0;
-    kw_status status = kw__prompt_clean(what, prompt, &text, err);
+    char *cleaned = NULL;
+    kw_status status =
+        clean ? kw__prompt_clean(what, prompt, &cleaned, err) : check_utf8(what, prompt, strlen(prompt), err);
     if (status) return status;
-    status = kw__tokenizer_encode(tokenizer, text, width, ids, count, &whole, err);
-    free(text);
+    status = kw__tokenizer_encode(tokenizer, clean ? cleaned : prompt, width, ids, count, whole, err);
+    free(cleaned);
     if (status) return status;
     for (size_t i = *count; i < width; i++) ids[i] = kw__tokenizer_pad(tokenizer);
     if (n) warning[0] = '\0';
-    if (whole > width)
+    if (*whole > width)
         (void)snprintf(warning, n,
                        "%s has %zu tokens and the model reads %zu: the last %zu are left out; shorten it to "
                        "say what matters first",
-                       what, whole, width, whole - width);
+                       what, *whole, width, *whole - width);
     return KW_OK;
 }

@@ -13,11 +13,12 @@
  * Unigram and bytes end with </s> (id 1 in T5's vocabularies and for bytes) and pad with 0; BPE begins with
  * <|startoftext|>, ends with <|endoftext|> and pads with that.
  *
- * Prompts are cleaned as diffusers' WanPipeline does it (prompt.c); ftfy, which diffusers applies when
- * it is installed, is not: it changes damaged text only. */
+ * Of diffusers' pipelines only WanPipeline cleans a prompt before its tokenizer sees it (prompt.c); ftfy,
+ * which it applies when that is installed, is not here: it changes damaged text only. */
 #ifndef KW_TEXT_TOKENIZER_H
 #define KW_TEXT_TOKENIZER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -54,11 +55,12 @@ kw_status kw__tokenizer_encode(const struct kw__tokenizer *tokenizer, const char
  * caller frees *out. */
 kw_status kw__prompt_clean(const char *what, const char *prompt, char **out, kw_error *err);
 
-/* Both: cleans and encodes. ids[0 .. width-1] become the tokens and then padding. When tokens were
- * dropped, `warning` (n bytes) says how many and what to do; else it is "". */
+/* Encodes a prompt, cleaned first if `clean` says so. ids[0 .. width-1] become the tokens and then padding;
+ * `count` is the number of tokens among them, `whole` that of all. When tokens were dropped, `warning` (n
+ * bytes) says how many and what to do; else it is "". */
 kw_status kw__prompt_encode(const struct kw__tokenizer *tokenizer, const char *what, const char *prompt,
-                            size_t width, int32_t *ids, size_t *count, char *warning, size_t n,
-                            kw_error *err);
+                            bool clean, size_t width, int32_t *ids, size_t *count, size_t *whole,
+                            char *warning, size_t n, kw_error *err);
 
 /* The version of sentencepiece that this was built with, which says it nowhere at run time. */
 const char *kw__sentencepiece_version(void);

@@ -35,7 +35,7 @@ static void as_prompt(const char *text)
     static struct kw__tokenizer *tokenizer;
     char *clean = NULL, *again = NULL, warning[256];
     int32_t ids[WIDTH];
-    size_t count;
+    size_t count, whole;
     kw_error err = {KW_OK, ""};
     if (!tokenizer && kw__tokenizer_open_bytes(VOCABULARY, &tokenizer, NULL)) abort();
     kw_status status = kw__prompt_clean("the prompt", text, &clean, &err);
@@ -44,12 +44,18 @@ static void as_prompt(const char *text)
     /* white space is gone, and what is valid stays so */
     if (kw__prompt_clean("the prompt", clean, &again, NULL)) abort();
     if (*clean == ' ' || (*clean && clean[strlen(clean) - 1] == ' ')) abort();
-    if (kw__prompt_encode(tokenizer, "the prompt", text, WIDTH, ids, &count, warning, sizeof warning, NULL))
+    if (kw__prompt_encode(tokenizer, "the prompt", text, true, WIDTH, ids, &count, &whole, warning,
+                          sizeof warning, NULL))
         abort();
     if (count < 1 || count > WIDTH || ids[count - 1] != 1 || (strlen(clean) >= WIDTH) != (*warning != '\0'))
         abort();
     for (int i = 0; i < WIDTH; i++)
         if (ids[i] < 0 || ids[i] >= VOCABULARY) abort();
+    /* each byte is a token, and </s> */
+    if (kw__prompt_encode(tokenizer, "the prompt", text, false, WIDTH, ids, &count, &whole, warning,
+                          sizeof warning, NULL) ||
+        whole != strlen(text) + 1)
+        abort();
     free(clean);
     free(again);
 }

@@ -62,15 +62,16 @@ static void test_limits(void **state)
     assert_int_equal(kw__tokenizer_encode(t, "a small boat on a calm lake", 64, all, &count, &whole, &err),
                      0);
     assert_int_equal(count, 9);
-    assert_int_equal(kw__prompt_encode(t, "the prompt", "a small boat on a calm lake", 6, ids, &count,
-                                       warning, sizeof warning, &err),
+    assert_int_equal(kw__prompt_encode(t, "the prompt", "a small boat on a calm lake", false, 6, ids, &count,
+                                       &whole, warning, sizeof warning, &err),
                      KW_OK);
     assert_int_equal(count, 6);
     assert_memory_equal(ids, all, 5 * sizeof *ids);
     assert_int_equal(ids[5], END);
     assert_non_null(strstr(warning, "the last 3 are left out"));
 
-    assert_int_equal(kw__prompt_encode(t, "the prompt", "a", 16, ids, &count, warning, sizeof warning, &err),
+    assert_int_equal(kw__prompt_encode(t, "the prompt", "a", false, 16, ids, &count, &whole, warning,
+                                       sizeof warning, &err),
                      0);
     assert_int_equal(count, 3);
     assert_string_equal(warning, "");

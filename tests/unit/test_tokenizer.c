@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "engine/prompts.h"
 #include "text/tokenizer.h"
 
 #define MODEL "tests/data/tiny-spiece.model"
@@ -108,11 +109,12 @@ static void test_prompt_encode(void **state)
     struct kw__tokenizer *t = open_model();
     enum { WIDTH = 512 };
     int32_t ids[WIDTH];
-    size_t count;
+    size_t count, whole;
     char warning[256];
     /* the empty prompt is </s> and padding */
-    assert_int_equal(
-        kw__prompt_encode(t, "the prompt", " ", WIDTH, ids, &count, warning, sizeof warning, NULL), 0);
+    assert_int_equal(kw__prompt_encode(t, "the prompt", " ", true, WIDTH, ids, &count, &whole, warning,
+                                       sizeof warning, NULL),
+                     0);
     assert_int_equal(count, 1);
     assert_int_equal(ids[0], 1);
     for (int i = 1; i < WIDTH; i++) assert_int_equal(ids[i], 0);
@@ -122,16 +124,19 @@ static void test_prompt_encode(void **state)
     char *text = malloc(LONG + 1);
     for (int i = 0; i < LONG; i++) text[i] = "a boat "[i % 7];
     text[LONG] = '\0';
-    assert_int_equal(
-        kw__prompt_encode(t, "the prompt", text, WIDTH, ids, &count, warning, sizeof warning, NULL), KW_OK);
+    assert_int_equal(kw__prompt_encode(t, "the prompt", text, true, WIDTH, ids, &count, &whole, warning,
+                                       sizeof warning, NULL),
+                     KW_OK);
     assert_int_equal(count, WIDTH);
     assert_int_equal(ids[WIDTH - 1], 1);
     assert_non_null(strstr(warning, "the prompt has "));
     assert_non_null(strstr(warning, "reads 512"));
+    assert_true(whole > WIDTH);
     /* and one that makes the search for references work hard */
     memset(text, '&', LONG);
-    assert_int_equal(
-        kw__prompt_encode(t, "the prompt", text, WIDTH, ids, &count, warning, sizeof warning, NULL), KW_OK);
+    assert_int_equal(kw__prompt_encode(t, "the prompt", text, true, WIDTH, ids, &count, &whole, warning,
+                                       sizeof warning, NULL),
+                     KW_OK);
     free(text);
     kw__tokenizer_close(t);
 }
@@ -254,6 +259,38 @@ static void test_damaged(void **state)
     unlink(path);
 }
 
+/* WanPipeline cleans a prompt, the others hand it to their tokenizer as it is. */
+static void test_each_pipelines_rule(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *model;
+        size_t tokens; /* bytes and </s> */
+    } cases[] = {{"wan2.1-t2v-nano", sizeof "a & b"},
+                 {"cogvideox-nano", sizeof "a &amp;  b"},
+                 {"mochi-nano", sizeof "a &amp;  b"}};
+    kw_catalog *catalog;
+    kw_error err;
+    assert_int_equal(kw_catalog_open("data", &catalog, &err), KW_OK);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        kw_model *model;
+        kw_request request = KW_REQUEST_INIT;
+        kw_effective r;
+        struct kw__prompts prompts;
+        if (kw_model_open(catalog, cases[i].model, &model, &err)) fail_msg("%s", err.message);
+        assert_int_equal(kw_request_resolve(model, &request, &r, &err), KW_OK);
+        if (kw__prompts_open(model, &r, "random", "a &amp;  b", " ", &prompts, &err))
+            fail_msg("%s", err.message);
+        assert_int_equal(prompts.prompts[0].count, cases[i].tokens);
+        assert_int_equal(prompts.prompts[1].count, i == 0 ? 1 : 2);
+        kw__prompts_close(&prompts);
+        assert_int_equal(kw__prompts_open(model, &r, "random", "\xC3(", NULL, &prompts, &err),
+                         KW_ERROR_USAGE);
+        kw_model_close(model);
+    }
+    kw_catalog_close(catalog);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -261,6 +298,6 @@ int main(void)
         cmocka_unit_test(test_clean_golden),   cmocka_unit_test(test_truncation),
         cmocka_unit_test(test_prompt_encode),  cmocka_unit_test(test_invalid_utf8),
         cmocka_unit_test(test_bytes),          cmocka_unit_test(test_no_tokenizer),
-        cmocka_unit_test(test_damaged)};
+        cmocka_unit_test(test_damaged),        cmocka_unit_test(test_each_pipelines_rule)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
