@@ -17,7 +17,7 @@
 
 #include "report/out.h"
 
-#define KW__TABLE_COLUMNS 32
+#define KW__TABLE_COLUMNS 64
 
 enum kw__align { KW__ALIGN_LEFT, KW__ALIGN_RIGHT };
 

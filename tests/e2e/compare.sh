@@ -29,3 +29,54 @@ while read -r model width height frames steps seconds joules; do
     expect_json "abs(d['total']['energy_j']['gpu']['value'] / $joules - 1) <= 0.12"
 done <requests
 ok "full clips of other models on an H200, from WAN2.1-1.3B's rows: each within 12 %"
+
+# ---- The tables and the figure ----
+
+run "$KINOWATT" compare --json
+expect_rc 0
+ranks='[(r, u, q) for r in d["rows"] for u in ("per_clip", "per_video_second", "per_megapixel_frame")
+    for q in ("latency", "gpu_energy") if r[u][q + "_rank"]]'
+figure='lambda r, u, q: r[u][q + ("_s" if q == "latency" else "_wh")]'
+peers='lambda r, u, q, f: [x for x in d["rows"] if r is not x and x["source"] == r["source"] and
+    x["hardware"] == r["hardware"] and x["stack"] == r["stack"] and f(x, u, q) is not None]'
+published='lambda r: r["source"] != "predicted"'
+expect_json "len($ranks) > 100"
+# of published rows, by their own figures: those of less, and one more
+expect_json "all(r[u][q + '_rank']['value'] == 1 + sum(f(x, u, q) < f(r, u, q) for x in p(r, u, q, f))
+    and r[u][q + '_rank']['of'] == 1 + len(p(r, u, q, f))
+    for f in [$figure] for p in [$peers] for r, u, q in $ranks if ($published)(r))"
+expect_json "all(k['low'] <= k['value'] <= k['high'] <= k['of'] for r, u, q in $ranks for k in [r[u][q + '_rank']])"
+# a smaller model's interval ends below a larger one's, and both ranks are sure
+expect_json "[(r['per_clip']['gpu_energy_rank']['low'], r['per_clip']['gpu_energy_rank']['high'])
+    for m in ('cogvideox-2b', 'cogvideox-5b') for r in d['rows'] if r['model'] == m and
+    r['source'] == 'delavande2025_models'] == [(3, 3), (4, 4)]"
+expect_json "all(abs(sum(r['energy_share'].values()) - 1) < 1e-9 for r in d['rows']
+    if r['energy_share']['gpu'] is not None)"
+expect_json "[round(100 * r['energy_share']['gpu'], 1) for r in d['rows'] if r['model'] == 'wan2.1-t2v-14b' and
+    r['source'] == 'delavande2025_models'] == [86.6]"
+expect_json "all(r['latency']['low'] <= r['latency_s'] <= r['latency']['high'] for r in d['rows'])"
+ok "ranks are those of the figures, and shares are of the whole"
+
+# an H200 row with offloading is not predicted by a stack without it
+expect_json "[sum(r['source'] == s and r['hardware'] == 'h200' for r in d['rows'] if r['model'] == 'cogvideox-2b')
+    for s in ('h200_diffusers_full', 'predicted')] == [2, 1]"
+ok "what ran otherwise than the stack has no prediction beside it"
+
+run "$KINOWATT" compare --svg figure.svg
+expect_rc 0
+expect_out '^Energy by device$'
+expect_out '^Ranks in each source, 1 the least; in brackets those that 90 % intervals allow$'
+expect_out '^\[1\] +cogvideox-2b +720 x 480 +3 +3 '
+expect_out '^cogvideox-2b +\[1\] +720 x 480 +8\.30 Wh +0\.84 Wh +0\.53 Wh +85\.8 % +8\.7 % +5\.5 %$'
+command -v python3 >/dev/null && expect python3 -c 'import xml.etree.ElementTree as e; e.parse("figure.svg")'
+for text in 'cogvideox-2b 720x480, 49 frames' 'mlenergy_v3_one_gpu, B200' 'h200_diffusers_full, predicted'; do
+    expect grep -qF "$text" figure.svg
+done
+run "$KINOWATT" compare wan2.1-t2v-nano -s 4 --svg predicted.svg
+expect_rc 0
+expect grep -qF 'wan2.1-t2v-nano 256x144, 17 frames' predicted.svg
+run "$KINOWATT" compare --svg none/figure.svg
+expect_rc 1
+expect_err "cannot write none/figure.svg"
+expect_out_lines 0
+ok "tables, and the figure"
