@@ -13,8 +13,6 @@
 
 #include "base/error.h"
 #include "cli/compare.h"
-#include "graph/stack.h"
-#include "model/family.h"
 
 static const struct kw__usage usage_base = {
     .name = "compare",
@@ -100,18 +98,6 @@ static int refer(struct kw__comparison *c, size_t set, const struct kw__row *row
     return (int)c->num_references;
 }
 
-/* Whether the stack does with the weights what the row's did. */
-static bool is_stacks_way(const struct kw__comparison *c, const char *name, const kw_model *model,
-                          const struct kw__row *row)
-{
-    struct kw__stack *stack;
-    if (!row->offload || !name || kw__stack_open(c->catalog, name, &stack, NULL)) return true;
-    bool same =
-        kw__stack_keeping(stack, model->family->pipeline)->offload == (strcmp(row->offload, "True") == 0);
-    kw__stack_close(stack);
-    return same;
-}
-
 /* The request of a row, predicted on its hardware where there is a profile of it, and as it ran. */
 static kw_status add_beside(struct kw__comparison *c, size_t set, const kw_model *model,
                             const struct kw__row *row, int reference, kw_error *err)
@@ -123,7 +109,7 @@ static kw_status add_beside(struct kw__comparison *c, size_t set, const kw_model
     kw_predict_options options = c->options->predict;
     options.hardware = row->gpu;
     if (!options.stack) options.stack = publications[set].stack;
-    if (!is_stacks_way(c, options.stack, model, row)) return KW_OK;
+    if (!kw__row_offloads_as(row, c->catalog, model, options.stack)) return KW_OK;
     kw_status status = add_predicted(c, model, &request, &options, reference, err);
     if (!status) c->references[reference - 1].stack = c->entries[c->count - 1].stack;
     return status;

@@ -284,22 +284,6 @@ static void models_for_csv(const struct kw__reproduction *r, struct kw__table *t
 
 /* ---- The same models on H200s ---- */
 
-/* Whether the H200's row is of the request that the paper ran: of its size where there is one of that, else
- * (LTX names the size before it is rounded) of the model. */
-static bool is_same_request(const struct kw__dataset *set, const struct kw__row *row,
-                            const struct kw__row *paper)
-{
-    bool any = false;
-    if (strcmp(row->model, paper->model) != 0 || row->steps != paper->steps) return false;
-    for (size_t i = 0; i < set->num_rows; i++) {
-        const struct kw__row *other = &set->rows[i];
-        any = any || (strcmp(other->model, paper->model) == 0 && other->width == paper->width &&
-                      other->height == paper->height);
-    }
-    return row->frames == paper->frames &&
-           (!any || (row->width == paper->width && row->height == paper->height));
-}
-
 void kw__repro_table_h200(const struct kw__reproduction *r, bool page, struct kw__table *table)
 {
     static const struct kw__column list[] = {
@@ -309,8 +293,10 @@ void kw__repro_table_h200(const struct kw__reproduction *r, bool page, struct kw
         {.title = "Steps", .name = "num_inference_steps", RIGHT},
         {.title = "H100", .name = "h100_latency_s", .group = "Latency (s)", RIGHT},
         {.title = "H200", .name = "h200_latency_s", .group = "Latency (s)", RIGHT},
+        {.title = "Ours", .name = "h200_latency_s_ours", .group = "Latency (s)", RIGHT},
         {.title = "H100", .name = "h100_gpu_wh", .group = "GPU (Wh)", RIGHT},
         {.title = "H200", .name = "h200_gpu_wh", .group = "GPU (Wh)", RIGHT},
+        {.title = "Ours", .name = "h200_gpu_wh_ours", .group = "GPU (Wh)", RIGHT},
         {.title = "H200's basis", .name = "basis"},
         {.title = "How", .name = "note"},
     };
@@ -319,7 +305,8 @@ void kw__repro_table_h200(const struct kw__reproduction *r, bool page, struct kw
     for (size_t i = 0; i < r->num_models; i++)
         for (size_t k = 0; r->models[i].row && k < set->num_rows; k++) {
             const struct kw__row *paper = r->models[i].row, *row = &set->rows[k];
-            if (!is_same_request(set, row, paper)) continue;
+            if (!kw__repro_same_request(set, row, paper)) continue;
+            const kw_prediction *ours = r->on_h200[k];
             kw__table_row(table);
             kw__table_text(table, page ? r->models[i].title : row->model);
             size_cell(table, row->width, row->height);
@@ -327,8 +314,10 @@ void kw__repro_table_h200(const struct kw__reproduction *r, bool page, struct kw
             kw__table_number(table, 0, (double)row->steps);
             kw__table_number(table, 2, paper->latency_s);
             kw__table_number(table, 2, row->latency_s);
+            kw__table_number(table, 2, ours ? ours->total.latency_s.value : NAN);
             kw__table_number(table, 2, paper->energy_wh[KW_GPU]);
             kw__table_number(table, 2, row->energy_wh[KW_GPU]);
+            kw__table_number(table, 2, ours ? ours->total.energy_j[KW_GPU].value / 3600 : NAN);
             kw__table_text(table, row->basis);
             kw__table_text(table, row->note);
         }

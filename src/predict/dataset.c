@@ -10,6 +10,7 @@
 #include "base/csv.h"
 #include "base/error.h"
 #include "base/number.h"
+#include "graph/stack.h"
 #include "model/catalog.h"
 #include "model/family.h"
 
@@ -441,4 +442,14 @@ bool kw__same_run(const kw_effective *a, const kw_effective *b)
     return a->width == b->width && a->height == b->height && a->num_frames == b->num_frames &&
            a->num_inference_steps == b->num_inference_steps && a->batch_size == b->batch_size &&
            a->guidance_passes == b->guidance_passes;
+}
+
+bool kw__row_offloads_as(const struct kw__row *row, const kw_catalog *catalog, const kw_model *model,
+                         const char *stack_name)
+{
+    struct kw__stack *stack;
+    if (!row->offload || !stack_name || kw__stack_open(catalog, stack_name, &stack, NULL)) return true;
+    bool offloads = kw__stack_keeping(stack, model->family->pipeline)->offload;
+    kw__stack_close(stack);
+    return (strcmp(row->offload, "True") == 0) == offloads;
 }

@@ -60,20 +60,18 @@ static void end_error(struct kw__repro_error *e)
 
 /* ---- Predictions: one for each distinct request ------------------------------------------------------- */
 
-static kw_status predict(struct kw__reproduction *r, const kw_catalog *catalog, const kw_model *model,
-                         const kw_request *request, kw_prediction **out, kw_error *err)
+static kw_status predict_on(struct kw__reproduction *r, const kw_catalog *catalog, const kw_model *model,
+                            const kw_request *request, const kw_predict_options *options, kw_prediction **out,
+                            kw_error *err)
 {
-    kw_predict_options options = KW_PREDICT_OPTIONS_INIT;
     kw_effective effective;
     kw_model_info info = {.struct_size = sizeof info};
-    options.hardware = r->hardware;
-    options.stack = r->stack;
-    options.calibration = r->calibration;
     kw_status status = kw_request_resolve(model, request, &effective, err);
     if (!status) status = kw_model_info_get(model, &info, err);
     if (status) return status;
     for (size_t i = 0; i < r->num_owned; i++)
-        if (strcmp(r->owned[i]->model, info.name) == 0 && kw__same_run(&r->owned[i]->request, &effective)) {
+        if (strcmp(r->owned[i]->model, info.name) == 0 && strcmp(r->owned[i]->stack, options->stack) == 0 &&
+            kw__same_run(&r->owned[i]->request, &effective)) {
             *out = r->owned[i];
             return KW_OK;
         }
@@ -81,9 +79,20 @@ static kw_status predict(struct kw__reproduction *r, const kw_catalog *catalog, 
         kw__arena_grow(&r->arena, r->owned, r->num_owned, &r->owned_capacity, sizeof *owned);
     if (!owned) return kw__fail_memory(err);
     r->owned = owned;
-    status = kw_predict(catalog, model, request, &options, &r->owned[r->num_owned], err);
+    status = kw_predict(catalog, model, request, options, &r->owned[r->num_owned], err);
     if (!status) *out = r->owned[r->num_owned++];
     return status;
+}
+
+/* As the paper ran it. */
+static kw_status predict(struct kw__reproduction *r, const kw_catalog *catalog, const kw_model *model,
+                         const kw_request *request, kw_prediction **out, kw_error *err)
+{
+    kw_predict_options options = KW_PREDICT_OPTIONS_INIT;
+    options.hardware = r->hardware;
+    options.stack = r->stack;
+    options.calibration = r->calibration;
+    return predict_on(r, catalog, model, request, &options, out, err);
 }
 
 /* ---- The paper's file ---------------------------------------------------------------------------------- */
@@ -423,6 +432,44 @@ static kw_status add_models(struct kw__reproduction *r, const kw_catalog *catalo
     return KW_OK;
 }
 
+bool kw__repro_same_request(const struct kw__dataset *set, const struct kw__row *row,
+                            const struct kw__row *paper)
+{
+    bool any = false;
+    if (strcmp(row->model, paper->model) != 0 || row->steps != paper->steps) return false;
+    for (size_t i = 0; i < set->num_rows; i++) {
+        const struct kw__row *other = &set->rows[i];
+        any = any || (strcmp(other->model, paper->model) == 0 && other->width == paper->width &&
+                      other->height == paper->height);
+    }
+    return row->frames == paper->frames &&
+           (!any || (row->width == paper->width && row->height == paper->height));
+}
+
+static kw_status add_on_h200(struct kw__reproduction *r, const kw_catalog *catalog, kw_error *err)
+{
+    const struct kw__dataset *set = r->sets[2];
+    kw_status status = KW_OK;
+    r->on_h200 = kw__arena_alloc(&r->arena, set->num_rows + 1, sizeof *r->on_h200);
+    if (!r->on_h200) return kw__fail_memory(err);
+    for (size_t i = 0; i < r->num_models; i++)
+        for (size_t k = 0; !status && r->models[i].ours && k < set->num_rows; k++) {
+            const struct kw__row *row = &set->rows[k];
+            kw_predict_options options = KW_PREDICT_OPTIONS_INIT;
+            kw_model *model;
+            if (!kw__repro_same_request(set, row, r->models[i].row)) continue;
+            status = kw_model_open(catalog, row->model, &model, err);
+            if (status) return status;
+            const kw_request request = kw__row_request(row);
+            options.hardware = row->gpu;
+            options.stack = row->stack;
+            if (kw__row_offloads_as(row, catalog, model, row->stack))
+                status = predict_on(r, catalog, model, &request, &options, &r->on_h200[k], err);
+            kw_model_close(model);
+        }
+    return status;
+}
+
 static kw_status add_accelerators(struct kw__reproduction *r, const kw_catalog *catalog, kw_error *err)
 {
     const json_t *rows = rows_of(r, "thresholds");
@@ -505,7 +552,8 @@ static kw_status fill(struct kw__reproduction *r, const kw_catalog *catalog, con
            (status = add_sweeps(r, catalog, model, err)) || (status = add_held_out(r, catalog, err)) ||
            (status = add_fits(r, err)) || (status = add_breakdowns(r, catalog, model, err)) ||
            (status = add_frames(r, err)) || (status = add_models(r, catalog, err)) ||
-           (status = add_accelerators(r, catalog, err)) || (status = add_constants(r, catalog, err)));
+           (status = add_on_h200(r, catalog, err)) || (status = add_accelerators(r, catalog, err)) ||
+           (status = add_constants(r, catalog, err)));
     kw_model_close(model);
     return status;
 }

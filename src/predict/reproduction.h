@@ -102,6 +102,8 @@ struct kw__reproduction {
     struct kw__repro_breakdown breakdowns[3];
     kw_prediction **frames; /* the frame sweep's distinct requests, for the decoder's curve */
     size_t num_frames;
+    kw_prediction **on_h200; /* of the rows of sets[2]: NULL where it is no request of the paper's, not built
+                                in, or ran with offloading and the stack does not */
     struct kw__repro_model models[KW__REPRO_MODELS];
     size_t num_models;
     struct kw__repro_accelerator accelerators[KW__REPRO_ACCELERATORS];
@@ -119,6 +121,11 @@ void kw__reproduction_free(struct kw__reproduction *reproduction);
 /* A member of the paper's file, by path: ("sweeps", "runs"). NaN when it is not a number. */
 double kw__repro_printed(const struct kw__reproduction *reproduction, const char *object, const char *key);
 const char *kw__repro_where(const struct kw__reproduction *reproduction, const char *object);
+
+/* Whether the H200's row is of the request that the paper ran: of its size where there is one of that, else
+ * (LTX names the size before it is rounded) of the model. */
+bool kw__repro_same_request(const struct kw__dataset *set, const struct kw__row *row,
+                            const struct kw__row *paper);
 
 /* Least squares of y = slope x + constant (constant 0 when `through_zero`); the files' tests call it. */
 void kw__fit_line(const double *x, const double *y, size_t count, bool through_zero, double *slope,
