@@ -9,7 +9,7 @@
 #include "cli/cli.h"
 #include "store/measured.h"
 
-enum { FEWEST = 3 };
+enum { FEWEST = 3, FEWEST_STAGED = 2 };
 
 /* ---- Opening --------------------------------------------------------------------------------------- */
 
@@ -75,7 +75,9 @@ static kw_status open_rows(const kw_catalog *catalog, const struct kw__fit_setti
            (status = kw__samples_new(catalog, r->set, r->stack, r->priors.calibration, r->hardware,
                                      &r->samples, err)));
     if (status) return status;
-    if (r->samples->num_wholes < FEWEST)
+    const struct kw__samples *s = r->samples;
+    bool staged = s->count >= s->num_wholes + FEWEST_STAGED; /* their parts tell as much as more rows */
+    if (s->num_wholes < (staged ? FEWEST_STAGED : FEWEST))
         return kw__fail(err, KW_ERROR_UNSUPPORTED,
                         "%s has %zu rows that can be fitted, and %d are the least%s%s", r->set->path,
                         r->samples->num_wholes, FEWEST, r->samples->left_out.count ? "; left out: " : "",

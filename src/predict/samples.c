@@ -125,11 +125,14 @@ static kw_status group_of(struct kw__samples *s, const kw_model *model, const st
 static kw_status check_way(const kw_model *model, const struct kw__stack *stack, const struct kw__row *row,
                            kw_error *err)
 {
-    bool offloads = kw__stack_keeping(stack, model->family->pipeline)->offload;
-    if (row->offload && (strcmp(row->offload, "True") == 0) != offloads)
+    const struct kw__keeping *keeping = kw__stack_keeping(stack, model->family->pipeline);
+    if (row->offload && (strcmp(row->offload, "True") == 0) != keeping->offload)
         return kw__fail(err, KW_ERROR_UNSUPPORTED, "%s offloading, and %s runs %s it",
-                        offloads ? "without" : "with", stack->name, offloads ? "with" : "without");
-    const char *own = kw__dtype_name(kw__stack_dtypes(stack, model->family->pipeline)->vae);
+                        keeping->offload ? "without" : "with", stack->name,
+                        keeping->offload ? "with" : "without");
+    /* what a run says is the dtype of the weights */
+    enum kw__dtype dtype = kw__stack_dtypes(stack, model->family->pipeline)->vae;
+    const char *own = kw__dtype_name(keeping->own_dtype ? keeping->dtype : dtype);
     if (!row->decoder_dtype || strcmp(row->decoder_dtype, own) == 0) return KW_OK;
     return kw__fail(err, KW_ERROR_UNSUPPORTED, "the decoder ran in %s, and in %s it is %s",
                     row->decoder_dtype, stack->name, own);

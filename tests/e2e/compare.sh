@@ -30,6 +30,19 @@ while read -r model width height frames steps seconds joules; do
 done <requests
 ok "full clips of other models on an H200, from WAN2.1-1.3B's rows: each within 12 %"
 
+# Two short runs of a model, by their stages, predict its full clip.
+while read -r model width height frames steps seconds joules; do
+    run "$KINOWATT" calibrate --from "$root/data/measured/h200-diffusers/runs.json" --model "$model" -o own.json
+    expect_rc 0
+    expect grep -q '"count": 2,' own.json
+    run "$KINOWATT" predict "$model" -W "$width" -H "$height" -f "$frames" -s "$steps" --hardware h200 \
+        --stack diffusers-0.40 --calibration ./own.json --json
+    expect_rc 0
+    expect_json "abs(d['total']['latency_s']['value'] / $seconds - 1) <= 0.05"
+    expect_json "abs(d['total']['energy_j']['gpu']['value'] / $joules - 1) <= 0.08"
+done <requests
+ok "two short runs of a model: latency of its full clip within 5 %, energy within 8 %"
+
 # ---- The tables and the figure ----
 
 run "$KINOWATT" compare --json
