@@ -116,7 +116,8 @@ static double scaled(struct kw__scaled figure, const double *log_values)
     return figure.base * exp(log_values[figure.parameter]);
 }
 
-/* The hardware's peak for a key's dtype; fp16 and bf16 stand in for each other, f32 for tf32. */
+/* The hardware's peak for a key's dtype; fp16 and bf16 stand in for each other, f32 for all that it has no
+ * units for: so it is then computed. */
 static double hardware_peak(const kw_hardware *hardware, const char *key)
 {
     static const struct {
@@ -131,7 +132,8 @@ static double hardware_peak(const kw_hardware *hardware, const char *key)
     for (size_t i = 0; i < sizeof peaks / sizeof peaks[0]; i++) {
         if (strlen(peaks[i].dtype) != length || strncmp(peaks[i].dtype, dtype, length) != 0) continue;
         double peak = kw_hardware_get(hardware, peaks[i].first);
-        return isnan(peak) ? kw_hardware_get(hardware, peaks[i].second) : peak;
+        if (isnan(peak)) peak = kw_hardware_get(hardware, peaks[i].second);
+        return isnan(peak) ? kw_hardware_get(hardware, "fp32_flop_per_s") : peak;
     }
     return NAN;
 }
