@@ -41,8 +41,9 @@ static kw_status read_rows(const kw_catalog *catalog, const struct kw__fit_setti
                            struct kw__dataset **out, kw_error *err)
 {
     const char *from = settings->from;
-    if (ends(from, ".json")) return kw__measured_read_file(from, out, err);
-    if (ends(from, ".csv") || strchr(from, '/')) return kw__dataset_read(catalog, NULL, from, out, err);
+    if (ends(from, ".json") || ends(from, ".csv") || strchr(from, '/'))
+        return kw__measured_read_file(catalog, from, settings->selection.stack, settings->selection.hardware,
+                                      out, err);
     return read_store(settings, out, err);
 }
 

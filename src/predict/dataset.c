@@ -130,9 +130,9 @@ static const struct format formats[] = {
       {"num_frames", COUNT, AT(frames_out), 0},
       {"guidance_scale", GUIDANCE, AT(guidance_scale), 1},
       {"batch_size", COUNT, AT(batch_size), 0},
-      {"weights", SKIPPED, 0, 0},
-      {"vae_dtype", SKIPPED, 0, 0},
-      {"tiling", SKIPPED, 0, 0},
+      {"weights", TEXT, AT(weights), 0},
+      {"vae_dtype", TEXT, AT(vae_dtype), 0},
+      {"tiling", TEXT, AT(tiling), 0},
       {"offload", TEXT, AT(offload), 0},
       {"num_frames_asked", COUNT, AT(frames), 0},
       {"num_inference_steps", COUNT, AT(steps), 0},
@@ -349,6 +349,45 @@ static kw_status read_rows(const kw_catalog *catalog, const struct format *forma
     return status || listener ? status : name_models(catalog, set, err);
 }
 
+static char *path_of(const kw_catalog *catalog, const char *name)
+{
+    const char *folder = "published";
+    for (size_t i = 0; i < NUM_FORMATS; i++)
+        if (formats[i].folder && strcmp(formats[i].name, name) == 0) folder = formats[i].folder;
+    return kw__text("%s/%s/%s.csv", catalog->folder, folder, name);
+}
+
+/* Whether the file has the bytes of the format's own; false also when one can't be read. */
+static bool same_bytes(const char *path, const char *own)
+{
+    FILE *a = fopen(path, "rb"), *b = fopen(own, "rb");
+    bool same = a && b;
+    for (int c = 0; same && c != EOF;) same = (c = getc(a)) == getc(b);
+    same = same && !ferror(a) && !ferror(b);
+    if (a) fclose(a);
+    if (b) fclose(b);
+    return same;
+}
+
+/* Takes from rows what is known of another file. */
+static kw_status disown(const kw_catalog *catalog, struct kw__dataset *set, kw_error *err)
+{
+    const struct format *format;
+    const char *slash = strrchr(set->path, '/');
+    kw_status status = find_format(set->name, &format, err);
+    char *own = status ? NULL : path_of(catalog, set->name);
+    if (!own) return status ? status : kw__fail_memory(err);
+    bool same = same_bytes(set->path, own);
+    free(own);
+    for (size_t i = 0; !same && i < set->num_rows; i++) {
+        struct kw__row *row = &set->rows[i];
+        if (row->source == format->source) row->source = slash ? slash + 1 : set->path;
+        if (row->stack == format->stack) row->stack = NULL;
+        if (row->stages == format->stages) row->stages = NULL;
+    }
+    return KW_OK;
+}
+
 static kw_status read_set(const kw_catalog *catalog, const struct format *format, const char *path,
                           const struct listener *listener, struct kw__dataset **out, kw_error *err)
 {
@@ -357,6 +396,7 @@ static kw_status read_set(const kw_catalog *catalog, const struct format *format
     kw__arena_init(&set->arena);
     set->path = kw__arena_strdup(&set->arena, path);
     kw_status status = set->path ? read_rows(catalog, format, set, listener, err) : kw__fail_memory(err);
+    if (!status && !format) status = disown(catalog, set, err);
     if (status)
         kw__dataset_close(set);
     else
@@ -378,14 +418,6 @@ kw_status kw__dataset_read_good(const kw_catalog *catalog, const char *path,
 {
     const struct listener listener = {bad, user};
     return read_set(catalog, NULL, path, &listener, out, err);
-}
-
-static char *path_of(const kw_catalog *catalog, const char *name)
-{
-    const char *folder = "published";
-    for (size_t i = 0; i < NUM_FORMATS; i++)
-        if (formats[i].folder && strcmp(formats[i].name, name) == 0) folder = formats[i].folder;
-    return kw__text("%s/%s/%s.csv", catalog->folder, folder, name);
 }
 
 kw_status kw__dataset_exists(const kw_catalog *catalog, const char *name, bool *out, kw_error *err)

@@ -26,7 +26,8 @@ struct kw__row {
     const char *note;
     const char *basis;         /* NULL, "measured": it was; else how it was computed from other runs */
     const char *decoder_dtype; /* "f32"; NULL: not said, as the stack has it */
-    const char *offload; /* "True", "False": with CPU offload or not; NULL: not said, as the stack has it */
+    const char *weights, *vae_dtype, *tiling, *offload; /* as a file has them: "random:0:normal", "float32",
+                                                           "True"; NULL: not said */
     int64_t width, height, frames, steps, batch_size; /* as asked for; frames before any rounding */
     int64_t frames_out;                               /* that came out; 0: not said */
     int64_t prompt_tokens, negative_tokens;           /* -1: not said */
@@ -62,7 +63,9 @@ struct kw__dataset {
  * <data>/measured/h200-diffusers. KW_ERROR_NOT_FOUND for another name. */
 kw_status kw__dataset_open(const kw_catalog *catalog, const char *name, struct kw__dataset **out,
                            kw_error *err);
-/* The same from any path, in the format of the named one; name NULL: in the format whose header it has. */
+/* The same from any path, in the format of the named one; name NULL: in the format whose header it has. What
+ * the format's file is known for, its source and its stack, is only said of that file: of another with the
+ * same columns the source is its name, and the stack what a column says. */
 kw_status kw__dataset_read(const kw_catalog *catalog, const char *name, const char *path,
                            struct kw__dataset **out, kw_error *err);
 /* Reads what is good of a file in any of these formats: `bad` is told of each row that is not. Models are

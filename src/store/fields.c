@@ -178,6 +178,14 @@ struct kw__field_value kw__field_get(const struct kw__field *field, const void *
     return none();
 }
 
+void kw__fields_own(const struct kw__fields *fields, void *base, struct kw__arena *arena)
+{
+    for (size_t i = 0; i < fields->count; i++) {
+        const char **at = (const char **)((char *)base + fields->fields[i].offset);
+        if (fields->fields[i].kind == KW__FIELD_TEXT && *at) *at = kw__arena_strdup(arena, *at);
+    }
+}
+
 static bool set_text(const struct kw__field *field, void *at, const char *name, struct kw__arena *arena)
 {
     int found;

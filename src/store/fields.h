@@ -56,6 +56,9 @@ struct kw__field_value kw__field_get(const struct kw__field *field, const void *
 bool kw__field_set(const struct kw__field *field, void *base, const struct kw__field_value *value,
                    struct kw__arena *arena);
 
+/* Copies all texts of such a struct into the arena. */
+void kw__fields_own(const struct kw__fields *fields, void *base, struct kw__arena *arena);
+
 /* "measured", "modelled"; NULL for KW_ABSENT. */
 const char *kw__reading_status_name(kw_reading_status status);
 /* False: no such name. NULL is KW_ABSENT. */

@@ -115,7 +115,13 @@ static kw_status add(struct kw__importing *importing, struct kw__run *run, const
 kw_status kw__import_add(struct kw__importing *importing, struct kw__run *run,
                          const struct kw__finding *findings, size_t num_findings, kw_error *err)
 {
+    const struct kw__import *import = importing->import;
     if (!run->dataset && strcmp(run->kind, "import") == 0) run->dataset = importing->dataset;
+    if (import->take) {
+        importing->counts->added++;
+        kw__fields_own(&kw__run_fields, run, &run->arena);
+        return import->take(import->user, run, findings, num_findings, err);
+    }
     kw_status status = add(importing, run, findings, num_findings, err);
     kw__run_free(run);
     return status;
@@ -246,9 +252,10 @@ kw_status kw__import_file(const struct kw__import *import, const char *path, str
                                                                  : stem_of(path, stem, sizeof stem)};
     kw_status status = first_char(path, &first, err);
     if (!status && first == EOF) status = kw__fail(err, KW_ERROR_FORMAT, "%s is empty", path);
-    if (!status) status = kw__store_begin(import->store, err);
+    if (!status && import->store) status = kw__store_begin(import->store, err);
     if (status) return status;
     status = first == '{' || first == '[' ? kw__import_json(&importing, err) : import_csv(&importing, err);
+    if (!import->store) return status;
     /* what was good stays, whatever came after it */
     kw_status ended = kw__store_end(import->store, true, status ? NULL : err);
     return status ? status : ended;

@@ -15,13 +15,17 @@
 
 struct kw__import {
     const kw_catalog *catalog;
-    struct kw__store *store; /* open for writing */
+    struct kw__store *store; /* open for writing; NULL: `take` is given what there is */
     const char *dataset;     /* of what has none; NULL: the file's name without folder and ending */
     void *user;
     void (*bad)(void *user, const kw_error *why);
     /* Called for each run that was added and comes without the linter's findings, within the transaction that
      * adds it. NULL, or: a failure ends the import. */
     kw_status (*unchecked)(void *user, const struct kw__run *run, kw_error *err);
+    /* Instead of the store: the run is the callee's, also after a failure; the findings that came with it are
+     * of its arena, NULL: nobody checked it. */
+    kw_status (*take)(void *user, struct kw__run *run, const struct kw__finding *findings, size_t num_findings,
+                      kw_error *err);
 };
 
 struct kw__import_counts {

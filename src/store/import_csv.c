@@ -234,16 +234,22 @@ static kw_status import_row(struct kw__importing *importing, const struct kw__da
     run->stack = row->stack;
     run->source = row->source;
     run->note = row->note;
-    run->session = row->session ? kw__arena_printf(&run->arena, "%s, %s", set->name, row->session)
-                                : kw__arena_strdup(&run->arena, set->name);
+    run->weights = row->weights;
+    run->id = row->line; /* until a store gives it another */
+    if (row->session) run->session = kw__arena_printf(&run->arena, "%s, %s", set->name, row->session);
     put_request(&run->request, row);
     run->windows[0].duration_s = row->latency_s;
     for (int d = 0; d < KW_NUM_DEVICES; d++)
         kw__import_energy(run, d, row->energy_wh[d] * j_per_wh, NAN,
                           kw__row_measured(row) ? KW_MEASURED : KW_MODELLED);
+    const struct kw__run_setting texts[] = {{"basis", row->basis},
+                                            {"stages", row->stages},
+                                            {"dtype.vae", row->vae_dtype},
+                                            {"tiling", row->tiling},
+                                            {"offload", row->offload}};
     kw_status status = kw__import_names(importing, run, row->model, row->gpu, err);
-    if (!status && row->basis) status = kw__run_set(run, "basis", row->basis, err);
-    if (!status && row->stages) status = kw__run_set(run, "stages", row->stages, err);
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0] && !status; i++)
+        if (texts[i].value) status = kw__run_set(run, texts[i].name, texts[i].value, err);
     if (!status) status = set_number(run, "run.latency_sd_s", row->latency_sd_s, err);
     for (int d = 0; d < KW_NUM_DEVICES && !status; d++) {
         char name[48];

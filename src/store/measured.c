@@ -1,12 +1,14 @@
 #include "store/measured.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
-#include "base/json.h"
-#include "store/run_json.h"
+#include "base/number.h"
+#include "store/import.h"
+#include "store/lint.h"
 
 struct reading {
     struct kw__store *store;
@@ -51,7 +53,7 @@ static const char *const stage_names[] = {"text_encode", "denoise", "decode"};
 enum { NUM_STAGES = sizeof stage_names / sizeof stage_names[0] };
 
 struct sums {
-    double seconds, wh[KW_NUM_DEVICES], variance; /* of the GPU's Wh */
+    double seconds, wh[KW_NUM_DEVICES], variance; /* of the GPU's Wh; NaN: not known */
     int count;
 };
 
@@ -118,6 +120,15 @@ static const char *offload(const struct kw__run *run)
     return on ? "True" : "False";
 }
 
+/* A mean of several runs comes with its standard deviation (import_csv.c); NaN: not said. */
+static double stated_sd(const struct kw__run *run, const char *name)
+{
+    char setting[64];
+    (void)snprintf(setting, sizeof setting, "run.%s", name);
+    const char *value = kw__run_setting(run, setting);
+    return value ? kw__number_read(value, NULL) : NAN;
+}
+
 static struct kw__row row_of(struct kw__dataset *set, const struct kw__run *run)
 {
     const struct kw__run_request *q = &run->request;
@@ -141,10 +152,14 @@ static struct kw__row row_of(struct kw__dataset *set, const struct kw__run *run)
                           .prompt_tokens = q->prompt_tokens ? q->prompt_tokens : -1,
                           .negative_tokens = q->negative_tokens ? q->negative_tokens : -1,
                           .guidance_scale = q->guidance_scale,
-                          .latency_sd_s = NAN,
+                          .latency_sd_s = stated_sd(run, "latency_sd_s"),
                           .whole = -1,
                           .line = (int)run->id};
-    for (int d = 0; d < KW_NUM_DEVICES; d++) row.energy_sd_wh[d] = NAN;
+    for (int d = 0; d < KW_NUM_DEVICES; d++) {
+        char name[48];
+        (void)snprintf(name, sizeof name, "%s_energy_sd_wh", kw_device_name(d));
+        row.energy_sd_wh[d] = stated_sd(run, name);
+    }
     return row;
 }
 
@@ -155,7 +170,7 @@ static void add_row(struct kw__dataset *set, struct kw__row row, const struct su
     if (!rows) return;
     row.latency_s = sums->seconds;
     memcpy(row.energy_wh, sums->wh, sizeof row.energy_wh);
-    row.energy_sd_wh[KW_GPU] = sqrt(sums->variance);
+    if (!isnan(sums->variance)) row.energy_sd_wh[KW_GPU] = sqrt(sums->variance);
     set->rows = rows;
     rows[set->num_rows++] = row;
 }
@@ -175,7 +190,10 @@ static void add_pipeline(struct kw__dataset *set, const struct kw__run *run, con
                                    : stage_names[s];
         last = s;
     }
-    if (!whole.count) add_window(&whole, &run->windows[kw__run_work(run)]);
+    if (!whole.count) {
+        add_window(&whole, &run->windows[kw__run_work(run)]);
+        row.stages = copy(&set->arena, kw__run_setting(run, "stages"));
+    }
     if (last < NUM_STAGES && whole.count == NUM_STAGES) row.stages = NULL; /* all of it */
     int index = (int)set->num_rows;
     add_row(set, row, &whole);
@@ -259,32 +277,78 @@ kw_status kw__measured_read(struct kw__store *store, const char *dataset, struct
     return finish(status, "; 'kinowatt runs' lists what the store has", set, out, err);
 }
 
-static kw_status add_exported(struct kw__dataset *set, const json_t *each, kw_error *err)
-{
+/* Runs of a file, kept until all are there: the linter asks how often each was repeated. */
+struct taken {
     struct kw__run *run;
-    struct kw__finding *findings;
-    size_t count;
-    kw_status status = kw__run_from_json(each, &run, &findings, &count, err);
+    const struct kw__finding *findings; /* NULL: nobody checked it */
+    size_t num_findings;
+};
+struct taking {
+    const char *stack, *hardware;
+    struct kw__arena arena;
+    struct taken *runs;
+    size_t count, capacity;
+    kw_error bad; /* the first */
+};
+
+static kw_status take(void *user, struct kw__run *run, const struct kw__finding *findings,
+                      size_t num_findings, kw_error *err)
+{
+    struct taking *t = user;
+    struct taken *runs = kw__arena_grow(&t->arena, t->runs, t->count, &t->capacity, sizeof *runs);
+    if (!runs || run->arena.failed) {
+        kw__run_free(run);
+        return kw__fail_memory(err);
+    }
+    t->runs = runs;
+    runs[t->count++] = (struct taken){run, findings, num_findings};
+    if (!run->id) run->id = (int64_t)t->count;
+    if (!run->stack) run->stack = t->stack;
+    if (!run->hardware) run->hardware = t->hardware;
+    return KW_OK;
+}
+
+static void note_bad(void *user, const kw_error *why)
+{
+    struct taking *t = user;
+    if (!t->bad.code) t->bad = *why;
+}
+
+static kw_status add_taken(const kw_catalog *catalog, const struct taking *t, struct kw__dataset *set,
+                           kw_error *err)
+{
+    struct kw__lint *lint;
+    kw_status status = kw__lint_open(catalog, &lint, err);
     if (status) return status;
-    status = add_run(set, run, findings, count, err);
-    kw__run_free(run);
+    for (size_t i = 0; i < t->count && !status; i++) status = kw__lint_count(lint, t->runs[i].run, err);
+    for (size_t i = 0; i < t->count && !status; i++) {
+        struct kw__run *run = t->runs[i].run;
+        struct kw__finding *found;
+        size_t count = t->runs[i].num_findings;
+        const struct kw__finding *findings = t->runs[i].findings;
+        if (!findings) {
+            status = kw__lint_run(lint, run, &run->arena, &found, &count, err);
+            findings = found;
+        }
+        if (!status) status = add_run(set, run, findings, count, err);
+    }
+    kw__lint_close(lint);
     return status;
 }
 
-kw_status kw__measured_read_file(const char *path, struct kw__dataset **out, kw_error *err)
+kw_status kw__measured_read_file(const kw_catalog *catalog, const char *path, const char *stack,
+                                 const char *hardware, struct kw__dataset **out, kw_error *err)
 {
-    json_t *root = NULL;
-    const json_t *runs;
     struct kw__dataset *set = NULL;
+    struct taking taking = {.stack = stack, .hardware = hardware};
+    const struct kw__import import = {.catalog = catalog, .user = &taking, .bad = note_bad, .take = take};
+    struct kw__import_counts counts;
     kw_status status = make_set(path, &set, err);
-    if (!status) status = kw__json_load(path, &root, err);
-    const char *schema = json_string_value(json_object_get(root, "schema"));
-    if (!status && (!schema || strcmp(schema, KW__RUNS_SCHEMA) != 0))
-        status = kw__fail(err, KW_ERROR_FORMAT, "%s is not of schema %s, which 'kinowatt runs export' writes",
-                          path, KW__RUNS_SCHEMA);
-    if (!status) status = kw__json_array((struct kw__json){path, root}, "runs", &runs, err);
-    for (size_t i = 0; !status && i < json_array_size(runs); i++)
-        status = add_exported(set, json_array_get(runs, i), err);
-    json_decref(root);
+    kw__arena_init(&taking.arena);
+    if (!status) status = kw__import_file(&import, path, &counts, err);
+    if (!status && taking.bad.code) status = kw__fail(err, taking.bad.code, "%s", taking.bad.message);
+    if (!status) status = add_taken(catalog, &taking, set, err);
+    for (size_t i = 0; i < taking.count; i++) kw__run_free(taking.runs[i].run);
+    kw__arena_free(&taking.arena);
     return finish(status, "", set, out, err);
 }

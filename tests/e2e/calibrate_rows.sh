@@ -68,10 +68,36 @@ for why in 'warm-ups' 'random weights of another law' 'the decoder ran in bf16';
 done
 ok "ten runs of the H200 set predict the rest"
 
+# ---- Rows of a file pass the linter too ----
+
+# 1200 W for 12 s, which the card does not hold; and a tenth of a clip's time and energy
+awk -F, -v OFS=, 'NR == 3 { $9 = 4 } NR == 4 { $8 /= 10; $9 /= 10 } { print }' "$published/delavande2025_wan_sweeps.csv" >wrong.csv
+run "$KINOWATT" validate --from wrong.csv --stack diffusers-0.34
+expect_rc 0
+expect_out '^103 rows of diffusers-0.34 on h100-sxm, from wrong.csv'
+expect_out '^left out: 1 rows: the linter found power-above-limit$'
+expect_out '^left out: 1 rows: the linter found shape-and-time$'
+python3 - "$root/data/measured/h200-diffusers/runs.json" >unchecked.json <<'PYTHON'
+import json, sys
+runs = [r for r in json.load(open(sys.argv[1]))["runs"] if r["model"] == "wan2.1-t2v-1.3b" and r.get("repeat", 0) >= 0]
+for run in runs[:12]:
+    run.pop("findings", None)
+whole = runs[3]["windows"][0]
+whole["energy_j"]["gpu"] = dict.fromkeys(("value", "low", "high"), 1000 * whole["duration_s"]) | {"status": "measured"}
+json.dump({"schema": "kinowatt.runs/1", "runs": runs[:12]}, sys.stdout)
+PYTHON
+run "$KINOWATT" validate --from unchecked.json --train-runs 3
+expect_rc 0
+expect_out '^left out: 1 rows: the linter found power-above-limit$'
+ok "what the linter finds in a file is left out, and said"
+
 # ---- Another pair, and none ----
 
 sed 's/H100-SXM-80GB/B200/; 40,$d' "$published/delavande2025_wan_sweeps.csv" >b200.csv
 run "$KINOWATT" calibrate --from b200.csv
+expect_rc 2
+expect_err 'b200.csv does not say which software ran; give --stack'
+run "$KINOWATT" calibrate --from b200.csv --stack diffusers-0.34
 expect_rc 0
 expect_out '^38 rows of diffusers-0.34 on b200'
 expect_out '^priors: diffusers-0.34@h100-sxm of .*, carried from other hardware'
@@ -80,7 +106,7 @@ run "$KINOWATT" predict $model --hardware b200 --json
 expect_json 'd["calibration"] == "diffusers-0.34@b200" and not any("stands in" in w for w in d["warnings"])'
 ok "priors are carried from the nearest calibration, and it is said"
 
-run "$KINOWATT" calibrate --from b200.csv --stack diffusers-0.40
+run "$KINOWATT" calibrate --from "$published/delavande2025_wan_sweeps.csv" --stack diffusers-0.40
 expect_rc 2
 expect_err 'has no row to fit: not of the stack asked for'
 expect_err_lines 1
@@ -91,14 +117,14 @@ run "$KINOWATT" validate --from "$published/mlenergy_v3_one_gpu.csv" --stack dif
 expect_rc 2
 expect_err 'has 2 rows that can be fitted, and 3 are the least; left out: .*tencent/HunyuanVideo'
 sed '5,$d' b200.csv >few.csv
-run "$KINOWATT" calibrate --from few.csv --train-runs 3 --train-seconds 1e9
+run "$KINOWATT" calibrate --from few.csv --stack diffusers-0.34 --train-runs 3 --train-seconds 1e9
 expect_rc 2
 expect_err 'leaves none to score'
 {
     head -n 1 b200.csv
     for seconds in 95 96 97; do echo "a,$model,B200,832,480,81,50,$seconds,18,,"; done
 } >alike.csv
-run "$KINOWATT" calibrate --from alike.csv
+run "$KINOWATT" calibrate --from alike.csv --stack diffusers-0.34
 expect_rc 0
 expect_err 'warning: all rows are of one shape'
 run "$KINOWATT" calibrate --from missing.csv
