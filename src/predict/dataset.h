@@ -31,8 +31,9 @@ struct kw__row {
     int64_t width, height, frames, steps, batch_size; /* as asked for; frames before any rounding */
     int64_t frames_out;                               /* that came out; 0: not said */
     int64_t prompt_tokens, negative_tokens;           /* -1: not said */
-    double guidance_scale;                            /* NaN: not said */
-    double latency_s, latency_sd_s;
+    int64_t repeats;       /* runs whose mean it is, or from which it was computed; 0: not said */
+    double guidance_scale; /* NaN: not said */
+    double latency_s, latency_sd_s; /* sd: of one such run */
     double energy_wh[KW_NUM_DEVICES], energy_sd_wh[KW_NUM_DEVICES];
     int whole; /* the row of the pipeline that this is a stage of; -1: none */
     int line;  /* of the file, from 1 */

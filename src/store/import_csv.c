@@ -250,6 +250,7 @@ static kw_status import_row(struct kw__importing *importing, const struct kw__da
     kw_status status = kw__import_names(importing, run, row->model, row->gpu, err);
     for (size_t i = 0; i < sizeof texts / sizeof texts[0] && !status; i++)
         if (texts[i].value) status = kw__run_set(run, texts[i].name, texts[i].value, err);
+    if (!status && row->repeats) status = set_number(run, "repeats", (double)row->repeats, err);
     if (!status) status = set_number(run, "run.latency_sd_s", row->latency_sd_s, err);
     for (int d = 0; d < KW_NUM_DEVICES && !status; d++) {
         char name[48];

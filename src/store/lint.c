@@ -18,7 +18,7 @@ enum { MAX_FINDINGS = 64 };
 static const double over_limit = 1.02;
 /* The clocks that a run may not have: slowdown by the board, by heat, by a power brake. */
 static const uint64_t held_down = 0x8 | 0x20 | 0x40 | 0x80;
-static const double wide = 0.10, short_s = 1, unread = 0.10;
+static const double wide = 0.10, wide_part = 0.05, short_s = 1, unread = 0.10;
 enum { FEWEST_REPEATS = 3 };
 /* Of a window with fewer readings, older versions said that counter and power disagree. */
 enum { FEWEST_READINGS = 10 };
@@ -281,8 +281,18 @@ static void check_power(const struct kw__run *run, const struct kw__run_window *
                w->duration_s, power, idle);
 }
 
+/* Whether a wide interval is one of the figures people use: what a window holds of the whole run may be too
+ * little for it to show, and of repeats the mean is used, which is known better by the root of their number. */
+static bool matters(const struct kw__run *run, const kw_reading *energy, int device, double repeats)
+{
+    const kw_reading *whole = &run->windows[0].energy_j[device];
+    double half_j = (energy->high - energy->low) / 2 / sqrt(repeats);
+    if (half_j <= wide * energy->value) return false;
+    return energy == whole || whole->status != KW_MEASURED || half_j > wide_part * whole->value;
+}
+
 static void check_energy(const struct kw__run *run, const struct kw__run_window *w, int device,
-                         const kw_hardware *profile, struct found *found)
+                         const kw_hardware *profile, double repeats, struct found *found)
 {
     const kw_reading *energy = &w->energy_j[device];
     const char *name = kw_device_name(device);
@@ -301,25 +311,26 @@ static void check_energy(const struct kw__run *run, const struct kw__run_window 
     if (energy->status != KW_MEASURED) return;
     check_power(run, w, device, profile, found);
     double half = (energy->high - energy->low) / 2 / energy->value;
-    if (half > wide)
+    if (half > wide && matters(run, energy, device, repeats))
         report(found, "short-window", w->name, false,
-               "repeat the work inside one window until its time is 20 s",
+               "repeat the work inside one window until its time is 20 s, or the run until the mean is known",
                "%s: %.3g s are too short for the counter: the energy is known to +-%.0f %% only", name,
                w->duration_s, 100 * half);
-    else if (isnan(half) && device == KW_GPU && w->duration_s < short_s)
+    else if (isnan(half) && device == KW_GPU && w->duration_s * sqrt(repeats) < short_s)
         report(found, "short-window", w->name, false,
                "repeat the work inside one window until its time is 20 s",
                "%s: %.3g s hold less than ten steps of a GPU's energy counter, and no uncertainty is stated",
                name, w->duration_s);
 }
 
-static void check_window(const struct kw__run *run, size_t index, const kw_hardware *profile,
+/* `repeats`: runs of these settings, 1 at least. */
+static void check_window(const struct kw__run *run, size_t index, const kw_hardware *profile, double repeats,
                          struct found *found)
 {
     const struct kw__run_window *w = &run->windows[index];
     bool any = false;
     for (int d = 0; d < KW_NUM_DEVICES; d++) {
-        check_energy(run, w, d, profile, found);
+        check_energy(run, w, d, profile, repeats, found);
         any = any || w->energy_j[d].status != KW_ABSENT;
     }
     if (!any && !(w->duration_s > 0))
@@ -474,14 +485,19 @@ static kw_status check_work(struct kw__lint *lint, const struct kw__run *run, co
     return KW_OK;
 }
 
-/* A row may be the mean of several runs: its setting "repeats" says of how many. */
-static void check_repeats(const struct kw__run *run, int64_t count, struct found *found)
+/* How many runs of these settings there are; a row may be the mean of several, as its setting "repeats" says.
+ * Of one that says a standard deviation and not of how many, the fewest that have one worth the name. */
+static double repeats_of(const struct kw__run *run, const struct group *group)
 {
-    double stated = 0;
-    for (size_t i = 0; i < run->num_settings; i++)
-        if (strcmp(run->settings[i].name, "repeats") == 0)
-            stated = kw__number_read(run->settings[i].value, NULL);
-    if (count > 0 && count < FEWEST_REPEATS && !(stated >= FEWEST_REPEATS))
+    const char *stated = kw__run_setting(run, "repeats");
+    double runs = stated ? kw__number_read(stated, NULL)
+                         : kw__run_setting(run, "run.latency_sd_s") ? FEWEST_REPEATS : 0;
+    return fmax(1, fmax((double)group->count, runs));
+}
+
+static void check_repeats(double repeats, int64_t count, struct found *found)
+{
+    if (count > 0 && repeats < FEWEST_REPEATS)
         report(found, "few-repeats", NULL, false, "repeat it until there are three at least",
                "%" PRId64 " run%s of these settings: the spread is not known", count, count > 1 ? "s" : "");
 }
@@ -498,12 +514,13 @@ kw_status kw__lint_run(struct kw__lint *lint, const struct kw__run *run, struct 
     kw_status status = group_of(lint, run, &group, err);
     if (status) return status;
     const kw_hardware *profile = profile_of(lint, run);
-    for (size_t i = 0; i < run->num_windows; i++) check_window(run, i, profile, &found);
+    double repeats = repeats_of(run, group);
+    for (size_t i = 0; i < run->num_windows; i++) check_window(run, i, profile, repeats, &found);
     check_nesting(run, &found);
     check_details(run, &found);
     status = check_work(lint, run, profile, group, &found, err);
     if (status) return status;
-    if (!is_warm_up(run)) check_repeats(run, group->count, &found);
+    if (!is_warm_up(run)) check_repeats(repeats, group->count, &found);
     if (arena->failed) return kw__fail_memory(err);
     *out = found.list;
     *count = found.count;

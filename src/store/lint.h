@@ -18,15 +18,16 @@
  * - faster-than-peak: FLOPs of the counted graph over time is at most the peak of the device
  * - shape-and-time: measured time against that predicted for the same request by the kernel predictor:
  *   outside of three times its 90 % interval and by more than 25 %. Not asked of warm-ups
- * - short-window: the interval of the energy is wider than +-10 %, or, where none is stated, the window is
- *   shorter than 1 s, ten steps of NVML's counter
+ * - short-window: the interval of the energy is wider than +-10 %, also of the mean of the repeats that are
+ *   there, and for a part of the run than 5 % of the run's energy; or, where none is stated, the window is
+ *   shorter than 1 s, ten steps of NVML's counter, which n repeats make the root of n times as many
  * - gap: a tenth of a window went unread
  * - frozen-counter, counter-disagrees: what the meter found
  * - throttled: the clock was held down by heat or a power brake; a power cap is normal
  * - shared-device: other processes ran on it
  * - stages-exceed-whole: nested windows hold no more than what they are nested in
  * - window-not-closed: a stage ended because the run did
- * - few-repeats: fewer than three runs of the same settings
+ * - few-repeats: fewer than three runs of the same settings, those of which a row says to be the mean counted
  */
 #ifndef KW_STORE_LINT_H
 #define KW_STORE_LINT_H

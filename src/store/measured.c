@@ -120,13 +120,14 @@ static const char *offload(const struct kw__run *run)
     return on ? "True" : "False";
 }
 
-/* A mean of several runs comes with its standard deviation (import_csv.c); NaN: not said. */
-static double stated_sd(const struct kw__run *run, const char *name)
+/* A mean of several runs comes with the standard deviation of one (import_csv.c); NaN: not said. */
+static double sd_of_mean(const struct kw__run *run, const char *name)
 {
     char setting[64];
     (void)snprintf(setting, sizeof setting, "run.%s", name);
-    const char *value = kw__run_setting(run, setting);
-    return value ? kw__number_read(value, NULL) : NAN;
+    const char *value = kw__run_setting(run, setting), *repeats = kw__run_setting(run, "repeats");
+    double runs = repeats ? kw__number_read(repeats, NULL) : 1;
+    return value ? kw__number_read(value, NULL) / sqrt(runs) : NAN;
 }
 
 static struct kw__row row_of(struct kw__dataset *set, const struct kw__run *run)
@@ -152,13 +153,13 @@ static struct kw__row row_of(struct kw__dataset *set, const struct kw__run *run)
                           .prompt_tokens = q->prompt_tokens ? q->prompt_tokens : -1,
                           .negative_tokens = q->negative_tokens ? q->negative_tokens : -1,
                           .guidance_scale = q->guidance_scale,
-                          .latency_sd_s = stated_sd(run, "latency_sd_s"),
+                          .latency_sd_s = sd_of_mean(run, "latency_sd_s"),
                           .whole = -1,
                           .line = (int)run->id};
     for (int d = 0; d < KW_NUM_DEVICES; d++) {
         char name[48];
         (void)snprintf(name, sizeof name, "%s_energy_sd_wh", kw_device_name(d));
-        row.energy_sd_wh[d] = stated_sd(run, name);
+        row.energy_sd_wh[d] = sd_of_mean(run, name);
     }
     return row;
 }

@@ -1,7 +1,7 @@
 """Full runs from runs that have few steps: python stacks/diffusers/full_runs.py RUNS.json > h200_diffusers_full.csv
 
-RUNS.json is what `kinowatt runs export` or runs.py wrote. Steps are alike, so denoise is a line in their number and the
-other stages do not depend on it. One row for each setting, with its basis:
+RUNS.json is what `kinowatt runs export` or runs.py wrote. Steps are alike, so denoise is a line in their number, and the
+rest of a run, also what passes between its stages, does not depend on it. One row for each setting, with its basis:
     measured   runs with the full number of steps are there: their mean
     slope      denoise by the line through two or more numbers of steps; with CPU offload, where copies to the GPU are
                part of denoise, the slope is that of the same model without
@@ -10,15 +10,17 @@ What is not `measured` is computed, and must never be shown as a measurement. Le
 finite, weights of another law than normal, batches, and a VAE in another dtype than usual: they are compared run by
 run. Cards are not told apart.
 
-Standard deviations are what goes into the figure: of energy the meter's intervals, which are 90 % of a normal
-law here; of time STAGE_SD of each stage, as repeats differ. A line that is drawn far from few steps carries them along.
+A standard deviation says how far one such run may be from the figure: how far repeats are apart (of three runs or more
+that repeat others; 0.5 % of a run where there are fewer), what of that the line carries along, and of energy
+what the meter did not know of it, whose intervals are 90 % of a normal law here. `runs` says of how many the mean is, or the line.
 """
 
 import csv
 import json
 import sys
 
-STAGE_SD = 0.005  # of a stage's time; repeats of 2 s and more differ by 0.1 to 0.5 % (README of the data)
+RUN_SD = 0.005  # of a run, where repeats are too few to tell: those of 2 s and more differ by 0.1 to 0.7 % (README of the data)
+FEWEST = 2  # runs more than groups of repeats that tell a spread
 TO_SD = 2 * 1.6449
 REQUEST = ["width", "height", "num_frames", "guidance_scale", "batch_size"]
 KEYS = ["model", "hardware", "stack", *REQUEST, "weights"]
@@ -39,46 +41,67 @@ def shares(steps, goal):
     return [1 / n + (goal - middle) * (x - middle) / spread for x in steps]
 
 
+def figures_of(windows):
+    """(seconds, joules, sd of joules) of all of them together; joules None where one is not known."""
+    energy = [(w.get("energy_j") or {}).get("gpu") or {} for w in windows]
+    joules = [e.get("value") for e in energy]
+    sds = [(e["high"] - e["low"]) / TO_SD for e in energy if e.get("low") is not None]
+    known = all(j is not None for j in joules)
+    return sum(w["duration_s"] for w in windows), sum(joules) if known else None, sum(d**2 for d in sds) ** 0.5
+
+
 def parts(run):
-    """(steps, {stage: [seconds, joules, sd of joules]}); a stage that ran twice is added up."""
-    found = {}
-    for window in run["windows"][1:]:
-        energy = (window.get("energy_j") or {}).get("gpu") or {}
-        joules, sd = energy.get("value"), 0
-        if energy.get("low") is not None:
-            sd = (energy["high"] - energy["low"]) / TO_SD
-        old = found.get(window["name"], [0, 0, 0])
-        both = None if joules is None or old[1] is None else old[1] + joules
-        found[window["name"]] = [old[0] + window["duration_s"], both, (old[2] ** 2 + sd**2) ** 0.5]
-    return run["num_inference_steps"], found
+    """(steps, figures of the whole, of its denoise)."""
+    denoise = [w for w in run["windows"][1:] if w["name"] == "denoise"]
+    return run["num_inference_steps"], figures_of(run["windows"][:1]), figures_of(denoise)
+
+
+def spread(groups):
+    """Relative sd of values about the mean of their group; None where too few say."""
+    free = sum(len(g) - 1 for g in groups)
+    if free < FEWEST:
+        return None
+    return (sum((x / mean(g) - 1) ** 2 for g in groups for x in g) / free) ** 0.5
+
+
+def figure(runs, terms, which):
+    """(value, sd) of the sum of whole and denoise of each run, times its term; which: 0 seconds, 1 joules."""
+    if any(whole[which] is None or denoise[which] is None for _, whole, denoise in runs):
+        return None, None
+    repeats = {}
+    for steps, whole, _ in runs[: terms["own"]]:
+        repeats.setdefault(steps, []).append(whole[which])
+    apart = spread(list(repeats.values()))
+    meter = [[part[2] if which else 0 for part in run[1:]] for run in runs]
+    value, variance = 0, 0
+    for (_, whole, denoise), sds, a, b in zip(runs, meter, terms["whole"], terms["denoise"]):
+        of_run = a * whole[which] + b * denoise[which]
+        value += of_run
+        variance += (of_run * (RUN_SD if apart is None else apart)) ** 2 + (a * sds[0]) ** 2 + (b * sds[1]) ** 2
+    if terms["mean"] and apart is not None:  # the spread of the runs holds what the meter did not know
+        return value, apart * value
+    return value, (variance + ((RUN_SD if apart is None else apart) * value) ** 2) ** 0.5
 
 
 def full(runs, goal, resident=()):
-    """(basis, {stage: (seconds, sd, joules, sd)}) at the full number of steps; joules None where one is missing.
-    `resident` are runs of the same settings without offload."""
+    """(basis, number of runs, (seconds, sd), (joules, sd)) at the full number of steps; joules None where one is
+    missing. `resident` are runs of the same settings without offload."""
     measured, others = [parts(run) for run in runs], [parts(run) for run in resident]
     exact = [m for m in measured if m[0] == goal]
-    steps = [n for n, _ in measured]
-    carried = not exact and len(set(steps)) == 1 and len({n for n, _ in others}) > 1
+    steps = [m[0] for m in measured]
+    carried = not exact and len(set(steps)) == 1 and len({m[0] for m in others}) > 1
     basis = "measured" if exact else "slope" if carried or len(set(steps)) > 1 else "per-step"
-    measured, result = exact or measured, {}
-    for stage in measured[0][1]:
-        rows = [found[stage] for _, found in measured]
-        weights = [1 / len(rows)] * len(rows)
-        if stage == "denoise" and carried:  # these runs, and as many steps more as the others say
-            known = [n for n, _ in others]
-            rows += [found[stage] for _, found in others]
-            weights += [a - b for a, b in zip(shares(known, goal), shares(known, steps[0]))]
-        elif stage == "denoise" and not exact:
-            weights = shares(steps, goal)
-        known = all(joules is not None for _, joules, _ in rows)
-        result[stage] = (
-            sum(w * s for w, (s, _, _) in zip(weights, rows)),
-            sum((w * s * STAGE_SD) ** 2 for w, (s, _, _) in zip(weights, rows)) ** 0.5,
-            sum(w * j for w, (_, j, _) in zip(weights, rows)) if known else None,
-            sum((w * d) ** 2 for w, (_, _, d) in zip(weights, rows)) ** 0.5 if known else None,
-        )
-    return basis, result
+    used = exact or measured
+    own = len(used)
+    whole, denoise = [1 / own] * own, [0] * own
+    if carried:  # these runs, and as many steps more as the others say
+        known = [m[0] for m in others]
+        used, whole = used + others, whole + [0] * len(others)
+        denoise += [a - b for a, b in zip(shares(known, goal), shares(known, steps[0]))]
+    elif not exact:
+        denoise = [share - 1 / own for share in shares(steps, goal)]
+    terms = {"own": own, "whole": whole, "denoise": denoise, "mean": bool(exact)}
+    return basis, len(used), figure(used, terms, 0), figure(used, terms, 1)
 
 
 def key(run):
@@ -121,13 +144,12 @@ def row(values, groups):
     runs = groups[values]
     resident = groups.get((*values[:-1], "False"), []) if values[-1] == "True" else []
     goal = int(runs[0]["settings"]["run.full_steps"])
-    basis, stages = full(runs, goal, resident)
-    known = all(s[2] is not None for s in stages.values())
+    basis, count, (seconds, seconds_sd), (joules, joules_sd) = full(runs, goal, resident)
     figures = {
-        "latency_s": sum(s[0] for s in stages.values()),
-        "latency_sd_s": sum(s[1] ** 2 for s in stages.values()) ** 0.5,
-        "gpu_energy_wh": sum(s[2] for s in stages.values()) / 3600 if known else None,
-        "gpu_energy_sd_wh": sum(s[3] ** 2 for s in stages.values()) ** 0.5 / 3600 if known else None,
+        "latency_s": seconds,
+        "latency_sd_s": seconds_sd,
+        "gpu_energy_wh": joules and joules / 3600,
+        "gpu_energy_sd_wh": joules and joules_sd / 3600,
     }
     asked = sorted({run["num_frames_asked"] for run in runs} - {runs[0]["num_frames"]})
     return {
@@ -135,6 +157,7 @@ def row(values, groups):
         "num_frames_asked": asked[0] if asked else runs[0]["num_frames"],
         "num_inference_steps": goal,
         "basis": basis,
+        "runs": count,
         **{k: "" if v is None else f"{v:.5g}" for k, v in figures.items()},
         "note": ("CPU offload; " if values[-1] == "True" else "") + note(runs, basis, goal, resident),
     }

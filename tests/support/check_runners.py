@@ -53,34 +53,53 @@ def play(plan, seconds, slow=1.0, broken=(), done=()):
     return runner.ran, failed, rows, clock.now - Clock.now
 
 
+def window(name, seconds, energy):
+    joules = {"value": 500 * seconds, "low": 500 * seconds - 10, "high": 500 * seconds + 10}
+    return {"name": name, "duration_s": seconds, "energy_j": {"gpu": joules} if energy else {}}
+
+
 def recorded(steps, denoise_s, decode_s=2.0, energy=True, **more):
     """A run of 50 steps cut to a few, at 500 W, whose joules are known to +-10."""
     windows, total = [], 0.0
     for name, seconds in (("text_encode", 0.25), ("denoise", denoise_s), ("decode", decode_s), ("text_encode", 0.25)):
-        joules = {"value": 500 * seconds, "low": 500 * seconds - 10, "high": 500 * seconds + 10}
-        windows.append({"name": name, "duration_s": seconds, "energy_j": {"gpu": joules} if energy else {}})
+        windows.append(window(name, seconds, energy))
         total += seconds
-    return {"num_inference_steps": steps, "windows": [{"name": "total", "duration_s": total}, *windows], **more}
+    return {"num_inference_steps": steps, "windows": [window("total", total, energy), *windows], **more}
 
 
 def check_full_runs():
     def near(found, basis, seconds, joules):
-        got = [sum(s[i] for s in found[1].values()) if joules or i == 0 else None for i in (0, 2)]
-        assert found[0] == basis and abs(got[0] - seconds) < 1e-9, (found, seconds)
-        assert joules is None or abs(got[1] - joules) < 1e-6, (found, joules)
+        assert found[0] == basis and abs(found[2][0] - seconds) < 1e-9, (found, seconds)
+        assert abs(found[3][0] - joules) < 1e-6, (found, joules)
 
     # 0.25 s and 1.5 s a step: 0.25 + 75 + 0.5 of text, which ran twice, + the mean decode
     two = [recorded(2, 3.25, 2.2), recorded(4, 6.25, 1.8)]
     near(full_runs.full(two, 50), "slope", 77.75, 500 * 77.75)
     near(full_runs.full(two + [recorded(50, 70.0)], 50), "measured", 72.5, 500 * 72.5)
     near(full_runs.full([recorded(2, 3.0)], 50), "per-step", 77.5, 500 * 77.5)
-    assert full_runs.full([recorded(2, 3.0, energy=False)], 50)[1]["denoise"][2] is None
+    assert full_runs.full([recorded(2, 3.0, energy=False)], 50)[3] == (None, None)
     # 10 s of copies in denoise: they are there once, not at each step
     near(full_runs.full([recorded(2, 13.25)], 50, two), "slope", 10 + 77.75, 500 * 87.75)
-    # the line at 50 is 24 times the second point less 23 times the first
-    _, stages = full_runs.full(two, 50)
-    sd = 20 / (2 * 1.6449) * (24**2 + 23**2) ** 0.5
-    assert abs(stages["denoise"][3] - sd) < 1e-9, (stages, sd)
+    # what passes between stages is of the run: 0.3 s more, at 100 W
+    late = recorded(2, 3.0)
+    late["windows"][0]["duration_s"] += 0.3
+    late["windows"][0]["energy_j"]["gpu"]["value"] += 30
+    near(full_runs.full([late], 50), "per-step", 77.8, 500 * 77.5 + 30)
+
+    # the line at 50 is 24 times the second run's denoise less 23 times the first's, and half of each run's rest;
+    # the meter's +-10 J of wholes and denoise, 0.5 % of what each run counts for, and of one run
+    sd = lambda *parts: sum(p**2 for p in parts) ** 0.5
+    first, second = 5.95 / 2 - 23.5 * 3.25, 8.55 / 2 + 23.5 * 6.25
+    _, _, seconds, joules = full_runs.full(two, 50)
+    near_seconds = sd(0.005 * first, 0.005 * second, 0.005 * 77.75)
+    assert abs(seconds[1] - near_seconds) < 1e-9, (seconds, near_seconds)
+    meter = 20 / (2 * 1.6449) * sd(0.5, 0.5, 23.5, 23.5)
+    assert abs(joules[1] - sd(500 * near_seconds, meter)) < 1e-6, joules
+    # repeats tell: 9, 10 and 11 s have a standard deviation of 1 s, and so has one run of them; three of a kind suffice
+    three = [recorded(50, seconds - 2.5) for seconds in (9, 10, 11)]
+    basis, count, seconds, _ = full_runs.full(three, 50)
+    assert (basis, count) == ("measured", 3) and abs(seconds[1] - 1) < 1e-9, seconds
+    assert abs(full_runs.full(three[:2], 50)[2][1] - 0.005 * 9.5 * (1 + 1 / 2) ** 0.5) < 1e-3
 
 
 def check_runs():

@@ -262,8 +262,26 @@ static void adds_up_nested_windows(void **state)
     s.windows[2].note = "never closed";
     assert_string_equal(codes(&s.run, 0), "!window-not-closed ");
     s.windows[2].note = NULL;
-    s.windows[1].energy_j[KW_GPU] = measured(54000, 6000);
+}
+
+/* A wide interval is told of where it shows in what people read: of a run, of its mean, of a part that counts. */
+static void tells_of_short_windows_that_matter(void **state)
+{
+    (void)state;
+    struct sample s;
+    row(&s, "other", 0, 0, 0, 0, 100, 16);
+    s.windows[0].energy_j[KW_GPU] = measured(57600, 100);
+    add_window(&s, "denoise", 0, 90, measured(54000, 6000));
+    add_window(&s, "text_encode", 0, 1, measured(600, 400));
     assert_string_equal(codes(&s.run, 0), "short-window ");
+    assert_string_equal(codes(&s.run, 3), ""); /* the mean of three: +-6.4 % */
+    s.windows[1].energy_j[KW_GPU] = measured(54000, 5000);
+    assert_string_equal(codes(&s.run, 0), ""); /* 400 J of 57600 do not show */
+    s.windows[0].energy_j[KW_GPU] = measured(57600, 12000);
+    assert_string_equal(codes(&s.run, 0), "short-window ");
+    row(&s, "other", 0, 0, 0, 0, 0.5, 0.05);
+    assert_string_equal(codes(&s.run, 3), "short-window "); /* nothing is stated: 0.5 s three times */
+    assert_string_equal(codes(&s.run, 5), "");
 }
 
 static void counts_repeats(void **state)
@@ -278,6 +296,10 @@ static void counts_repeats(void **state)
     s.run.settings = &s.setting;
     s.run.num_settings = 1;
     assert_string_equal(codes(&s.run, 1), "");
+    s.setting.value = "2";
+    assert_string_equal(codes(&s.run, 1), "few-repeats ");
+    s.setting = (struct kw__run_setting){"run.latency_sd_s", "0.2"};
+    assert_string_equal(codes(&s.run, 1), "");
 }
 
 int main(void)
@@ -291,6 +313,7 @@ int main(void)
         cmocka_unit_test(knows_which_window_is_the_work),
         cmocka_unit_test(hears_what_the_meter_and_the_device_say),
         cmocka_unit_test(adds_up_nested_windows),
+        cmocka_unit_test(tells_of_short_windows_that_matter),
         cmocka_unit_test(counts_repeats),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
