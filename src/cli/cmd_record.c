@@ -158,16 +158,14 @@ static kw_status write_json(const struct job *job, const struct kw__finding *fin
     return status;
 }
 
-static void finish(struct job *job)
+/* The exit code of what is ours: the command's goes before it. */
+static int finish(struct job *job)
 {
     struct kw__out out;
     struct kw__finding *findings;
     size_t count;
     kw_error err = {0};
-    if (make_run(job, &err)) {
-        (void)kw__cli_fail(&err);
-        return;
-    }
+    if (make_run(job, &err)) return kw__cli_fail(&err);
     kw__keep_add(&job->keep, job->run);
     kw__out_init(&out);
     kw__record_put(&out, job->run, job->record, command_text(&job->run->arena, job->options->args));
@@ -176,8 +174,8 @@ static void finish(struct job *job)
     kw__record_warn(job->record, job->run);
     kw__keep_check(&job->keep, job->catalog, job->run, &findings, &count);
     kw__keep_say(findings, count);
-    if (job->settings.output && write_json(job, findings, count, &err)) (void)kw__cli_fail(&err);
     kw__keep_warn(&job->keep);
+    return job->settings.output && write_json(job, findings, count, &err) ? kw__cli_fail(&err) : KW__EXIT_OK;
 }
 
 /* ---- The command ----------------------------------------------------------------------------------- */
@@ -214,8 +212,8 @@ static int run(struct job *job)
     };
     kw_status status = kw__record_run(&options, &job->record, &err);
     if (!status) {
-        finish(job);
-        return job->record->exit_code;
+        code = finish(job);
+        return job->record->exit_code ? job->record->exit_code : code;
     }
     code = kw__cli_fail(&err);
     return status == KW_ERROR_NOT_FOUND ? 127 : status == KW_ERROR_UNSUPPORTED ? 126 : code;

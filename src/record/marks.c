@@ -77,6 +77,37 @@ static struct owner *find_owner(struct kw__marks *marks, pid_t pid, bool make)
     return unused;
 }
 
+static void close_at(struct kw__marks *marks, struct owner *owner, int place, double at_s)
+{
+    kw_meter_close_window(marks->meter, owner->open[place].window, kw_meter_at_s(marks->meter, at_s), NULL);
+    owner->depth--;
+    memmove(&owner->open[place], &owner->open[place + 1],
+            (size_t)(owner->depth - place) * sizeof *owner->open);
+}
+
+/* Closes the innermost, which nobody has ended. A stage begun by `mark` or by a line of output has no end of
+ * its own. */
+static void abandon(struct kw__marks *marks, struct owner *owner, double at_s)
+{
+    const struct open *open = &owner->open[owner->depth - 1];
+    if (!open->marked) {
+        size_t *more =
+            kw__arena_grow(&marks->arena, marks->unclosed, marks->num_unclosed, &marks->room, sizeof *more);
+        if (more) marks->unclosed = more, more[marks->num_unclosed++] = open->window;
+        marks->faults.unclosed++;
+    }
+    close_at(marks, owner, owner->depth - 1, at_s);
+}
+
+/* A script that begins a stage anew has forgotten its end: the stages of a loop do not nest. */
+static void abandon_same(struct kw__marks *marks, const char *name, double at_s)
+{
+    struct owner *owner = find_owner(marks, OF_THE_RUN, false);
+    int place = owner ? owner->depth - 1 : -1;
+    while (place >= 0 && (owner->open[place].marked || strcmp(owner->open[place].name, name) != 0)) place--;
+    while (place >= 0 && owner->depth > place) abandon(marks, owner, at_s);
+}
+
 static void begin(struct kw__marks *marks, pid_t pid, const char *name, double at_s, bool marked)
 {
     struct owner *owner = find_owner(marks, pid, true);
@@ -98,13 +129,10 @@ static void begin(struct kw__marks *marks, pid_t pid, const char *name, double a
     memcpy(open->name, name, strlen(name) + 1);
 }
 
-static void close_at(struct kw__marks *marks, struct owner *owner, int place, double at_s)
+static void end_at(struct kw__marks *marks, struct owner *owner, int place, double at_s)
 {
-    kw_meter_close_window(marks->meter, owner->open[place].window, kw_meter_at_s(marks->meter, at_s), NULL);
     if (place < owner->depth - 1) marks->faults.out_of_order++;
-    owner->depth--;
-    memmove(&owner->open[place], &owner->open[place + 1],
-            (size_t)(owner->depth - place) * sizeof *owner->open);
+    close_at(marks, owner, place, at_s);
 }
 
 static void end(struct kw__marks *marks, pid_t pid, const char *name, double at_s)
@@ -119,7 +147,7 @@ static void end(struct kw__marks *marks, pid_t pid, const char *name, double at_
     if (place < 0)
         marks->faults.unknown++;
     else
-        close_at(marks, owner, place, at_s);
+        end_at(marks, owner, place, at_s);
 }
 
 static void mark(struct kw__marks *marks, pid_t pid, const char *name, double at_s)
@@ -127,7 +155,7 @@ static void mark(struct kw__marks *marks, pid_t pid, const char *name, double at
     struct owner *owner = find_owner(marks, pid, false);
     int place = owner ? owner->depth - 1 : -1;
     while (place >= 0 && !owner->open[place].marked) place--;
-    if (place >= 0) close_at(marks, owner, place, at_s);
+    if (place >= 0) end_at(marks, owner, place, at_s);
     begin(marks, pid, name, at_s, true);
 }
 
@@ -143,21 +171,8 @@ void kw__marks_end(struct kw__marks *marks, double at_s)
 
 void kw__marks_finish(struct kw__marks *marks)
 {
-    size_t count = 0;
-    for (size_t i = 0; i < marks->num_owners; i++) count += (size_t)marks->owners[i].depth;
-    marks->unclosed = kw__arena_alloc(&marks->arena, count + 1, sizeof *marks->unclosed);
-    for (size_t i = 0; i < marks->num_owners; i++) {
-        struct owner *owner = &marks->owners[i];
-        while (owner->depth > 0) {
-            const struct open *open = &owner->open[owner->depth - 1];
-            /* a stage begun by `mark` or by a line of output has no end of its own */
-            if (!open->marked) {
-                marks->faults.unclosed++;
-                if (marks->unclosed) marks->unclosed[marks->num_unclosed++] = open->window;
-            }
-            close_at(marks, owner, owner->depth - 1, marks->end_s);
-        }
-    }
+    for (size_t i = 0; i < marks->num_owners; i++)
+        while (marks->owners[i].depth > 0) abandon(marks, &marks->owners[i], marks->end_s);
     marks->num_owners = 0;
 }
 
@@ -238,6 +253,7 @@ static bool take(struct kw__marks *marks, char *line, pid_t pid, double arrived_
         marks->faults.wrong_time++;
         at_s = fmin(arrived_s, marks->end_s);
     }
+    if (begins && pid == OF_THE_RUN) abandon_same(marks, line, at_s);
     if (begins)
         begin(marks, pid, line, at_s, false);
     else

@@ -10,7 +10,7 @@
  * T_NS is CLOCK_MONOTONIC in nanoseconds, NAME 1 to 63 bytes without control characters; a setting's name
  * holds letters, digits, '_', '-' and '.' alone. The whole has at most KW__MARK_BYTES bytes. Which process
  * speaks the kernel says. `all ` before a line makes it of no process but of the run, as scripts need whose
- * every mark is a process of its own.
+ * every mark is a process of its own; there, to begin a stage that is open ends it first.
  *
  * A window is nested in the one its process began last and has not ended; windows of several processes
  * overlap as they like. What cannot be right is counted and changes nothing else. */
@@ -27,7 +27,7 @@ enum { KW__MARK_BYTES = 4096 };
 
 /* What was odd, how often. */
 struct kw__mark_faults {
-    int64_t unclosed;     /* still open when the run ended: they end there */
+    int64_t unclosed;     /* still open when the run ended, or begun anew by a script: they end there */
     int64_t out_of_order; /* ended while one that began later was open */
     int64_t unknown;      /* ends of what had not begun */
     int64_t after;        /* of a moment after the command's end */
@@ -60,7 +60,7 @@ void kw__marks_finish(struct kw__marks *marks);
 
 const struct kw__mark_faults *kw__marks_faults(const struct kw__marks *marks);
 
-/* Whether a window of the meter was still open at the end. */
+/* Whether a window of the meter was never ended by its program. */
 bool kw__marks_unclosed(const struct kw__marks *marks, size_t window);
 
 /* The settings, each name once with its last value; they belong to `marks`. */

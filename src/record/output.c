@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <regex.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,6 +46,7 @@ struct kw__output {
     size_t num_streams, num_done;
     int which[MAX_STREAMS]; /* the stream of stdout, of stderr */
     int events[2], stop[2];
+    _Atomic int begun; /* the stage of the last event, of any stream */
 };
 
 /* ---- Looking at lines ------------------------------------------------------------------------------- */
@@ -76,8 +78,10 @@ static void needed_text(const char *expression, char *out, size_t size)
     }
 }
 
-static void emit(const struct kw__output *output, int stage, double at_s)
+/* Lines that fit the stage that is there already say nothing new, as those of a progress bar. */
+static void emit(struct kw__output *output, int stage, double at_s)
 {
+    if (stage != DONE && atomic_exchange(&output->begun, stage) == stage) return;
     struct kw__output_event event = {stage, at_s};
     while (write(output->events[1], &event, sizeof event) < 0 && errno == EINTR) continue;
 }
@@ -101,7 +105,7 @@ static size_t find_line(const struct kw__record_stage *stage, const char *needed
 /* Looks at the lines of buffer[0..end). Of expressions that fit the same line the first one given counts. */
 static void look(const struct stream *stream, size_t end, double at_s)
 {
-    const struct kw__output *output = stream->output;
+    struct kw__output *output = stream->output;
     size_t next[KW__MAX_STAGE_LINES] = {0};
     bool known[KW__MAX_STAGE_LINES] = {false};
     for (size_t at = 0; at < end;) {
@@ -267,6 +271,7 @@ kw_status kw__output_open(const struct kw__record_stage *stages, size_t count, s
     struct kw__output *output = calloc(1, sizeof *output);
     if (!output) return kw__fail_memory(err);
     output->events[0] = output->events[1] = output->stop[0] = output->stop[1] = -1;
+    atomic_init(&output->begun, DONE);
     output->stages = stages;
     output->num_stages = count;
     for (size_t i = 0; i < count; i++)

@@ -3,8 +3,9 @@
  * Where our stdout or stderr is a terminal the command gets a terminal too (raw, of the same size), else a
  * pipe; both go through one when both are the same terminal, so that their order stays. Bytes pass as
  * they are and at once. A line ends with a newline or, as progress bars have it, a carriage return; its first
- * 4096 bytes are looked at, when it has ended. When ours can't be written to any more the command's is
- * closed, as it would have been without us. Memory is constant; each stream has a thread. */
+ * 4096 bytes are looked at, when it has ended; one that fits the stage begun last changes nothing. When ours
+ * can't be written to any more the command's is closed, as it would have been without us. Memory is constant;
+ * each stream has a thread. */
 #ifndef KW_RECORD_OUTPUT_H
 #define KW_RECORD_OUTPUT_H
 

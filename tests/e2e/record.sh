@@ -213,6 +213,15 @@ run "$KINOWATT" import run.json --store other.db
 expect_rc 0
 run "$KINOWATT" runs --json --store other.db
 expect grep -q '"fps": 16,' "$out"
+if [[ -e /dev/full ]]; then
+    run "${record[@]}" -o /dev/full -- true
+    expect_rc 1
+    expect_err '^kinowatt: cannot write /dev/full: No space left'
+    run "${record[@]}" -o /dev/full -- sh -c 'exit 7'
+    expect_rc 7 # the command's own goes before
+    expect_err '^kinowatt: cannot write /dev/full: '
+    ok "a record that can't be written is a failure"
+fi
 run "${record[@]}" -o run.json --set num_frames=17.5 --set width=many --set batch_size=2 -- true
 expect_run 'r["num_frames"] is None and r["settings"]["num_frames"] == "17.5" and r["settings"]["width"] == "many" and r["batch_size"] == 2'
 ok "seconds and energies of stages, labels, JSON that import reads"

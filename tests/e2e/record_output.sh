@@ -38,15 +38,26 @@ expect_err '^  a +2 +0\.[3-9]'
 ok "a stage ends where the next begins"
 
 # blocks are cut anywhere: a line of many across their edges is found each time
-awk 'BEGIN { for (i = 0; i < 3000; i++) { n = i * 37 % 911; printf "%s", sprintf("%*s", n, ""); print "x"; if (i % 1000 == 999) print "here it is" } }' >text
-run "${record[@]}" -o run.json --stage 'mark=^here it (is|was)$' -- cat text
+awk 'BEGIN { for (i = 0; i < 3000; i++) { n = i * 37 % 911; printf "%s", sprintf("%*s", n, ""); print "x"
+    if (i % 1000 == 499) print "and then"; if (i % 1000 == 999) print "here it is" } }' >text
+run "${record[@]}" -o run.json --stage 'mark=^here it (is|was)$' --stage 'then=^and then$' -- cat text
 expect cmp "$out" text
-expect_stages 'mark mark mark'
-{ head -c 300000 /dev/zero | tr '\0' z; echo; echo here it is; head -c 5000 /dev/zero; printf '\nhere it is'; } >text
-run "${record[@]}" -o run.json --stage 'mark=^here it is$' -- cat text
+expect_stages 'then mark then mark then mark'
+{ head -c 300000 /dev/zero | tr '\0' z; echo; echo here it is; head -c 5000 /dev/zero; printf '\nso it is'; } >text
+run "${record[@]}" -o run.json --stage 'mark=^here it is$' --stage 'so=^so it is$' -- cat text
 expect cmp "$out" text
-expect_stages 'mark mark'
+expect_stages 'mark so'
 ok "lines across blocks, long ones, zeros, a last one without its end"
+
+seq 200000 >text
+run timeout 60 "${record[@]}" -o run.json --stage any= --stage all=. -- cat text
+expect_rc 2 # an empty expression
+run timeout 60 "${record[@]}" -o run.json --stage all=. -- cat text
+expect_rc 0
+expect cmp "$out" text
+expect_stages 'all'
+expect test "$(grep -c 'more windows' "$err")" = 0
+ok "lines of the stage that is there continue it, however many"
 
 if [[ $have_python ]]; then
     cat >flood.py <<'PYTHON'
