@@ -6,6 +6,8 @@
  *               columns are not empty; emissions are there with --carbon-intensity alone
  *   mlenergy    the ML.ENERGY leaderboard's JSON (3.0): GPU energy and power of a batch
  *
+ * The last two have no place to say that a run was a warm-up: those are left out unless they are named.
+ *
  * Runs are read and written one by one, so any number may be exported. A file appears whole or not at all;
  * what goes to stdout goes as it comes. What is not known is empty or null, never 0.
  */
@@ -34,7 +36,8 @@ struct export
     struct kw__pending file;
     bool to_file;
     struct kw__out out; /* what is not yet written */
-    size_t runs;
+    size_t runs, warm_ups /* left out */;
+    bool plain_only; /* no warm-ups */
     void (*put)(struct export * export, const struct kw__run *run, const struct kw__finding *findings,
                 size_t count);
 };
@@ -319,6 +322,10 @@ static kw_status export_run(void *user, struct kw__run *run, kw_error *err)
     struct export *e = user;
     struct kw__finding *findings;
     size_t count;
+    if (e->plain_only && run->repeat < -1) {
+        e->warm_ups++;
+        return KW_OK;
+    }
     kw_status status = kw__store_get_findings(e->store, run->id, &run->arena, &findings, &count, err);
     if (status) return status;
     e->put(e, run, findings, count);
@@ -346,6 +353,7 @@ static kw_status write_all(struct export *e, const struct format *format, const 
     kw_status status = e->to_file ? kw__pending_open(options->output, &e->file, err) : KW_OK;
     if (status) return status;
     e->put = format->put;
+    e->plain_only = !options->n_args && (e->put == put_codecarbon || e->put == put_mlenergy);
     kw__out_init(&e->out);
     format->header(&e->out);
     status = export_all(e, options, err);
@@ -417,6 +425,9 @@ int kw__runs_export(int argc, char **argv)
     code = kw__runs_open(&settings, KW__STORE_READ, &e.store);
     if (code) return code;
     if (write_all(&e, format, &options, &err)) code = kw__cli_fail(&err);
+    if (!code && e.warm_ups)
+        kw__cli_warn("%zu warm-up%s left out: %s cannot say that a run was one", e.warm_ups,
+                     e.warm_ups > 1 ? "s were" : " was", settings.format);
     kw__store_close(e.store);
     return code;
 }

@@ -87,6 +87,11 @@ expect_out '^shape-and-time: 1 run$'
 expect_out 's measured, .* s predicted '
 run "$KINOWATT" runs --check --store mislabelled.db --json
 expect_rc 2
+run "$KINOWATT" runs export --store h200.db --format mlenergy
+expect_json 'len(d["configurations"]) == 116'
+expect_err '^kinowatt: warning: 29 warm-ups were left out'
+run "$KINOWATT" runs export 1 --store h200.db --format codecarbon # a warm-up that is named
+expect_out_lines 2
 ok "the H200 data set"
 
 # Clips that were computed from runs with fewer steps are no measurements, wherever they go.
