@@ -329,9 +329,9 @@ static kw_status check_file(const struct kw__store *store, kw_error *err)
     return error == ENOENT ? kw__folder_parents(store->path, err) : kw__fail_write(err, path, error);
 }
 
-/* A file in a folder that can't be written has no place for the log's index; when no log is there either,
- * it is read as what does not change. */
-static int open_still(struct kw__store *store)
+/* A file in a folder that can't be written has no place for the log's index, which SQLite reports in two
+ * ways; when no log is there either, it is read as what does not change. `why` is SQLite's error. */
+static int open_still(struct kw__store *store, int why)
 {
     struct stat info;
     struct kw__out uri;
@@ -339,7 +339,7 @@ static int open_still(struct kw__store *store)
     kw__out_printf(&uri, "%s-wal", store->path);
     if (!uri.failed && stat(uri.data, &info) == 0 && info.st_size > 0) {
         kw__out_free(&uri);
-        return SQLITE_CANTOPEN;
+        return why;
     }
     kw__out_free(&uri);
     kw__out_puts(&uri, "file:");
@@ -387,8 +387,8 @@ kw_status kw__db_open(struct kw__store *store, kw_error *err)
         return kw__fail_write(err, store->path, EACCES);
     /* the first that reads the file */
     rc = exec_waiting(store, "PRAGMA schema_version");
-    if ((rc & 0xFF) == SQLITE_CANTOPEN && store->mode == KW__STORE_READ) {
-        rc = open_still(store);
+    if (((rc & 0xFF) == SQLITE_CANTOPEN || (rc & 0xFF) == SQLITE_READONLY) && store->mode == KW__STORE_READ) {
+        rc = open_still(store, rc);
         if (!rc) rc = exec_waiting(store, "PRAGMA schema_version");
     }
     if (!rc) rc = exec_waiting(store, "PRAGMA foreign_keys = ON");

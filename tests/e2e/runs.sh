@@ -199,3 +199,24 @@ KINOWATT_STORE=here.db generate 2 -p ''
 expect_out '^Kept +run 1:'
 expect test -s here.db
 ok "the usual store: a warning, and the clip is there"
+
+# a user who may only read, also where the tests run as root
+mkdir shelf
+"$KINOWATT" record --meter none --store shelf/runs.db -- true 2>"$err"
+chmod 444 shelf/runs.db && chmod 555 shelf && chmod 755 "$base"
+reader=() && [[ $(id -u) == 0 ]] && reader=(setpriv --reuid 65534 --regid 65534 --clear-groups env "HOME=$base")
+if "${reader[@]}" "$KINOWATT" --version >/dev/null 2>&1 && ! "${reader[@]}" test -w shelf; then
+    run "${reader[@]}" "$KINOWATT" runs --store shelf/runs.db
+    expect_rc 0
+    expect_out '^ +1 +20.* record '
+    run "${reader[@]}" "$KINOWATT" runs export --store shelf/runs.db
+    expect_rc 0
+    run "${reader[@]}" "$KINOWATT" runs delete 1 --store shelf/runs.db
+    expect_rc 1
+    expect_err '^kinowatt: cannot write shelf/runs.db: Permission denied'
+    expect test "$(ls shelf)" = runs.db
+    ok "a store that may only be read, in a folder that may only be read"
+else
+    skip "a store that may only be read" "no other user can be become"
+fi
+chmod 755 shelf
