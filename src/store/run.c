@@ -267,12 +267,19 @@ kw_status kw__run_from_meter(struct kw__run *run, kw_meter *meter, size_t first,
 
 /* ---- What counts ------------------------------------------------------------------------------------ */
 
+const struct kw__run_window *kw__run_last(const struct kw__run *run, const char *name, size_t length)
+{
+    for (size_t i = run->num_windows; i-- > 0;)
+        if (strlen(run->windows[i].name) == length && strncmp(run->windows[i].name, name, length) == 0)
+            return &run->windows[i];
+    return NULL;
+}
+
 size_t kw__run_work(const struct kw__run *run)
 {
     const char *name = kw__run_setting(run, "run.counted");
-    for (size_t i = run->num_windows; name && i-- > 0;)
-        if (strcmp(run->windows[i].name, name) == 0) return i;
-    return 0;
+    const struct kw__run_window *counted = name ? kw__run_last(run, name, strlen(name)) : NULL;
+    return counted ? (size_t)(counted - run->windows) : 0;
 }
 
 double kw__run_work_s(const struct kw__run *run)

@@ -38,15 +38,6 @@ void kw__sweep_state_free(struct kw__sweep_state *state)
 
 /* ---- Rows ------------------------------------------------------------------------------------------ */
 
-/* The last window of this name: warm-ups within a run come before. */
-static const struct kw__run_window *find_window(const struct kw__run *run, const char *name, size_t length)
-{
-    for (size_t i = run->num_windows; i-- > 0;)
-        if (strlen(run->windows[i].name) == length && strncmp(run->windows[i].name, name, length) == 0)
-            return &run->windows[i];
-    return NULL;
-}
-
 static void add_window(struct kw__sweep_row *row, const struct kw__run_window *window)
 {
     row->latency_s += window ? window->duration_s : NAN;
@@ -62,18 +53,18 @@ static void read_figures(const struct kw__sweep_plan *plan, const struct kw__run
     size_t found = 0;
     for (const char *name = plan->options.window; name; name = *name ? name + 1 : NULL) {
         size_t length = strcspn(name, ",");
-        add_window(row, find_window(run, name, length));
+        add_window(row, kw__run_last(run, name, length));
         name += length;
     }
     if (plan->options.window) return;
     for (size_t i = 0; i < plan->num_stages; i++)
-        found += find_window(run, plan->stages[i], strlen(plan->stages[i])) != NULL;
+        found += kw__run_last(run, plan->stages[i], strlen(plan->stages[i])) != NULL;
     if (!found || found < plan->num_stages) {
         add_window(row, run->num_windows ? &run->windows[0] : NULL);
         return;
     }
     for (size_t i = 0; i < plan->num_stages; i++)
-        add_window(row, find_window(run, plan->stages[i], strlen(plan->stages[i])));
+        add_window(row, kw__run_last(run, plan->stages[i], strlen(plan->stages[i])));
 }
 
 static bool is_repeat(const struct kw__sweep_row *row)
