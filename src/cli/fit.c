@@ -67,11 +67,11 @@ static kw_status choose(const struct kw__fit_settings *settings, struct kw__fit_
 static kw_status open_rows(const kw_catalog *catalog, const struct kw__fit_settings *settings,
                            struct kw__fit_rows *r, kw_error *err)
 {
-    const char *stack;
-    kw_status status = read_rows(catalog, settings, &r->set, err);
-    (void)(status ||
+    const char *asked = settings->selection.stack, *stack;
+    kw_status status = asked ? kw__stack_open(catalog, asked, &r->stack, err) : KW_OK;
+    (void)(status || (status = read_rows(catalog, settings, &r->set, err)) ||
            (status = kw__dataset_select(catalog, &settings->selection, r->set, &stack, &r->hardware, err)) ||
-           (status = kw__stack_open(catalog, stack, &r->stack, err)) ||
+           (status = asked ? KW_OK : kw__stack_open(catalog, stack, &r->stack, err)) ||
            (status = kw__priors_open(catalog, stack, r->hardware, settings->priors, &r->priors, err)) ||
            (status = kw__samples_new(catalog, r->set, r->stack, r->priors.calibration, r->hardware,
                                      &r->samples, err)));
@@ -82,7 +82,7 @@ static kw_status open_rows(const kw_catalog *catalog, const struct kw__fit_setti
         return kw__fail(err, KW_ERROR_UNSUPPORTED,
                         "%s has %zu rows that can be fitted, and %d are the least%s%s", r->set->path,
                         r->samples->num_wholes, FEWEST, r->samples->left_out.count ? "; left out: " : "",
-                        r->samples->left_out.count ? r->samples->left_out.list[0].why : "");
+                        r->samples->left_out.count ? kw__most_left_out(&r->samples->left_out) : "");
     return choose(settings, r, err);
 }
 

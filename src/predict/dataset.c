@@ -180,6 +180,14 @@ void kw__leave_out(struct kw__left_outs *all, struct kw__arena *arena, const cha
     if (list[all->count].why) all->count++;
 }
 
+const char *kw__most_left_out(const struct kw__left_outs *all)
+{
+    const struct kw__left_out *most = NULL;
+    for (size_t i = 0; i < all->count; i++)
+        if (!most || all->list[i].count > most->count) most = &all->list[i];
+    return most ? most->why : NULL;
+}
+
 /* ---- Rows ------------------------------------------------------------------------------------------- */
 
 static size_t count_columns(const struct format *format)

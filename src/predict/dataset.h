@@ -28,11 +28,11 @@ struct kw__row {
     const char *decoder_dtype; /* "f32"; NULL: not said, as the stack has it */
     const char *weights, *vae_dtype, *tiling, *offload; /* as a file has them: "random:0:normal", "float32",
                                                            "True"; NULL: not said */
-    int64_t width, height, frames, steps, batch_size; /* as asked for; frames before any rounding */
-    int64_t frames_out;                               /* that came out; 0: not said */
-    int64_t prompt_tokens, negative_tokens;           /* -1: not said */
-    int64_t repeats;       /* runs whose mean it is, or from which it was computed; 0: not said */
-    double guidance_scale; /* NaN: not said */
+    int64_t width, height, frames, steps, batch_size;   /* as asked for; frames before any rounding */
+    int64_t frames_out;                                 /* that came out; 0: not said */
+    int64_t prompt_tokens, negative_tokens;             /* -1: not said */
+    int64_t repeats;                /* runs whose mean it is, or from which it was computed; 0: not said */
+    double guidance_scale;          /* NaN: not said */
     double latency_s, latency_sd_s; /* sd: of one such run */
     double energy_wh[KW_NUM_DEVICES], energy_sd_wh[KW_NUM_DEVICES];
     int whole; /* the row of the pipeline that this is a stage of; -1: none */
@@ -50,6 +50,8 @@ struct kw__left_outs {
 };
 /* Counts one more; no memory shows in the arena. Beyond a few dozen reasons they are counted together. */
 void kw__leave_out(struct kw__left_outs *all, struct kw__arena *arena, const char *why);
+/* Why most of them are; NULL: none is. */
+const char *kw__most_left_out(const struct kw__left_outs *all);
 
 struct kw__dataset {
     struct kw__arena arena;

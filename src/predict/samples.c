@@ -297,7 +297,7 @@ static kw_status fill(struct kw__samples *s, const kw_catalog *catalog, const st
     if (!s->count)
         return kw__fail(err, KW_ERROR_UNSUPPORTED, "%s has no row of a model in the catalog%s%s",
                         dataset->path, s->left_out.count ? ": " : "",
-                        s->left_out.count ? s->left_out.list[0].why : "");
+                        s->left_out.count ? kw__most_left_out(&s->left_out) : "");
     s->scratch = kw__arena_alloc(&s->arena, s->largest, sizeof *s->scratch);
     if (s->arena.failed) return kw__fail_memory(err);
     status = number_sessions(s, err);

@@ -82,7 +82,7 @@ static kw_status keep_asked(struct selecting *s, kw_error *err)
     if (kept) return KW_OK;
     const struct kw__left_outs *left = &set->left_out;
     return kw__fail(err, KW_ERROR_NOT_FOUND, "%s has no row to fit%s%s", set->path, left->count ? ": " : "",
-                    left->count ? left->list[0].why : "");
+                    left->count ? kw__most_left_out(left) : "");
 }
 
 /* All rows must be of one pair. */

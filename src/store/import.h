@@ -24,8 +24,8 @@ struct kw__import {
     kw_status (*unchecked)(void *user, const struct kw__run *run, kw_error *err);
     /* Instead of the store: the run is the callee's, also after a failure; the findings that came with it are
      * of its arena, NULL: nobody checked it. */
-    kw_status (*take)(void *user, struct kw__run *run, const struct kw__finding *findings, size_t num_findings,
-                      kw_error *err);
+    kw_status (*take)(void *user, struct kw__run *run, const struct kw__finding *findings,
+                      size_t num_findings, kw_error *err);
 };
 
 struct kw__import_counts {

@@ -282,7 +282,8 @@ static void check_power(const struct kw__run *run, const struct kw__run_window *
 }
 
 /* Whether a wide interval is one of the figures people use: what a window holds of the whole run may be too
- * little for it to show, and of repeats the mean is used, which is known better by the root of their number. */
+ * little for it to show, and of repeats the mean is used, which is known better by the root of their number.
+ */
 static bool matters(const struct kw__run *run, const kw_reading *energy, int device, double repeats)
 {
     const kw_reading *whole = &run->windows[0].energy_j[device];
@@ -490,8 +491,9 @@ static kw_status check_work(struct kw__lint *lint, const struct kw__run *run, co
 static double repeats_of(const struct kw__run *run, const struct group *group)
 {
     const char *stated = kw__run_setting(run, "repeats");
-    double runs = stated ? kw__number_read(stated, NULL)
-                         : kw__run_setting(run, "run.latency_sd_s") ? FEWEST_REPEATS : 0;
+    double runs = stated                                     ? kw__number_read(stated, NULL)
+                  : kw__run_setting(run, "run.latency_sd_s") ? FEWEST_REPEATS
+                                                             : 0;
     return fmax(1, fmax((double)group->count, runs));
 }
 

@@ -259,7 +259,7 @@ static kw_status finish(kw_status status, const char *advice, struct kw__dataset
     if (!status && !set->num_rows)
         status = kw__fail(err, KW_ERROR_NOT_FOUND, "%s has no run to fit%s%s", set->path,
                           set->left_out.count ? ": " : advice,
-                          set->left_out.count ? set->left_out.list[0].why : "");
+                          set->left_out.count ? kw__most_left_out(&set->left_out) : "");
     if (status)
         kw__dataset_close(set);
     else

@@ -12,8 +12,8 @@
 #include "store/store.h"
 
 /* The runs of a file of any form that `import` reads; those that nobody checked are checked here. The file
- * must be good as a whole: the first that is not is the failure. `stack` and `hardware` are those of runs that
- * do not say; NULL: not known. */
+ * must be good as a whole: the first that is not is the failure. `stack` and `hardware` are those of runs
+ * that do not say; NULL: not known. */
 kw_status kw__measured_read_file(const kw_catalog *catalog, const char *path, const char *stack,
                                  const char *hardware, struct kw__dataset **out, kw_error *err);
 /* `dataset`: a sweep's or an import's name, NULL: all runs. KW_ERROR_NOT_FOUND when there is no row. */

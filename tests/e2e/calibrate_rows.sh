@@ -110,6 +110,12 @@ run "$KINOWATT" calibrate --from "$published/delavande2025_wan_sweeps.csv" --sta
 expect_rc 2
 expect_err 'has no row to fit: not of the stack asked for'
 expect_err_lines 1
+run "$KINOWATT" validate --from "$published/delavande2025_wan_sweeps.csv" --stack nope
+expect_rc 2
+expect_err 'unknown stack "nope"'
+run "$KINOWATT" validate --from "$root/data/measured/h200-diffusers/runs.json" --stack diffusers-0.34
+expect_rc 2
+expect_err 'has no row to fit: not of the stack asked for' # which is why most are, not why the first is
 run "$KINOWATT" validate --from "$published/mlenergy_v3_one_gpu.csv"
 expect_rc 2
 expect_err 'does not say which software ran; give --stack'

@@ -264,7 +264,8 @@ static void adds_up_nested_windows(void **state)
     s.windows[2].note = NULL;
 }
 
-/* A wide interval is told of where it shows in what people read: of a run, of its mean, of a part that counts. */
+/* A wide interval is told of where it shows in what people read: of a run, of its mean, of a part that
+ * counts. */
 static void tells_of_short_windows_that_matter(void **state)
 {
     (void)state;
