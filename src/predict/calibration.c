@@ -329,7 +329,7 @@ static kw_status read_document(struct kw__calibration *c, const char *path, cons
     kw_status status;
     struct kw__json in = {path, root}, launch = {path, json_object_get(root, "launch")};
     const char *schema = NULL, *stack = NULL, *hardware = NULL, *date = NULL, *basis = NULL;
-    c->dispatch_s = 0;
+    c->dispatch_s = (struct kw__scaled){0, -1};
     (void)((status = kw__json_string(in, "schema", &schema, err)) ||
            (status = kw__json_string(in, "stack", &stack, err)) ||
            (status = kw__json_string(in, "hardware", &hardware, err)) ||
@@ -338,10 +338,12 @@ static kw_status read_document(struct kw__calibration *c, const char *path, cons
            (status = read_covariance(c, in, err)) || (status = read_rates(c, in, err)) ||
            (status = read_scaled(c, in, "memory", "efficiency", "parameter", &c->memory, err)) ||
            (status = read_scaled(c, in, "launch", "seconds", "parameter", &c->launch_s, err)) ||
-           (status = kw__json_number(launch, "dispatch_seconds", 0, 1, &c->dispatch_s, err)) ||
+           (status = kw__json_number(launch, "dispatch_seconds", 0, 1, &c->dispatch_s.base, err)) ||
            (status = read_scaled(c, in, "host", "bytes_per_s", "parameter", &c->host_bytes_per_s, err)) ||
            (status = read_errors(c, in, err)) || (status = read_optional(c, in, err)) ||
            (status = read_sessions(c, in, err)) || (status = read_machine(c, in, err)));
+    if (!status && kw__json_has(launch, "dispatch_parameter"))
+        status = find_parameter(c, launch, "dispatch_parameter", &c->dispatch_s.parameter, err);
     c->busy_share.base = c->gap_share.base = NAN;
     if (!status && kw__json_has(in, "power"))
         (void)((status = read_scaled(c, in, "power", "busy_share", "busy_parameter", &c->busy_share, err)) ||

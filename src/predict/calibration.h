@@ -19,7 +19,7 @@ struct kw__parameter {
     double log_value;
 };
 
-/* A base figure and the parameter that scales it. */
+/* A base figure and the parameter that scales it; -1: none does. */
 struct kw__scaled {
     double base;
     int parameter;
@@ -65,7 +65,7 @@ struct kw__calibration {
     struct kw__scaled to_device_bytes_per_s, to_host_bytes_per_s;
     double copy_share;                       /* of the power limit, drawn meanwhile; NaN: as in gaps */
     struct kw__scaled busy_share, gap_share; /* of the hardware's power limit; base NaN: unknown */
-    double dispatch_s; /* host time to issue one kernel: a phase takes at least launches x this */
+    struct kw__scaled dispatch_s; /* host time to issue one kernel: a phase takes at least launches x this */
     /* errors in log: of a session's level, and of the model from shape to shape */
     double session_time_sd, session_power_sd, model_time_sd, model_energy_sd, model_power_sd;
     /* host energy, NaN when unknown: CPU W and log sd; RAM W and joules a run */

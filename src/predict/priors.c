@@ -48,7 +48,7 @@ static bool scale_rate(json_t *rate, double factor)
 
 static double factor_of(const struct kw__calibration *c, struct kw__scaled figure)
 {
-    return exp(c->parameters[figure.parameter].log_value);
+    return figure.parameter < 0 ? 1 : exp(c->parameters[figure.parameter].log_value);
 }
 
 /* What the rows of another pair made of its bases becomes the bases. */
@@ -60,7 +60,9 @@ static bool fold(json_t *root, const struct kw__calibration *c)
         good =
             scale_rate(json_object_get(rates, c->rates[r].key), factor_of(c, c->rates[r].efficiency)) && good;
     good = scale(json_object_get(root, "memory"), "efficiency", factor_of(c, c->memory), 1) && good;
-    good = scale(json_object_get(root, "launch"), "seconds", factor_of(c, c->launch_s), INFINITY) && good;
+    json_t *launch = json_object_get(root, "launch");
+    good = scale(launch, "seconds", factor_of(c, c->launch_s), INFINITY) && good;
+    good = scale(launch, "dispatch_seconds", factor_of(c, c->dispatch_s), INFINITY) && good;
     good = scale(json_object_get(root, "host"), "bytes_per_s", factor_of(c, c->host_bytes_per_s), INFINITY) &&
            good;
     json_t *offload = json_object_get(root, "offload");

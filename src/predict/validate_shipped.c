@@ -230,22 +230,23 @@ static kw_status validate_sweeps(const kw_catalog *catalog, const char *priors, 
 
 /* ---- The H200 ------------------------------------------------------------------------------------ */
 
-/* At the calibration as it stands, of which no row is. */
+/* At the priors of the calibration, before the rows of pipelines that it is fitted to. */
 static kw_status validate_h200(const kw_catalog *catalog, struct kw__shipped *v, kw_error *err)
 {
+    static const char stack[] = "diffusers-0.40";
     struct kw__kernel_fit stored;
     kw_status status;
-    (void)((status = kw__calibration_open(catalog, "diffusers-0.40@h200", &v->h200_priors, err)) ||
-           (status = kw__stack_open(catalog, v->h200_priors->stack, &v->h200_stack, err)) ||
-           (status = kw_hardware_open(catalog, v->h200_priors->hardware, &v->h200, err)) ||
+    (void)((status = kw_hardware_open(catalog, "h200", &v->h200, err)) ||
+           (status = kw__priors_open(catalog, stack, v->h200, NULL, &v->h200_priors, err)) ||
+           (status = kw__stack_open(catalog, stack, &v->h200_stack, err)) ||
            (status = kw__dataset_open(catalog, "h200_diffusers040", &v->micro, err)) ||
-           (status = kw__samples_new(catalog, v->micro, v->h200_stack, v->h200_priors, v->h200,
+           (status = kw__samples_new(catalog, v->micro, v->h200_stack, v->h200_priors.calibration, v->h200,
                                      &v->h200_samples, err)));
     if (status) return status;
     const struct kw__samples *s = v->h200_samples;
     v->zero_rows = kw__arena_alloc(&v->arena, s->count, sizeof *v->zero_rows);
     if (!v->zero_rows) return kw__fail_memory(err);
-    kw__kernel_fit_stored(v->h200_priors, &stored);
+    kw__kernel_fit_stored(v->h200_priors.calibration, &stored);
     for (size_t i = 0; !status && i < s->count; i++) {
         struct kw__held_out *row = &v->zero_rows[v->num_zero_rows++];
         row->row = s->list[i].row;
@@ -294,7 +295,7 @@ void kw__shipped_free(struct kw__shipped *shipped)
     kw_hardware_close(shipped->hardware);
     kw_hardware_close(shipped->h200);
     kw__calibration_close(shipped->priors);
-    kw__calibration_close(shipped->h200_priors);
+    kw__priors_close(&shipped->h200_priors);
     kw__arena_free(&shipped->arena);
     free(shipped);
 }

@@ -3,6 +3,7 @@
 #ifndef KW_PREDICT_VALIDATE_SHIPPED_H
 #define KW_PREDICT_VALIDATE_SHIPPED_H
 
+#include "predict/priors.h"
 #include "predict/validate.h"
 
 /* A row that no fit may see, and what each rung predicts for it. */
@@ -23,7 +24,8 @@ enum { KW__NUM_TARGETS = 17 };
 struct kw__shipped {
     struct kw__arena arena;
     const char *priors_path;
-    struct kw__calibration *priors, *h200_priors;
+    struct kw__calibration *priors;
+    struct kw__priors h200_priors;
     kw_hardware *hardware, *h200;
     struct kw__stack *stack, *h200_stack;
     struct kw__dataset *sweeps, *models, *micro;

@@ -536,6 +536,7 @@ static void covariances(void **state)
     folder_set(folder, file, "offload", "null");
     folder_set(folder, file, "memory.parameter", "\"a\"");
     folder_set(folder, file, "launch.parameter", "\"a\"");
+    folder_set(folder, file, "launch.dispatch_parameter", NULL);
     folder_set(folder, file, "host.parameter", "\"b\"");
     folder_set(folder, file, "covariance", "{\"order\": [\"a\", \"b\"], \"matrix\": [[1, 0.5], [0.5, 1]]}");
     if (open_data(CALIBRATION, path, &err)) fail_msg("%s", err.message);
