@@ -134,6 +134,10 @@ void kw__number_exact(char *buffer, double value)
 {
     static const double bounds[] = {1e-4, 1e-3, 1e-2, 1e-1, 1e0,  1e1,  1e2,  1e3,  1e4,  1e5,
                                     1e6,  1e7,  1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15};
+    if (value == 0) { /* of figures the most common */
+        memcpy(buffer, signbit(value) ? "-0" : "0", signbit(value) ? 3 : 2);
+        return;
+    }
     double size = fabs(value);
     int above = -4, exponent; /* 10^above <= size < 10^(above + 1) */
     bool usual = size >= bounds[0] && size < bounds[19];
