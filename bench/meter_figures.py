@@ -16,6 +16,7 @@ import sys
 MOST_MISSING = 0.002  # of the whole's energy
 LEAST_HELD = 0.9
 MOST_SLOWER = 0.002
+STUDENT_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 8: 2.36, 10: 2.26, 20: 2.09, 30: 2.05}  # of n values, two-sided
 
 
 def load(folder, name):
@@ -63,8 +64,9 @@ def repeats(folder):
 def overhead(folder):
     ratios = [row["ratio"] - 1 for row in load(folder, "overhead.jsonl") if "ratio" in row]
     middle, error = statistics.median(ratios), statistics.stdev(ratios) / len(ratios) ** 0.5
-    mean = statistics.mean(ratios)
-    print(f"overhead: {len(ratios)} pairs: median {100 * middle:+.2f} %, mean {100 * mean:+.2f} +- {100 * error:.2f} %")
+    mean, half = statistics.mean(ratios), error * STUDENT_95[max(n for n in STUDENT_95 if n <= len(ratios))]
+    print(f"overhead: {len(ratios)} pairs: median {100 * middle:+.2f} %, mean {100 * mean:+.2f} +- {100 * error:.2f} %;")
+    print(f"     from {100 * (mean - half):+.2f} to {100 * (mean + half):+.2f} % with 95 %")
     return middle < MOST_SLOWER
 
 
