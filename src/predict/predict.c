@@ -207,6 +207,21 @@ static double variance_of(const struct kw__calibration *c, const double *g)
     return kw__quadratic_form(c->covariance[0], KW__MAX_PARAMETERS, c->num_parameters, g);
 }
 
+/* Whether rows of the model are in the calibration's fit, or it does not say of which they are. */
+static bool has_rows_of(const struct kw__calibration *c, const char *model)
+{
+    for (size_t i = 0; i < c->num_models; i++)
+        if (strcmp(c->models[i], model) == 0) return true;
+    return !c->models;
+}
+
+/* The model's error: as fitted to shapes of models that rows were of, and for others at least what a
+ * calibration without rows states (docs/CALIBRATION.md, "Intervals"). */
+static double model_sd(const struct inputs *in, double fitted, double without_rows)
+{
+    return has_rows_of(in->calibration, in->model->name) ? fitted : fmax(fitted, without_rows);
+}
+
 static void fill_cost(const struct inputs *in, const struct kw__prices *prices, const struct part *part,
                       const double *grad_latency, const double *grad_energy, kw_cost *out)
 {
@@ -219,9 +234,12 @@ static void fill_cost(const struct inputs *in, const struct kw__prices *prices, 
     double carried = carried_time * carried_time + limited * limited;
     double session[KW__NUM_QUANTITIES], grad_power[KW__MAX_PARAMETERS];
     for (int k = 0; k < c->num_parameters; k++) grad_power[k] = grad_energy[k] - grad_latency[k];
+    double time_sd = model_sd(in, c->model_time_sd, 0.05),
+           energy_model_sd = model_sd(in, c->model_energy_sd, 0.05);
+    double power_model_sd = model_sd(in, c->model_power_sd, 0.03);
     kw__session_variances(c->session_time_sd, c->session_power_sd, session);
-    double latency_sd = sqrt(variance_of(c, grad_latency) + session[KW__LATENCY] +
-                             c->model_time_sd * c->model_time_sd + carried);
+    double latency_sd =
+        sqrt(variance_of(c, grad_latency) + session[KW__LATENCY] + time_sd * time_sd + carried);
     out->flop_executed = part->flop;
     out->bytes = part->bytes;
     out->launches = part->launches;
@@ -234,10 +252,10 @@ static void fill_cost(const struct inputs *in, const struct kw__prices *prices, 
         out->power_w = absent(reason);
         return;
     }
-    double energy_sd = sqrt(variance_of(c, grad_energy) + session[KW__ENERGY] +
-                            c->model_energy_sd * c->model_energy_sd + carried);
+    double energy_sd =
+        sqrt(variance_of(c, grad_energy) + session[KW__ENERGY] + energy_model_sd * energy_model_sd + carried);
     double power_sd = sqrt(variance_of(c, grad_power) + session[KW__POWER] + carried_power * carried_power +
-                           c->model_power_sd * c->model_power_sd);
+                           power_model_sd * power_model_sd);
     out->energy_j[KW_GPU] = modelled(part->energy, energy_sd);
     out->power_w =
         part->latency > 0 ? modelled(part->energy / part->latency, power_sd) : absent("it takes no time");
@@ -431,10 +449,7 @@ static void add_range_notes(struct owned *o, const struct kw__calibration *c)
 {
     const kw_effective *r = &o->prediction.request;
     double batch_high = isnan(c->batch_high) ? 1 : c->batch_high;
-    bool known = !c->models;
-    for (size_t i = 0; i < c->num_models; i++)
-        known = known || strcmp(c->models[i], o->prediction.model) == 0;
-    if (!known)
+    if (!has_rows_of(c, o->prediction.model))
         WARN(o, "no row of the calibration is of %s; the interval may be too narrow", o->prediction.model);
     if (!is_within(r->tokens, c->tokens_low, c->tokens_high))
         WARN(o,
