@@ -38,6 +38,7 @@ struct kw__family {
     void (*lower)(const kw_model *model, struct kw__program *program);
 };
 
+extern const struct kw__family kw__animatediff_family;
 extern const struct kw__family kw__cogvideox_family;
 extern const struct kw__family kw__mochi_family;
 extern const struct kw__family kw__wan_family;
@@ -197,5 +198,17 @@ struct kw__mochi_vae {
 };
 kw_status kw__mochi_vae_read(kw_model *model, struct kw__mochi_vae *out, kw_error *err);
 void kw__mochi_vae_lower(const struct kw__mochi_vae *config, struct kw__program *program);
+
+/* ---- Image decoder: AutoencoderKL (sd_vae.c) ---- */
+
+enum { KW__SD_VAE_LEVELS = 4, KW__SD_VAE_MAX_Z = 64 };
+struct kw__sd_vae {
+    int64_t channels[KW__SD_VAE_LEVELS], z_dim, layers, groups, space_factor;
+    double scaling_factor;
+    int64_t tile, tile_step, blend; /* cells of a tile's side and from one to the next, pixels of blending */
+};
+kw_status kw__sd_vae_read(kw_model *model, struct kw__sd_vae *out, kw_error *err);
+/* From the state latents[B,z_dim,num_frames,h,w] to the state "frames". */
+void kw__sd_vae_lower(const struct kw__sd_vae *config, struct kw__program *program);
 
 #endif

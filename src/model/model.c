@@ -11,8 +11,8 @@
 #include "model/catalog.h"
 #include "model/family.h"
 
-static const struct kw__family *const families[] = {&kw__cogvideox_family, &kw__mochi_family,
-                                                    &kw__wan_family};
+static const struct kw__family *const families[] = {&kw__animatediff_family, &kw__cogvideox_family,
+                                                    &kw__mochi_family, &kw__wan_family};
 enum { NUM_FAMILIES = sizeof families / sizeof families[0] };
 
 /* ---- Opening ------------------------------------------------------------------------------------ */
