@@ -149,8 +149,8 @@ static kw_status read_merges(struct kw__bpe *b, const char *path, kw_error *err)
 {
     FILE *file = fopen(path, "re");
     if (!file)
-        return kw__fail(err, errno == ENOENT ? KW_ERROR_NOT_FOUND : KW_ERROR_IO, "cannot read %s: %s", path,
-                        strerror(errno));
+        return kw__fail(err, errno == ENOENT ? KW_ERROR_FORMAT : KW_ERROR_IO, /* vocab.json is there */
+                        "cannot read %s: %s", path, strerror(errno));
     b->merge_slots = slots_for(b->size); /* each makes a piece */
     b->merges = kw__arena_alloc(&b->arena, b->merge_slots, sizeof *b->merges);
     kw_status status = b->merges ? KW_OK : kw__fail_memory(err);
