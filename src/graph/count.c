@@ -1,5 +1,6 @@
 #include "graph/count.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -168,6 +169,21 @@ static double kernel_elements(const struct kw__graph *g, const struct kw__op *op
     return value ? (double)kw__elements(value) : 0.0;
 }
 
+static double whole_tiles(double count, int64_t tile)
+{
+    return tile ? ceil(count / (double)tile) * (double)tile / count : 1;
+}
+
+/* How much more attention computes that works on whole tiles. */
+static double tile_work(const struct kw__graph *g, const struct kw__op *op,
+                        const struct kw__kernel_list *list)
+{
+    const struct kw__value *q = input(g, op, 0), *k = input(g, op, 1), *y = value_of(g, op->output[0]);
+    double channels = (double)kw__last_dim(y) / (double)op->attr.heads;
+    return whole_tiles((double)q->dim[1], list->tile[0]) * whole_tiles((double)k->dim[1], list->tile[1]) *
+           whole_tiles(channels, list->tile[2]);
+}
+
 void kw__op_work(const struct kw__graph *g, const struct kw__op *op, const struct kw__stack *stack,
                  struct kw__work *out)
 {
@@ -177,6 +193,8 @@ void kw__op_work(const struct kw__graph *g, const struct kw__op *op, const struc
     bool moves = !stack->on_cpu && (class == KW__CLASS_TRANSFER || class == KW__CLASS_HOST);
     bool arithmetic = class == KW__CLASS_GEMM || class == KW__CLASS_ATTENTION || class == KW__CLASS_CONV;
     if (moves) out->host_bytes = kw__value_bytes(value_of(g, op->output[0]));
+    if (moves && list) out->host_bytes += list->host * (double)kw__elements(value_of(g, op->output[0]));
+    if (list && class == KW__CLASS_ATTENTION) out->flop *= tile_work(g, op, list);
     if (arithmetic || (!list && !moves)) name_key(g, op, stack, out);
     if (arithmetic) {
         out->main_bytes = operand_bytes(g, op);

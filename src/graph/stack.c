@@ -124,6 +124,21 @@ static const struct kw__op_info *operator_of(const char *key)
     return NULL;
 }
 
+/* Keys that only some operators have. */
+static kw_status read_own(struct kw__json in, const struct kw__op_info *op, struct kw__kernel_list *out,
+                          kw_error *err)
+{
+    kw_status status = KW_OK;
+    bool moves = op->class == KW__CLASS_TRANSFER || op->class == KW__CLASS_HOST;
+    const char *bad = kw__json_has(in, "tile") && op->class != KW__CLASS_ATTENTION ? "tile"
+                      : kw__json_has(in, "host") && !moves                         ? "host"
+                                                                                   : NULL;
+    if (bad) return kw__fail(err, KW_ERROR_FORMAT, "%s: \"%s\" says nothing of %s", in.path, bad, op->name);
+    if (kw__json_has(in, "tile")) status = kw__json_ints(in, "tile", 3, 1, 1 << 16, out->tile, err);
+    if (!status && kw__json_has(in, "host")) status = kw__json_number(in, "host", 0, 1e6, &out->host, err);
+    return status;
+}
+
 static kw_status read_list(struct kw__stack *stack, struct kw__json in, const char *key,
                            struct kw__kernel_list *out, kw_error *err)
 {
@@ -133,6 +148,7 @@ static kw_status read_list(struct kw__stack *stack, struct kw__json in, const ch
     kw_status status = kw__json_array(in, "list", &array, err);
     if (!status && kw__json_has(in, "temporary"))
         status = kw__json_number(in, "temporary", 0, 1e6, &out->temporary, err);
+    if (!status) status = read_own(in, op, out, err);
     if (status) return status;
     size_t count = json_array_size(array);
     struct kw__kernel *kernels = kw__arena_alloc(&stack->arena, count + 1, sizeof *kernels);

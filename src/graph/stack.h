@@ -5,6 +5,10 @@
  * once. A list of a gemm, attention or conv operator holds the kernels *beside* its main one; a list
  * of any other operator holds all of its kernels, and an empty one says that the operator is a view.
  *
+ * Two keys beside "list": "tile" of attention, [queries, keys, channels of a head]: the products are of whole
+ * tiles, however few of each there are. "host" of a transfer or host operator: bytes that the host writes for
+ * each element beside the operator's result.
+ *
  * "batched_guidance" and "tiled_decode", true or false, say what the stack does whatever the pipeline does;
  * without them it does as the pipeline.
  *
@@ -39,6 +43,8 @@ struct kw__kernel_list {
     size_t num_kernels;
     const struct kw__kernel *kernels;
     double temporary; /* bytes for each output element alive at once besides operands and results */
+    double host;      /* bytes for each output element that the host writes besides the result */
+    int64_t tile[3];  /* queries, keys, channels; 0: as many as there are */
 };
 
 /* How weights are kept. */

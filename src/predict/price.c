@@ -21,7 +21,13 @@ static double number_in(const char *part, size_t length, size_t *letters)
 
 /* How far an item's key is from a rate's; negative: another class, or an operator that another one's rate
  * says nothing about. Below NEAR: the rate is meant for it, or for a neighbour in what matters less. */
-enum { NEAR = 3, FIRST = 8, OTHER_DTYPE = 1000 };
+enum { OTHER_HALF = 1, NEAR = 3, FIRST = 8, OTHER_DTYPE = 1000 };
+
+/* Tensor cores take both in the same time. */
+static bool half(const char *dtype, size_t length)
+{
+    return (length == 3 && strncmp(dtype, "f16", 3) == 0) || (length == 4 && strncmp(dtype, "bf16", 4) == 0);
+}
 
 static double key_distance(const char *item, const char *rate)
 {
@@ -30,7 +36,7 @@ static double key_distance(const char *item, const char *rate)
         size_t a = strcspn(item, "/"), b = strcspn(rate, "/"), a_letters, b_letters;
         bool same = a == b && strncmp(item, rate, a) == 0;
         if (part == 0 && !same) return -1;
-        if (part == 1 && !same) distance += OTHER_DTYPE;
+        if (part == 1 && !same) distance += half(item, a) && half(rate, b) ? OTHER_HALF : OTHER_DTYPE;
         if (part >= 2 && !same) {
             double ratio = log2(number_in(item, a, &a_letters) / number_in(rate, b, &b_letters));
             bool comparable = a_letters < a && b_letters < b;

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "graph/count.h"
+#include "graph/stack.h"
 #include "model/family.h"
 #include "support/folder.h"
 #include "support/tensors.h"
@@ -261,6 +262,76 @@ static void tiles_decode_what_overlaps_twice(void **state)
     kw__program_free(program);
 }
 
+/* ---- On a stack --------------------------------------------------------------------------------------- */
+
+/* Of operators with arithmetic lists hold what is beside their kernel, often nothing. */
+static void check_operator(const struct kw__stack *stack, const struct kw__graph *g, const struct kw__op *op,
+                           struct kw__work *sums)
+{
+    enum kw__class class = kw__op_info(op->code)->class;
+    const struct kw__kernel_list *list = kw__stack_kernels(stack, g, op);
+    if (class != KW__CLASS_GEMM && (!list || !list->pipeline))
+        fail_msg("%s has no kernels for %s of %s", stack->name, kw__op_info(op->code)->name, op->component);
+    struct kw__work work;
+    kw__op_work(g, op, stack, &work);
+    if (class == KW__CLASS_ATTENTION && strcmp(op->component, "motion") == 0) sums->flop += work.flop;
+    sums->host_bytes += work.host_bytes;
+    sums->launches += work.launches;
+}
+
+/* Each operator's kernels are those of AnimateDiff's classes, not WAN's, which have other dtypes. */
+static void eager_stacks_know_the_operators(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"diffusers-0.34", "diffusers-0.40"};
+    for (int i = 0; i < 2; i++) {
+        struct kw__stack *stack;
+        struct kw__program *program;
+        kw_request request = asked(512, 512, 16);
+        kw_effective r;
+        kw_error err;
+        struct kw__work stages[3];
+        memset(stages, 0, sizeof stages);
+        if (kw__stack_open(catalog, names[i], &stack, &err)) fail_msg("%s", err.message);
+        const struct kw__dtypes *dtypes = kw__stack_dtypes(stack, "AnimateDiffPipeline");
+        assert_true(dtypes->denoiser == KW__F16 && dtypes->vae == KW__F16);
+        assert_int_equal(kw_request_resolve(lightning, &request, &r, &err), KW_OK);
+        assert_int_equal(kw__lower(lightning, &r, dtypes, &program, &err), KW_OK);
+        for (int s = 0; s < program->num_stages; s++)
+            for (int p = 0; p < program->stages[s].num_phases; p++) {
+                const struct kw__graph *g = program->stages[s].phases[p].graph;
+                for (size_t k = 0; k < g->num_ops; k++) check_operator(stack, g, &g->ops[k], &stages[s]);
+            }
+        /* 16 frames are 16 of 128 queries and of 128 keys, heads of 40, 80, 160 channels 64, 96, 160 */
+        double level[4] = {64 * 5, 96 * 5, 160 * 5, 160 * 6}, motion = 0;
+        for (int n = 0; n < 4; n++) motion += 2 * 4.0 * (64 >> n) * (64 >> n) * 8 * 128 * 128 * level[n];
+        expect_near("tiles", stages[1].flop, motion, 1e-12);
+        /* of a colour: 4 bytes come, and times 255, rounded, to 8 bits, into the image */
+        expect_near("host", stages[2].host_bytes, 16 * 512 * 512 * 3 * (4 + 4 + 4 + 1 + 1), 1e-12);
+        /* PyTorch runs 1400 operators that are no views in a forward, 82 of them group norms of three
+         * kernels, 98 convolutions of four */
+        expect_near("launches", stages[1].launches, 1400 + 2 * 82 + 3 * 98, 0.02);
+        kw__program_free(program);
+        kw__stack_close(stack);
+    }
+}
+
+/* Tensor cores take f16 as bf16: no rate is missing for it, but one for heads of 40 channels. */
+static void half_precisions_have_one_rate(void **state)
+{
+    (void)state;
+    kw_request request = KW_REQUEST_INIT;
+    kw_predict_options options = KW_PREDICT_OPTIONS_INIT;
+    kw_prediction *p;
+    kw_error err;
+    options.hardware = "h200";
+    options.stack = "diffusers-0.40";
+    if (kw_predict(catalog, lightning, &request, &options, &p, &err)) fail_msg("%s", err.message);
+    assert_int_equal(p->num_warnings, 1);
+    assert_non_null(strstr(p->warnings[0], "no rate for attention/f16/hd40"));
+    kw_prediction_free(p);
+}
+
 /* ---- Parameters ---------------------------------------------------------------------------------- */
 
 static int64_t lin(int64_t in, int64_t out)
@@ -484,6 +555,8 @@ int main(void)
         cmocka_unit_test(closed_forms_agree_at_any_size),
         cmocka_unit_test(frames_are_decoded_in_calls),
         cmocka_unit_test(tiles_decode_what_overlaps_twice),
+        cmocka_unit_test(eager_stacks_know_the_operators),
+        cmocka_unit_test(half_precisions_have_one_rate),
         cmocka_unit_test(parameters),
         cmocka_unit_test(defaults_are_the_cards),
         cmocka_unit_test(noise_has_the_schedules_deviation),
