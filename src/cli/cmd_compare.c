@@ -109,7 +109,7 @@ static kw_status add_beside(struct kw__comparison *c, size_t set, const kw_model
     kw_predict_options options = c->options->predict;
     options.hardware = row->gpu;
     if (!options.stack) options.stack = publications[set].stack;
-    if (!kw__row_offloads_as(row, c->catalog, model, options.stack)) return KW_OK;
+    if (!kw__offloads_as(row->offload, c->catalog, model, options.stack)) return KW_OK;
     kw_status status = add_predicted(c, model, &request, &options, reference, err);
     if (!status) c->references[reference - 1].stack = c->entries[c->count - 1].stack;
     return status;

@@ -485,12 +485,14 @@ bool kw__same_run(const kw_effective *a, const kw_effective *b)
            a->guidance_passes == b->guidance_passes;
 }
 
-bool kw__row_offloads_as(const struct kw__row *row, const kw_catalog *catalog, const kw_model *model,
-                         const char *stack_name)
+bool kw__offloads_as(const char *offload, const kw_catalog *catalog, const kw_model *model,
+                     const char *stack_name)
 {
     struct kw__stack *stack;
-    if (!row->offload || !stack_name || kw__stack_open(catalog, stack_name, &stack, NULL)) return true;
-    bool offloads = kw__stack_keeping(stack, model->family->pipeline)->offload;
+    if (!offload) return true;
+    bool did = strcmp(offload, "True") == 0 || strcmp(offload, "true") == 0 || strcmp(offload, "1") == 0;
+    if (!stack_name || kw__stack_open(catalog, stack_name, &stack, NULL)) return !did;
+    bool does = kw__stack_keeping(stack, model->family->pipeline)->offload;
     kw__stack_close(stack);
-    return (strcmp(row->offload, "True") == 0) == offloads;
+    return did == does;
 }

@@ -463,7 +463,7 @@ static kw_status add_on_h200(struct kw__reproduction *r, const kw_catalog *catal
             const kw_request request = kw__row_request(row);
             options.hardware = row->gpu;
             options.stack = row->stack;
-            if (kw__row_offloads_as(row, catalog, model, row->stack))
+            if (kw__offloads_as(row->offload, catalog, model, row->stack))
                 status = predict_on(r, catalog, model, &request, &options, &r->on_h200[k], err);
             kw_model_close(model);
         }

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/number.h"
 #include "hardware/hardware.h"
+#include "predict/dataset.h"
 
 enum { MAX_FINDINGS = 64 };
 
@@ -415,6 +416,11 @@ static kw_status predict(const struct kw__lint *lint, const struct kw__run *run,
     kw_status status = kw_model_open(lint->catalog, run->model, &model, err);
     if (status == KW_ERROR_NOT_FOUND) return KW_OK; /* not one of ours */
     if (status) return status;
+    /* weights that come and go through host memory are in what is predicted, or not */
+    if (!kw__offloads_as(kw__run_setting(run, "offload"), lint->catalog, model, run->stack)) {
+        kw_model_close(model);
+        return KW_OK;
+    }
     request.width = r->width;
     request.height = r->height;
     request.num_frames = r->num_frames ? r->num_frames : r->num_frames_asked;
@@ -441,16 +447,9 @@ static kw_status predict(const struct kw__lint *lint, const struct kw__run *run,
     return KW_OK;
 }
 
-/* Weights that come and go through host memory are not in what is predicted. */
-static bool offloads(const struct kw__run *run)
-{
-    const char *value = kw__run_setting(run, "offload");
-    return value && (strcmp(value, "True") == 0 || strcmp(value, "true") == 0);
-}
-
 static bool is_whole_pipeline(const struct kw__run *run)
 {
-    return !offloads(run) && run->model && run->request.width > 0 && run->request.height > 0 &&
+    return run->model && run->request.width > 0 && run->request.height > 0 &&
            run->request.num_inference_steps > 0 && number_of_gpus(run) == 1 &&
            (!run->what || strcmp(run->what, "pipeline") == 0) && !strchr(run->model, '/');
 }
