@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 
-enum { MAX_ITERATIONS = 100 };
+enum { MAX_ITERATIONS = 1000 };
 static const double difference_step = 1e-6, least_damping = 1e-9, most_damping = 1e9, tolerance = 1e-9;
 
 struct work {

@@ -243,7 +243,9 @@ static void test_shipped(void **state)
     assert_float_equal(c->ram_w, 38, 0.5);
     kw__calibration_close(c);
 
-    const struct kw__held_out *held = &shipped->held_out[0];
+    /* one of the model that rows were of: the interval of another is wider than the fit alone makes it */
+    const struct kw__held_out *held = shipped->held_out;
+    while (strcmp(held->row->model, "wan2.1-t2v-1.3b") != 0) held++;
     kw_request request = KW_REQUEST_INIT;
     kw_predict_options options = KW_PREDICT_OPTIONS_INIT;
     kw_model *model;
