@@ -26,6 +26,7 @@ struct kw__compare_entry {
     const char *model, *hardware, *source; /* in the arena */
     const char *stack, *note;              /* NULL: not said */
     const char *basis;                     /* NULL: measured, or predicted; else how it was computed */
+    bool offload;                          /* of a published one: weights waited in host memory, as it says */
     int64_t width, height, num_frames, num_inference_steps, batch_size;
     double fps; /* NaN: not known */
     /* Of the whole batch, NaN when absent. Intervals are 90 %: a prediction's, or what the spread of the runs

@@ -113,7 +113,8 @@ static void unit_cells(struct kw__table *table, const struct kw__compare_entry *
 static const char *source_text(const struct kw__compare_entry *e, char buffer[32])
 {
     if (e->kind == KW__COMPARE_PREDICTED) return "predicted";
-    snprintf(buffer, 32, e->kind == KW__COMPARE_PUBLISHED ? "[%d]" : "as [%d]", e->reference);
+    snprintf(buffer, 32, "%s[%d]%s", e->kind == KW__COMPARE_PUBLISHED ? "" : "as ", e->reference,
+             e->offload ? " offload" : "");
     return buffer;
 }
 

@@ -109,6 +109,7 @@ ok "explain --against: both bills, and the reverse is the inverse"
 
 run "$KINOWATT" compare
 expect_out '^cogvideox-2b +\[2\] +720 x 480 +49 +50 +~35\.3 s +~6\.45 Wh '
+expect_out '^cogvideox-2b +\[2\] offload +720 x 480 +49 +50 +~44\.8 s '
 expect_out '^ltx-video-0\.9\.7-dev +\[2\] +896 x 640 +121 +30 +14\.3 s +2\.48 Wh '
 expect_out '^~ computed from runs with fewer steps, not measured$'
 expect_rc 0
