@@ -326,7 +326,7 @@ static void put_models(const struct kw__reproduction *r, struct kw__out *out)
         "\n*The same models on H200s*: diffusers 0.40, random weights "
         "(data/measured/h200-diffusers; [h200.csv](h200.csv)). Only rows called *measured* had all their steps; the "
         "others are computed from runs with fewer. The paper ran CogVideoX and Mochi with CPU offload. *ours*: predictions "
-        "by the H200's calibration, of micro-benchmarks alone.\n\n");
+        "by the H200's calibration, which is fitted to runs of the 1.3B model there.\n\n");
     put_table(r, kw__repro_table_h200, out);
     double least = INFINITY, most = 0, low = INFINITY;
     for (size_t i = 0; i < r->num_models; i++) {

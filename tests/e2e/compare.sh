@@ -18,7 +18,10 @@ ok "the paper's H100 rows of models that no fit has seen: 10 % in the mean, 18 %
 # The rows of WAN2.1-1.3B on an H200 predict full clips of other models there.
 run "$KINOWATT" calibrate --from "$root/data/measured/h200-diffusers/runs.json" --model wan2.1-t2v-1.3b -o wan.json
 expect_rc 0
-awk -F, -v models="$models" '$12 == "False" && index(models, $1) { print $1, $4, $5, $13, $14, $16, $18 * 3600 }' \
+awk -F, -v models="$models" 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next }
+    $at["offload"] == "False" && index(models, $1) {
+        print $1, $at["width"], $at["height"], $at["num_frames_asked"], $at["num_inference_steps"],
+            $at["latency_s"], $at["gpu_energy_wh"] * 3600 }' \
     "$root/data/measured/h200-diffusers/h200_diffusers_full.csv" >requests
 expect test "$(wc -l <requests)" -eq 3
 while read -r model width height frames steps seconds joules; do
