@@ -149,11 +149,12 @@ typedef struct kw_request {
         sizeof(kw_request), 0, 0, 0, 0, 0, -1.0, -1, -1, 0.0, 0.0, 0.0                                       \
     }
 
-/* A request after the pipeline's own rules (WAN: frames become 4n+1, sizes must be multiples of 16),
- * every default filled in, and what follows from it. */
+/* A request after the pipeline's own rules (WAN: frames become 4n+1, sizes must be multiples of 16;
+ * LTX-Video: twice two thirds of the size, down to a multiple of 32), every default filled in, and what
+ * follows from it. */
 typedef struct kw_effective {
     int64_t width, height, num_frames, num_inference_steps, batch_size;
-    int64_t requested_frames;
+    int64_t requested_width, requested_height, requested_frames;
     int64_t guidance_passes; /* 1 or 2 */
     double guidance_scale;
     int64_t prompt_tokens, negative_tokens, text_tokens; /* text_tokens: after padding */

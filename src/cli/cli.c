@@ -167,6 +167,8 @@ json_t *kw__cli_request(const kw_effective *r)
         {"width", (double)r->width},
         {"height", (double)r->height},
         {"num_frames", (double)r->num_frames},
+        {"requested_width", (double)r->requested_width},
+        {"requested_height", (double)r->requested_height},
         {"requested_frames", (double)r->requested_frames},
         {"num_inference_steps", (double)r->num_inference_steps},
         {"guidance_scale", r->guidance_scale},
@@ -235,8 +237,11 @@ void kw__cli_put_item(struct kw__out *out, const char *text)
 void kw__cli_put_request(struct kw__out *out, const kw_effective *r)
 {
     char buffer[KW__FORMAT_SIZE];
-    kw__out_printf(out, "Request   %" PRId64 " x %" PRId64 ", %" PRId64 " frames", r->width, r->height,
-                   r->num_frames);
+    kw__out_printf(out, "Request   %" PRId64 " x %" PRId64, r->width, r->height);
+    if (r->requested_width != r->width || r->requested_height != r->height)
+        kw__out_printf(out, " (of %" PRId64 " x %" PRId64 " asked for)", r->requested_width,
+                       r->requested_height);
+    kw__out_printf(out, ", %" PRId64 " frames", r->num_frames);
     if (r->requested_frames != r->num_frames)
         kw__out_printf(out, " (of %" PRId64 " asked for)", r->requested_frames);
     if (r->fps > 0)

@@ -134,7 +134,7 @@ static void draw(const struct progress *bar, const struct kw__progress *at, doub
         used += snprintf(line + used, sizeof line - (size_t)used, "  %" PRId64 "/%" PRId64, at->iteration + 1,
                          at->iterations);
         double steps = (double)at->iteration + (at->ops ? (double)at->op / (double)at->ops : 0);
-        if (strcmp(at->stage, "denoise") == 0 && steps > 0.2)
+        if (strcmp(at->phase, "step") == 0 && steps > 0.2)
             used += snprintf(line + used, sizeof line - (size_t)used, "  %s/step",
                              kw__format_seconds(text, took / steps));
     }

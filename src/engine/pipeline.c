@@ -197,7 +197,7 @@ static bool is_result(const struct kw__graph *g, int v)
     for (size_t s = 1; s < g->num_values; s++) {
         if (g->values[s].kind != KW__STATE || g->values[s].next != v) continue;
         const char *name = g->values[s].name;
-        if (strcmp(name, "latents") == 0 || strcmp(name, "frames") == 0 || strncmp(name, "text.", 5) == 0)
+        if (strncmp(name, "latents", 7) == 0 || strcmp(name, "frames") == 0 || strncmp(name, "text.", 5) == 0)
             return true;
     }
     return false;
@@ -350,8 +350,8 @@ static kw_status run_stages(struct kw__pipeline *p, uint64_t seed, float *latent
     kw_status status = write_inputs(p, seed, latents, err);
     for (int s = 0; !status && s < p->program->num_stages; s++) {
         const char *name = p->program->stages[s].name;
-        status = kw__exec_stage(p->run, name, err);
-        if (!status && deliver && strcmp(name, "denoise") == 0) status = deliver_latents(p, latents, err);
+        if (deliver && strcmp(name, "decode") == 0) status = deliver_latents(p, latents, err);
+        if (!status) status = kw__exec_stage(p->run, name, err);
     }
     return status;
 }

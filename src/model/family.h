@@ -40,6 +40,7 @@ struct kw__family {
 
 extern const struct kw__family kw__animatediff_family;
 extern const struct kw__family kw__cogvideox_family;
+extern const struct kw__family kw__ltx_family;
 extern const struct kw__family kw__mochi_family;
 extern const struct kw__family kw__wan_family;
 
@@ -60,6 +61,10 @@ bool kw__index_has(struct kw__json in, const char *component);
 kw_status kw__index_needs(struct kw__json in, size_t count, const char *const *components, kw_error *err);
 /* KW_ERROR_USAGE names the nearest valid values of the option. */
 kw_status kw__check_multiple(const char *option, int64_t value, int64_t multiple, kw_error *err);
+/* FlowMatchEulerDiscreteScheduler with a fixed shift and none of its other spacings. `inverted`: it must
+ * count from the clean side (Mochi), or must not. */
+kw_status kw__flow_scheduler_read(kw_model *model, bool inverted, double *shift, double *num_train_timesteps,
+                                  kw_error *err);
 /* Every value's elements, of which `largest` are in one batch, stay below 2^53, where doubles and int64_t
  * count exactly. */
 kw_status kw__check_elements(const kw_effective *request, double largest, kw_error *err);
@@ -210,5 +215,24 @@ struct kw__sd_vae {
 kw_status kw__sd_vae_read(kw_model *model, struct kw__sd_vae *out, kw_error *err);
 /* From the state latents[B,z_dim,num_frames,h,w] to the state "frames". */
 void kw__sd_vae_lower(const struct kw__sd_vae *config, struct kw__program *program);
+
+/* ---- Video decoder and latent upscaler: AutoencoderKLLTXVideo, LTXLatentUpsamplerModel (ltx_vae.c) ---- */
+
+enum { KW__LTX_VAE_LEVELS = 3, KW__LTX_VAE_MAX_Z = 512 };
+struct kw__ltx_vae {
+    int64_t z_dim, channels[KW__LTX_VAE_LEVELS], layers[KW__LTX_VAE_LEVELS + 1];
+    int64_t widest; /* of the channels */
+    double scaling_factor;
+};
+kw_status kw__ltx_vae_read(kw_model *model, struct kw__ltx_vae *out, kw_error *err);
+void kw__ltx_vae_lower(const struct kw__ltx_vae *config, struct kw__program *program);
+
+struct kw__ltx_upscaler {
+    int64_t channels, width, blocks; /* blocks before the upsampling, and as many after */
+};
+kw_status kw__ltx_upscaler_read(kw_model *model, struct kw__ltx_upscaler *out, kw_error *err);
+/* latents[B,C,T,h,w] in f32 -> [B,C,T,2h,2w] in the VAE's dtype */
+int kw__ltx_upscale(const struct kw__ltx_upscaler *config, const struct kw__ltx_vae *vae, struct kw__graph *g,
+                    int latents);
 
 #endif

@@ -99,42 +99,14 @@ static kw_status read_transformer(kw_model *model, struct mochi *m, kw_error *er
     return status;
 }
 
-/* Flow Euler from the noisy side's 0 to 1, and no other spacing than the pipeline's own. */
-static kw_status read_scheduler(kw_model *model, struct mochi *m, kw_error *err)
-{
-    static const char *const off[] = {"use_dynamic_shifting", "use_karras_sigmas", "use_exponential_sigmas",
-                                      "use_beta_sigmas", "stochastic_sampling"};
-    json_t *root;
-    struct kw__json in;
-    kw_status status = kw__component_load(model, "scheduler", "scheduler_config.json",
-                                          "FlowMatchEulerDiscreteScheduler", &root, &in, err);
-    if (status) return status;
-    bool inverted = false;
-    (void)((status = kw__json_number(in, "shift", 1e-3, 1e3, &m->shift, err)) ||
-           (status = kw__json_number(in, "num_train_timesteps", 1, 1e6, &m->num_train_timesteps, err)) ||
-           (status = kw__json_bool(in, "invert_sigmas", &inverted, err)));
-    const char *bad = inverted ? NULL : "invert_sigmas";
-    for (size_t i = 0; !status && i < sizeof off / sizeof off[0]; i++) {
-        bool on = false;
-        if (kw__json_has(in, off[i])) status = kw__json_bool(in, off[i], &on, err);
-        if (on) bad = off[i];
-    }
-    if (kw__json_has(in, "shift_terminal")) bad = "shift_terminal";
-    if (!status && bad)
-        status =
-            kw__fail(err, KW_ERROR_UNSUPPORTED,
-                     "%s: \"%s\": only \"invert_sigmas\" true with a fixed \"shift\" is known", in.path, bad);
-    json_decref(root);
-    return status;
-}
-
 static kw_status read_model(kw_model *model, kw_error *err)
 {
     struct mochi *m = kw__arena_alloc(&model->arena, 1, sizeof *m);
     if (!m) return kw__fail_memory(err);
     model->config = m;
     kw_status status;
-    (void)((status = read_transformer(model, m, err)) || (status = read_scheduler(model, m, err)) ||
+    (void)((status = read_transformer(model, m, err)) ||
+           (status = kw__flow_scheduler_read(model, true, &m->shift, &m->num_train_timesteps, err)) ||
            (status = kw__t5_read(model, &m->t5, err)) || (status = kw__mochi_vae_read(model, &m->vae, err)));
     if (status) return status;
     if (m->text_in != m->t5.d_model)

@@ -12,7 +12,7 @@
 #include "model/family.h"
 
 static const struct kw__family *const families[] = {&kw__animatediff_family, &kw__cogvideox_family,
-                                                    &kw__mochi_family, &kw__wan_family};
+                                                    &kw__ltx_family, &kw__mochi_family, &kw__wan_family};
 enum { NUM_FAMILIES = sizeof families / sizeof families[0] };
 
 /* ---- Opening ------------------------------------------------------------------------------------ */
@@ -238,6 +238,8 @@ kw_status kw_request_resolve(const kw_model *model, const kw_request *request, k
                         request->guidance_scale);
     r.guidance_scale = request->guidance_scale < 0 ? d->guidance_scale : request->guidance_scale;
     r.guidance_passes = r.guidance_scale > 1 ? 2 : 1;
+    r.requested_width = r.width;
+    r.requested_height = r.height;
     r.requested_frames = r.num_frames;
     status = model->family->resolve(model, &r, err);
     if (!status) *out = r;

@@ -31,6 +31,35 @@ kw_status kw__check_multiple(const char *option, int64_t value, int64_t multiple
                     value, multiple, below, above);
 }
 
+kw_status kw__flow_scheduler_read(kw_model *model, bool inverted, double *shift, double *num_train_timesteps,
+                                  kw_error *err)
+{
+    static const char *const off[] = {"use_dynamic_shifting", "use_karras_sigmas", "use_exponential_sigmas",
+                                      "use_beta_sigmas", "stochastic_sampling"};
+    json_t *root;
+    struct kw__json in;
+    kw_status status = kw__component_load(model, "scheduler", "scheduler_config.json",
+                                          "FlowMatchEulerDiscreteScheduler", &root, &in, err);
+    if (status) return status;
+    bool invert = false;
+    (void)((status = kw__json_number(in, "shift", 1e-3, 1e3, shift, err)) ||
+           (status = kw__json_number(in, "num_train_timesteps", 1, 1e6, num_train_timesteps, err)) ||
+           (status = kw__json_bool(in, "invert_sigmas", &invert, err)));
+    const char *bad = invert == inverted ? NULL : "invert_sigmas";
+    for (size_t i = 0; !status && i < sizeof off / sizeof off[0]; i++) {
+        bool on = false;
+        if (kw__json_has(in, off[i])) status = kw__json_bool(in, off[i], &on, err);
+        if (on) bad = off[i];
+    }
+    if (kw__json_has(in, "shift_terminal")) bad = "shift_terminal";
+    if (!status && bad)
+        status = kw__fail(err, KW_ERROR_UNSUPPORTED,
+                          "%s: \"%s\": only \"invert_sigmas\" %s with a fixed \"shift\" is known", in.path,
+                          bad, inverted ? "true" : "false");
+    json_decref(root);
+    return status;
+}
+
 kw_status kw__check_elements(const kw_effective *r, double largest, kw_error *err)
 {
     if ((double)r->batch_size * largest < 9007199254740992.0) return KW_OK;

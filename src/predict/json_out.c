@@ -120,6 +120,8 @@ static json_t *request_json(bool *bad, const kw_effective *r)
     } ints[] = {{"width", r->width},
                 {"height", r->height},
                 {"num_frames", r->num_frames},
+                {"requested_width", r->requested_width},
+                {"requested_height", r->requested_height},
                 {"requested_frames", r->requested_frames},
                 {"num_inference_steps", r->num_inference_steps},
                 {"guidance_passes", r->guidance_passes},

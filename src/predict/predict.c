@@ -481,6 +481,9 @@ static void add_notes(struct owned *o, const struct inputs *in, const kw_request
     if (request->prompt_tokens < 0 && in->stack->num_rewrites)
         ASSUME(o, "a prompt of %" PRId64 " tokens and a negative prompt of %" PRId64, r->prompt_tokens,
                r->negative_tokens);
+    if (r->requested_width != r->width || r->requested_height != r->height)
+        WARN(o, "the pipeline makes %" PRId64 "x%" PRId64 " of the %" PRId64 "x%" PRId64 " asked for",
+             r->width, r->height, r->requested_width, r->requested_height);
     if (r->requested_frames != r->num_frames)
         WARN(o, "the pipeline makes %" PRId64 " frames of the %" PRId64 " asked for", r->num_frames,
              r->requested_frames);

@@ -46,9 +46,11 @@ size_t tensors_expect(const struct kw__program *program, const char *component, 
     while (fgets(line, sizeof line, file)) {
         if (line[0] == '#') continue;
         line[strcspn(line, "\n")] = '\0';
-        char *shape = strchr(line, ' '), *open = strchr(line, '['), *rest = strchr(line, ']');
-        assert_non_null(shape);
-        *shape++ = '\0';
+        char none[] = "", *shape = strchr(line, ' '), *open = strchr(line, '['), *rest = strchr(line, ']');
+        if (shape)
+            *shape++ = '\0';
+        else
+            shape = none; /* a single number */
         int first = 0, last = 0;
         if (open) assert_int_equal(sscanf(open, "[%d-%d]", &first, &last), 2);
         for (int i = first; i <= last; i++, count++) {
