@@ -145,7 +145,7 @@ struct kw__random_law kw__random_law(const char *name, int ndim, const int64_t *
     double fan_in = 1;
     for (int i = 1; i < ndim; i++) fan_in *= (double)dim[i];
     if (fan_in == 1) {
-        bool gain = ends_with(name, "weight") || ends_with(name, "gamma");
+        bool gain = ends_with(name, "weight") || ends_with(name, "gamma") || ends_with(name, "std");
         return (struct kw__random_law){gain ? 1.0f : 0.0f, 0x1p-19f};
     }
     /* The variance of the sum is 2^32 / 3, so the exponent e is the one with

@@ -42,7 +42,7 @@ void kw__random_fill_uniform(const struct kw__random *stream, float mean, float 
                              size_t count, float *out);
 
 /* How the elements of a weight are spread, from its name and shape alone:
- *   one element an output channel (all dims after the first are 1), a name in "weight" or "gamma":
+ *   one element an output channel (all dims after the first are 1), a name in "weight", "gamma" or "std":
  *             a gain, mean 1 and standard deviation 0.072 (scale 2^-19)
  *   one element an output channel, another name: a bias, mean 0, the same deviation
  *   else      mean 0, the power-of-two scale whose deviation is nearest to 1 / sqrt(fan_in), within a

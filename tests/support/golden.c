@@ -83,8 +83,9 @@ static kw_effective resolved(const kw_model *model, struct golden_size size)
     kw_request request = KW_REQUEST_INIT;
     kw_effective r = {0};
     kw_error err;
-    request.width = 8 * size.width;
-    request.height = 8 * size.height;
+    int64_t pixels = size.pixels ? size.pixels : 8;
+    request.width = pixels * size.width;
+    request.height = pixels * size.height;
     while (r.latent_frames < size.frames) {
         request.num_frames++;
         if (kw_request_resolve(model, &request, &r, &err)) fail_msg("%s", err.message);

@@ -51,7 +51,7 @@ static int wanted(const struct kept *kept, const struct kw__phase *phase, size_t
     if (!kept->latents) return g == kept->graph && op == kept->op ? out : 0;
     for (size_t v = 1; strcmp(phase->name, "step") == 0 && v < g->num_values; v++)
         if (g->values[v].kind == KW__STATE && g->values[v].next == out &&
-            strncmp(g->values[v].name, "latents", strlen("latents")) == 0)
+            strncmp(g->values[v].name, "latents", 7) == 0)
             return out;
     return 0;
 }
@@ -110,20 +110,27 @@ static void write_noise(struct side *s, const char *name, const char *stream, si
     free(noise);
 }
 
-/* What a clip begins from: the state "latents", and the inputs whose names begin with "noise". */
+/* What a clip begins from: the states whose names begin with "latents", and the inputs with "noise". A state
+ * is written once, though many phases have it. */
 static void write_noises(struct side *s)
 {
+    enum { MOST = 8 };
     const struct kw__program *program = s->golden.program;
-    bool begun = false;
+    const char *written[MOST];
+    int num_written = 0;
     for (int i = 0; i < program->num_stages; i++) {
         for (int p = 0; p < program->stages[i].num_phases; p++) {
             const struct kw__graph *g = program->stages[i].phases[p].graph;
             for (size_t v = 1; v < g->num_values; v++) {
                 const struct kw__value *value = &g->values[v];
-                bool noise = value->kind == KW__INPUT && strncmp(value->name, "noise", strlen("noise")) == 0;
-                bool latents = value->kind == KW__STATE && !begun && strcmp(value->name, "latents") == 0;
-                if (noise || latents) write_noise(s, value->name, value->name, (size_t)kw__elements(value));
-                begun = begun || latents;
+                bool noise = value->kind == KW__INPUT && strncmp(value->name, "noise", 5) == 0;
+                bool latents = value->kind == KW__STATE && strncmp(value->name, "latents", 7) == 0;
+                int known = 0;
+                while (known < num_written && strcmp(written[known], value->name) != 0) known++;
+                if (known < num_written || !(noise || latents)) continue;
+                assert_true(num_written < MOST);
+                written[num_written++] = value->name;
+                write_noise(s, value->name, value->name, (size_t)kw__elements(value));
             }
         }
     }
@@ -134,6 +141,7 @@ static struct side *open_side(enum parity_on on, const struct parity_model *mode
     struct side *s = calloc(1, sizeof *s);
     assert_non_null(s);
     size.resolved = true;
+    if (!size.pixels) size.pixels = model->pixels;
     s->golden = golden_lower(model->folder, size);
     if (on == ON_INTERPRETER) {
         s->it = interp_new(s->golden.program, interp_random_weights, &seed);
@@ -237,13 +245,13 @@ void parity_denoise(enum parity_on on, const struct parity_model *model, const c
     close_side(s);
 }
 
-/* The state "frames" of the case. */
-static double *read_frames(struct side *s, size_t count)
+/* A state of the case, of `count` elements; the caller frees it. */
+static double *read_state(struct side *s, const char *name, size_t count)
 {
     double *out = calloc(count, sizeof *out);
     assert_non_null(out);
     if (!s->run) {
-        struct interp_array x = interp_get(s->it, "frames");
+        struct interp_array x = interp_get(s->it, name);
         assert_non_null(x.data);
         assert_int_equal(x.count, count);
         memcpy(out, x.data, count * sizeof *out);
@@ -252,10 +260,31 @@ static double *read_frames(struct side *s, size_t count)
     kw_error err;
     float *x = calloc(count, sizeof *x);
     assert_non_null(x);
-    if (kw__exec_read(s->run, "frames", x, count, &err)) fail_msg("frames: %s", err.message);
+    if (kw__exec_read(s->run, name, x, count, &err)) fail_msg("%s: %s", name, err.message);
     for (size_t i = 0; i < count; i++) out[i] = x[i];
     free(x);
     return out;
+}
+
+void parity_stage(enum parity_on on, const struct parity_model *model, const char *golden,
+                  struct golden_size size, const char *stage, const char *out)
+{
+    if (!size.text_tokens) size.text_tokens = 1;
+    struct side *s = open_side(on, model, size);
+    const struct kw__program *program = s->golden.program;
+    size_t count = 0;
+    for (int i = 0; i < program->num_stages; i++)
+        for (int p = 0; strcmp(program->stages[i].name, stage) == 0 && p < program->stages[i].num_phases;
+             p++) {
+            const struct kw__graph *g = program->stages[i].phases[p].graph;
+            for (size_t v = 1; v < g->num_values; v++)
+                if (strcmp(g->values[v].name, out) == 0) count = (size_t)kw__elements(&g->values[v]);
+        }
+    run_stage(s, stage);
+    double *got = read_state(s, out, count);
+    compare(s, golden, got, count);
+    free(got);
+    close_side(s);
 }
 
 void parity_decode(enum parity_on on, const struct parity_model *model, const char *golden,
@@ -266,9 +295,16 @@ void parity_decode(enum parity_on on, const struct parity_model *model, const ch
     const kw_effective *r = &s->golden.program->request;
     size_t frame = (size_t)(r->batch_size * r->height * r->width * 3), count = frame * (size_t)frames;
     run_stage(s, "decode");
-    double *got = read_frames(s, count);
-    if (ends) memmove(got + frame, got + count - frame, frame * sizeof *got);
-    compare(s, golden, got, ends ? 2 * frame : count);
+    double *got = read_state(s, "frames", count);
+    if (ends) {
+        memmove(got + frame, got + count - frame, frame * sizeof *got);
+        count = 2 * frame;
+    }
+    if (model->every) {
+        count = (count + model->every - 1) / model->every;
+        for (size_t i = 0; i < count; i++) got[i] = got[i * model->every];
+    }
+    compare(s, golden, got, count);
     free(got);
     close_side(s);
 }

@@ -14,6 +14,8 @@ struct parity_model {
     int64_t text_dim;   /* of the embeddings that the denoiser reads */
     int vocabulary;
     enum kw__opcode output; /* the denoiser's last operator: the last of this code in a step */
+    int64_t pixels;         /* golden_size's, where it says none */
+    size_t every;           /* files of frames have each `every`-th number; 0: all */
 };
 
 /* One pass of the denoiser, of the noise "latents" and "text" at a timestep, which may be none of a
@@ -25,6 +27,11 @@ void parity_denoiser(enum parity_on on, const struct parity_model *model, const 
  * the other. Token i of pass p is (3 + p + 7 i) mod vocabulary. */
 void parity_denoise(enum parity_on on, const struct parity_model *model, const char *golden,
                     struct golden_size size);
+
+/* One stage of a state "latents_small" and the like, as noise of its name: what it makes of the state `out`.
+ */
+void parity_stage(enum parity_on on, const struct parity_model *model, const char *golden,
+                  struct golden_size size, const char *stage, const char *out);
 
 /* The decoded frames, of which there are `frames`. `ends`: the file has the first and the last. */
 void parity_decode(enum parity_on on, const struct parity_model *model, const char *golden,

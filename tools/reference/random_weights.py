@@ -58,7 +58,7 @@ def law(name, shape):
     """Mean and scale of a weight, from its name and shape."""
     fan_in = int(np.prod(shape[1:], dtype=np.int64))
     if fan_in == 1:
-        return (1.0 if name.endswith(("weight", "gamma")) else 0.0), 2.0**-19
+        return (1.0 if name.endswith(("weight", "gamma", "std")) else 0.0), 2.0**-19
     exponent, ratio = 0, fan_in * 2.0**32
     while ratio >= 6:
         ratio /= 4
