@@ -19,9 +19,9 @@
  * "pipelines" holds, by the class of a pipeline, the dtypes, choices and lists that are otherwise for it: any
  * list there that fits goes before one for all.
  *
- * Variants: layernorm.affine; rmsnorm.heads (of each head alone); conv.point (1x1x1), conv.fresh,
- * conv.causal, conv.time (with a cache: on the first frame, later, and kernels of time alone); lincomb.N (N
- * inputs). The most specific list that fits an operator is its. */
+ * Variants: layernorm.affine; rmsnorm.heads (of each head alone), rmsnorm.plain (without a weight);
+ * conv.point (1x1x1), conv.fresh, conv.causal, conv.time (with a cache: on the first frame, later, and
+ * kernels of time alone); lincomb.N (N inputs). The most specific list that fits an operator is its. */
 #ifndef KW_GRAPH_STACK_H
 #define KW_GRAPH_STACK_H
 
@@ -33,7 +33,8 @@ struct kw__kernel {
     const char *name;
     double launches;
     double read, written; /* bytes for each element of what `per` names */
-    int per;              /* KW__PER_OUTPUT, KW__PER_SCORES, or the number of an input */
+    double host; /* the same, written in the host's memory: numpy at work, beside the result itself */
+    int per;     /* KW__PER_OUTPUT, KW__PER_SCORES, or the number of an input */
 };
 enum { KW__PER_OUTPUT = -1, KW__PER_SCORES = -2 };
 

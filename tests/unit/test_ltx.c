@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "graph/count.h"
+#include "graph/stack.h"
 #include "model/family.h"
 #include "support/folder.h"
 #include "support/tensors.h"
@@ -255,6 +256,64 @@ static void the_last_stage_has_four_steps_of_ten(void **state)
     kw__program_free(program);
 }
 
+/* ---- On a stack --------------------------------------------------------------------------------------- */
+
+/* One kernel each, or as WAN's: lists for all pipelines, or none. */
+static bool is_plain(const struct kw__op *op)
+{
+    return op->code == KW__LINEAR || op->code == KW__ATTENTION || op->code == KW__GELU ||
+           op->code == KW__SINUSOID || (op->code == KW__RMSNORM && op->num_inputs > 1) ||
+           (strcmp(op->component, "vae_decoder") != 0 && (op->code == KW__SILU || op->code == KW__ADD));
+}
+
+/* PIL's images are made by the host of numpy's f32: times 255, rounded, as bytes, copied. */
+static void check_host(const struct kw__stack *stack, const struct kw__program *program)
+{
+    const struct kw__stage *decode = &program->stages[program->num_stages - 1];
+    const struct kw__graph *g = decode->phases[decode->num_phases - 1].graph;
+    double frames = 3.0 * 896 * 640 * 121, host = 0;
+    for (size_t i = 0; i < g->num_ops; i++) {
+        struct kw__work work;
+        kw__op_work(g, &g->ops[i], stack, &work);
+        host += work.host_bytes;
+    }
+    expect_near("host", host, frames * (2 + 4 + 4 + 4 + 1 + 1), 1e-12);
+}
+
+static void eager_stacks_know_the_operators(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"diffusers-0.34", "diffusers-0.40"};
+    for (int i = 0; i < 2; i++) {
+        struct kw__stack *stack;
+        struct kw__program *program;
+        kw_request request = asked(704, 512, 121);
+        kw_effective r;
+        kw_error err;
+        if (kw__stack_open(catalog, names[i], &stack, &err)) fail_msg("%s", err.message);
+        const struct kw__dtypes *dtypes = kw__stack_dtypes(stack, "LTXConditionPipeline");
+        assert_true(dtypes->vae == KW__BF16 && dtypes->tiled_decode == KW__ALWAYS);
+        assert_int_equal(kw_request_resolve(ltx, &request, &r, &err), KW_OK);
+        assert_int_equal(kw__lower(ltx, &r, dtypes, &program, &err), KW_OK);
+        for (int s = 1; s < program->num_stages; s++)
+            for (int p = 0; p < program->stages[s].num_phases; p++) {
+                const struct kw__graph *g = program->stages[s].phases[p].graph;
+                for (size_t k = 0; k < g->num_ops; k++) {
+                    const struct kw__op *op = &g->ops[k];
+                    const struct kw__kernel_list *list = kw__stack_kernels(stack, g, op);
+                    if ((!list || !list->pipeline) && !is_plain(op))
+                        fail_msg("%s has no kernels for %s of %s", names[i], kw__op_info(op->code)->name,
+                                 op->component);
+                    if (op->code == KW__RMSNORM)
+                        assert_string_equal(list->key, op->num_inputs > 1 ? "rmsnorm" : "rmsnorm.plain");
+                }
+            }
+        check_host(stack, program);
+        kw__program_free(program);
+        kw__stack_close(stack);
+    }
+}
+
 /* ---- Parameters ---------------------------------------------------------------------------------- */
 
 static int64_t lin(int64_t in, int64_t out)
@@ -487,6 +546,7 @@ int main(void)
         cmocka_unit_test(both_calls_encode_the_prompts),
         cmocka_unit_test(tiles_decode_what_overlaps_twice),
         cmocka_unit_test(the_last_stage_has_four_steps_of_ten),
+        cmocka_unit_test(eager_stacks_know_the_operators),
         cmocka_unit_test(parameters),
         cmocka_unit_test(sizes_are_rounded),
         cmocka_unit_test(frames_are_rounded_down),
