@@ -1,39 +1,55 @@
 #!/bin/bash
-# generate: CogVideoX's own rules, on its nano twin: frames come in chunks, and what its pipeline cannot do.
+# generate: the other families' own rules, each on its nano twin: frames and sizes that come out otherwise than
+# asked for, and what the pipeline cannot do.
 . "$(dirname "$0")/../e2e/lib.sh"
 
 export OMP_WAIT_POLICY=passive # other tests run beside it
 generate() # ARGUMENT...
 {
-    run "$KINOWATT" generate cogvideox-nano -W 64 -H 48 -s 2 -p 'a cat' --meter none "$@"
+    run "$KINOWATT" generate "$twin" "${size[@]}" -s 2 -p 'a cat' --meter none "$@"
     sed -i '/warning: other processes used/d' "$err" # so they do while other tests run
 }
 
-generate -f 6 -o even.y4m
-expect_rc 0
-expect_out '^Request +64 x 48, 8 frames \(of 6 asked for\) at 8 fps .*, 2 steps, guidance 6 \(2 passes a step\)$'
-expect test "$(grep -ao FRAME even.y4m | wc -l)" = 8
-generate -f 9 -o odd.y4m
-expect_rc 0
-expect_out '^Request +64 x 48, 9 frames at 8 fps'
-expect test "$(grep -ao FRAME odd.y4m | wc -l)" = 9
-ok "two latent frames make eight frames, three make nine"
+# So many frames come out as the request says; one seed gives one clip, which guidance changes.
+clips() # FRAMES-ASKED FRAMES REQUEST-PATTERN
+{
+    generate -f "$1" -o clip.y4m
+    expect_rc 0
+    expect_out "^Request +$3, 2 steps, guidance [0-9.]+ \(2 passes a step\)\$"
+    expect test "$(grep -ao FRAME clip.y4m | wc -l)" = "$2"
+    generate -f "$1" -o again.y4m
+    expect_rc 0
+    expect cmp clip.y4m again.y4m
+    generate -f "$1" -o one_pass.y4m --guidance 1
+    expect_rc 0
+    expect_out 'guidance 1 \(1 pass a step\)'
+    expect test "$(cmp -s clip.y4m one_pass.y4m; echo $?)" = 1
+    ok "$twin: $1 frames asked for make $2; one seed gives one clip; guidance counts"
+}
 
-generate -f 6 -o again.y4m
-expect_rc 0
-expect cmp even.y4m again.y4m
-generate -f 6 -o one_pass.y4m --guidance 1
-expect_rc 0
-expect_out 'guidance 1 \(1 pass a step\)'
-expect test "$(cmp -s even.y4m one_pass.y4m; echo $?)" = 1
-ok "one seed gives one clip; guidance counts"
-
-for wrong in '-W 72|width 72 is no multiple of 16; try 64 or 80' '-s 1001|num-inference-steps 1001 is more than the 1000' \
-    '--flow-shift 3|flow-shift has no meaning for this model'; do
-    read -ra options <<<"${wrong%%|*}"
+refuses() # OPTIONS MESSAGE
+{
+    read -ra options <<<"$1"
     generate "${options[@]}" -o refused.y4m
     expect_rc 2
-    expect_err "^kinowatt: ${wrong#*|}"
+    expect_err "^kinowatt: $2"
     expect test ! -e refused.y4m
-done
-ok "what the pipeline cannot do is refused"
+    ok "$twin: $1 is refused"
+}
+
+twin=cogvideox-nano size=(-W 64 -H 48)
+clips 6 8 '64 x 48, 8 frames \(of 6 asked for\) at 8 fps .*'
+clips 9 9 '64 x 48, 9 frames at 8 fps .*'
+refuses '-W 72' 'width 72 is no multiple of 16; try 64 or 80'
+refuses '-s 1001' 'num-inference-steps 1001 is more than the 1000'
+refuses '--flow-shift 3' 'flow-shift has no meaning for this model'
+
+# three stages, each with a window of its own; one step is enough
+twin=ltx-video-nano size=(-W 100 -H 64)
+clips 10 9 '128 x 64 \(of 100 x 64 asked for\), 9 frames \(of 10 asked for\) at 24 fps .*'
+refuses '-W 47' 'width 47 is too small'
+generate -f 1 -s 1 -o clip.y4m --latents latents.npy
+expect_rc 0
+for stage in text_encode denoise upscale refine decode; do expect_out "^$stage "; done
+expect grep -aq "(1, 16, 1, 2, 4)" latents.npy
+ok "$twin: each stage is reported; the latents are the last stage's"
