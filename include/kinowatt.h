@@ -143,10 +143,11 @@ typedef struct kw_request {
     int64_t prompt_tokens, negative_tokens; /* real tokens before padding; < 0: assumed */
     double flow_shift, fps;                 /* 0: default */
     double power_limit_w;                   /* 0: the hardware's */
+    int size_of_clip; /* width and height must come out, as a finished clip has them, not be asked for */
 } kw_request;
 #define KW_REQUEST_INIT                                                                                      \
     {                                                                                                        \
-        sizeof(kw_request), 0, 0, 0, 0, 0, -1.0, -1, -1, 0.0, 0.0, 0.0                                       \
+        sizeof(kw_request), 0, 0, 0, 0, 0, -1.0, -1, -1, 0.0, 0.0, 0.0, 0                                    \
     }
 
 /* A request after the pipeline's own rules (WAN: frames become 4n+1, sizes must be multiples of 16;

@@ -128,8 +128,6 @@ static kw_reading spread(double value, double sd, double factor)
 static kw_status add_published(struct kw__comparison *c, size_t set, const struct kw__row *row,
                                const kw_model *model, kw_error *err)
 {
-    kw_request request = KW_REQUEST_INIT;
-    kw_effective effective;
     struct kw__compare_entry entry = {.kind = KW__COMPARE_PUBLISHED,
                                       .reference = refer(c, set, row),
                                       .model = row->model,
@@ -148,9 +146,12 @@ static kw_status add_published(struct kw__comparison *c, size_t set, const struc
     for (int d = 0; d < KW_NUM_DEVICES; d++)
         entry.energy_j[d] = spread(row->energy_wh[d], row->energy_sd_wh[d], 3600);
     if (model) {
-        request.num_frames = row->frames;
+        const kw_request request = kw__row_request(row);
+        kw_effective effective;
         kw_status status = kw_request_resolve(model, &request, &effective, err);
         if (status) return status;
+        entry.width = effective.width;
+        entry.height = effective.height;
         entry.num_frames = effective.num_frames;
         entry.fps = effective.fps;
     }

@@ -209,6 +209,30 @@ static kw_status pick_number(const char *option, double asked, double standard, 
     return KW_OK;
 }
 
+static bool is_of_size(const kw_effective *r, int64_t width, int64_t height)
+{
+    return r->width == width && r->height == height;
+}
+
+/* What to ask for, for a clip of the size that `got` was asked for: of pipelines that change sizes by a
+ * factor and round, as much smaller or larger as what came out was too large or small. */
+static kw_status resolve_clip(const kw_model *model, const kw_request *request, const kw_effective *got,
+                              kw_effective *out, kw_error *err)
+{
+    kw_request other = *request;
+    kw_effective r;
+    int64_t width = got->requested_width, height = got->requested_height;
+    other.size_of_clip = false;
+    other.width = width * width / got->width;
+    other.height = height * height / got->height;
+    kw_status status = kw_request_resolve(model, &other, &r, err);
+    if (!status && !is_of_size(&r, width, height))
+        status = kw__fail(err, KW_ERROR_USAGE, "the pipeline makes no clip of %" PRId64 "x%" PRId64, width,
+                          height);
+    if (!status) *out = r;
+    return status;
+}
+
 kw_status kw_request_resolve(const kw_model *model, const kw_request *request, kw_effective *out,
                              kw_error *err)
 {
@@ -242,6 +266,8 @@ kw_status kw_request_resolve(const kw_model *model, const kw_request *request, k
     r.requested_height = r.height;
     r.requested_frames = r.num_frames;
     status = model->family->resolve(model, &r, err);
+    if (!status && request->size_of_clip && !is_of_size(&r, r.requested_width, r.requested_height))
+        return resolve_clip(model, request, &r, out, err);
     if (!status) *out = r;
     return status;
 }

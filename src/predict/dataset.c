@@ -42,6 +42,7 @@ struct format {
     const char *stack;  /* NULL: of none that there is */
     const char *stages; /* what its pipelines timed; NULL: all */
     const char *folder; /* below the data folder; NULL: "published" */
+    bool size_of_clip;  /* its sizes are those that came out */
     struct column columns[MAX_COLUMNS];
 };
 
@@ -51,6 +52,7 @@ static const struct format formats[] = {
      "diffusers-0.34",
      NULL,
      NULL,
+     false,
      {{"sweep", TEXT, AT(sweep), 0},
       {"model", TEXT, AT(model), 0},
       {"gpu", TEXT, AT(gpu), 0},
@@ -67,6 +69,7 @@ static const struct format formats[] = {
      "diffusers-0.34",
      NULL,
      NULL,
+     false,
      {{"model", TEXT, AT(model), 0},
       {"gpu", TEXT, AT(gpu), 0},
       {"width", COUNT, AT(width), 0},
@@ -90,6 +93,7 @@ static const struct format formats[] = {
      NULL,
      NULL,
      NULL,
+     false,
      {{"model", TEXT, AT(model), 0},
       {"gpu", TEXT, AT(gpu), 0},
       {"n_gpu", SKIPPED, 0, 0},
@@ -105,6 +109,7 @@ static const struct format formats[] = {
      "diffusers-0.40",
      "denoise+decode", /* random text rows; the encoder did not run */
      NULL,
+     false,
      {{"model", TEXT, AT(model), 0},
       {"gpu", TEXT, AT(gpu), 0},
       {"what", TEXT, AT(what), 0},
@@ -122,6 +127,7 @@ static const struct format formats[] = {
      "diffusers-0.40",
      NULL,
      "measured/h200-diffusers",
+     true,
      {{"model", TEXT, AT(model), 0},
       {"hardware", TEXT, AT(gpu), 0},
       {"stack", TEXT, AT(stack), 0},
@@ -263,6 +269,7 @@ static kw_status read_row(const struct kw__csv *r, const struct format *format, 
                         r->num_fields, columns);
     *row = (struct kw__row){.source = format->source,
                             .stack = format->stack,
+                            .size_of_clip = format->size_of_clip,
                             .batch_size = 1,
                             .prompt_tokens = -1,
                             .negative_tokens = -1,
@@ -469,6 +476,7 @@ kw_request kw__row_request(const struct kw__row *row)
     kw_request request = KW_REQUEST_INIT;
     request.width = row->width;
     request.height = row->height;
+    request.size_of_clip = row->size_of_clip;
     request.num_frames = row->frames;
     request.num_inference_steps = row->steps;
     request.batch_size = row->batch_size;

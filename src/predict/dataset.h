@@ -35,8 +35,9 @@ struct kw__row {
     double guidance_scale;          /* NaN: not said */
     double latency_s, latency_sd_s; /* sd: of one such run */
     double energy_wh[KW_NUM_DEVICES], energy_sd_wh[KW_NUM_DEVICES];
-    int whole; /* the row of the pipeline that this is a stage of; -1: none */
-    int line;  /* of the file, from 1 */
+    bool size_of_clip; /* width and height are those that came out, not as asked for */
+    int whole;         /* the row of the pipeline that this is a stage of; -1: none */
+    int line;          /* of the file, from 1 */
 };
 
 /* Rows that are in no fit and in no score. */

@@ -422,6 +422,7 @@ static kw_status predict(const struct kw__lint *lint, const struct kw__run *run,
         return KW_OK;
     }
     request.width = r->width;
+    request.size_of_clip = true;
     request.height = r->height;
     request.num_frames = r->num_frames ? r->num_frames : r->num_frames_asked;
     request.num_inference_steps = r->num_inference_steps;

@@ -48,9 +48,15 @@ static const char *fault(struct kw__dataset *set, const struct kw__finding *find
 
 /* ---- Stages ----------------------------------------------------------------------------------------- */
 
-/* In the order in which they run. A run may have other windows, which are of none. */
-static const char *const stage_names[] = {"text_encode", "denoise", "decode"};
-enum { NUM_STAGES = sizeof stage_names / sizeof stage_names[0] };
+/* In the order in which they run; pipelines of one size have no upscale and refine. A run may have other
+ * windows, which are of none. */
+static const char *const stage_names[] = {"text_encode", "denoise", "upscale", "refine", "decode"};
+enum { TEXT_ENCODE, DENOISE, UPSCALE, REFINE, DECODE, NUM_STAGES };
+
+static bool is_whole(const bool *has)
+{
+    return has[TEXT_ENCODE] && has[DENOISE] && has[DECODE] && has[UPSCALE] == has[REFINE];
+}
 
 struct sums {
     double seconds, wh[KW_NUM_DEVICES], variance; /* of the GPU's Wh; NaN: not known */
@@ -77,21 +83,24 @@ static int stage_of(const struct kw__run_window *w)
     return -1;
 }
 
-/* Whether a stage was timed more than once. */
+/* Whether a stage was timed more than once, but for text that is encoded for each of two sizes. */
 static bool sum_stages(const struct kw__run *run, struct sums *stages)
 {
-    bool seen[2 * NUM_STAGES] = {false}, twice = false;
+    bool seen[2 * NUM_STAGES] = {false}, twice = false, text_twice = false;
     int64_t work = (int64_t)kw__run_work(run);
     for (size_t i = 0; i < run->num_windows; i++) {
         const struct kw__run_window *w = &run->windows[i];
         int s = w->parent == work && w->name ? stage_of(w) : -1;
         if (s < 0) continue;
         bool *one = &seen[s + (strcmp(w->name, "output") == 0 ? NUM_STAGES : 0)];
-        twice = twice || *one;
+        if (s == TEXT_ENCODE)
+            text_twice = text_twice || *one;
+        else
+            twice = twice || *one;
         *one = true;
         add_window(&stages[s], w);
     }
-    return twice;
+    return twice || (text_twice && !seen[REFINE]);
 }
 
 /* ---- Rows ------------------------------------------------------------------------------------------- */
@@ -146,6 +155,7 @@ static struct kw__row row_of(struct kw__dataset *set, const struct kw__run *run)
                           .offload = copy(a, offload(run)),
                           .width = q->width,
                           .height = q->height,
+                          .size_of_clip = true,
                           .frames = q->num_frames_asked ? q->num_frames_asked : q->num_frames,
                           .frames_out = q->num_frames,
                           .steps = q->num_inference_steps,
@@ -181,6 +191,7 @@ static void add_pipeline(struct kw__dataset *set, const struct kw__run *run, con
 {
     struct kw__row row = row_of(set, run);
     struct sums whole = {0};
+    bool has[NUM_STAGES] = {false};
     int last = NUM_STAGES;
     for (int s = 0; s < NUM_STAGES; s++) {
         if (!(stages[s].seconds > 0)) continue;
@@ -189,13 +200,14 @@ static void add_pipeline(struct kw__dataset *set, const struct kw__run *run, con
         for (int d = 0; d < KW_NUM_DEVICES; d++) whole.wh[d] += stages[s].wh[d];
         row.stages = whole.count++ ? kw__arena_printf(&set->arena, "%s+%s", row.stages, stage_names[s])
                                    : stage_names[s];
+        has[s] = true;
         last = s;
     }
     if (!whole.count) {
         add_window(&whole, &run->windows[kw__run_work(run)]);
         row.stages = copy(&set->arena, kw__run_setting(run, "stages"));
     }
-    if (last < NUM_STAGES && whole.count == NUM_STAGES) row.stages = NULL; /* all of it */
+    if (is_whole(has)) row.stages = NULL; /* all of it */
     int index = (int)set->num_rows;
     add_row(set, row, &whole);
     row.whole = index;
@@ -216,7 +228,7 @@ static kw_status add_run(struct kw__dataset *set, const struct kw__run *run,
     if (!why) why = fault(set, findings, count);
     if (!why && pipeline && sum_stages(run, stages)) why = "a stage was timed several times in one run";
     if (!why && (!run->num_windows || !(run->windows[0].duration_s > 0))) why = "no time is known";
-    if (!why && pipeline && !stages[0].count && !stages[1].count && !stages[2].count &&
+    if (!why && pipeline && !stages[TEXT_ENCODE].count && !stages[DENOISE].count && !stages[DECODE].count &&
         isnan(kw__run_work_s(run)))
         why = "no window divides the program's start from the model's work";
     if (why) {

@@ -284,17 +284,19 @@ size_t kw__run_work(const struct kw__run *run)
 
 double kw__run_work_s(const struct kw__run *run)
 {
-    static const char *const stages[] = {"text_encode", "denoise", "decode", "output"};
-    enum { NEEDED = 3 }; /* the frames' way to the host is part of decode in our engine */
-    double seconds[4] = {0};
+    /* some have neither of the last two, and the frames' way to the host is part of decode in our engine */
+    static const char *const stages[] = {"text_encode", "denoise", "decode", "output", "upscale", "refine"};
+    enum { NEEDED = 3, STAGES = sizeof stages / sizeof stages[0] };
+    double seconds[STAGES] = {0}, all = 0;
     int found = 0;
     if (!run->num_windows) return NAN;
     size_t work = kw__run_work(run);
     for (size_t i = 0; i < run->num_windows; i++)
-        for (int s = 0; s < 4 && run->windows[i].parent == (int64_t)work; s++)
+        for (int s = 0; s < STAGES && run->windows[i].parent == (int64_t)work; s++)
             if (strcmp(run->windows[i].name, stages[s]) == 0) seconds[s] += run->windows[i].duration_s;
     for (int s = 0; s < NEEDED; s++) found += seconds[s] > 0;
-    if (found == NEEDED) return seconds[0] + seconds[1] + seconds[2] + seconds[3];
+    for (int s = 0; s < STAGES; s++) all += seconds[s];
+    if (found == NEEDED) return all;
     bool starts = strcmp(run->kind, "record") == 0 ||
                   (strcmp(run->kind, "sweep") == 0 && kw__run_setting(run, "command") != NULL);
     return work == 0 && starts ? NAN : run->windows[work].duration_s;
