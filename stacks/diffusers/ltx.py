@@ -5,8 +5,6 @@ Both calls of LTXConditionPipeline encode both prompts. Sizes are rounded down t
 that come out are larger than asked for (704x512: 896x640); scaling them down is left out, as the paper did.
 """
 
-import os
-
 import common
 import diffusers
 import torch
@@ -26,7 +24,6 @@ DEFAULTS = {
 }
 DOWNSCALE = 2 / 3
 REFINE = {"num_inference_steps": 10, "denoise_strength": 0.4, "decode_timestep": 0.05, "image_cond_noise_scale": 0.025}
-UPSCALER = "ltxv-spatial-upscaler-0.9.7"
 
 
 def build(folder, settings, stages):
@@ -34,8 +31,7 @@ def build(folder, settings, stages):
     parts = common.components(folder, dtypes, settings.weights)
     tokenizer = common.Tokenizer(parts["text_encoder"].config.vocab_size, 256)
     pipe = diffusers.LTXConditionPipeline(tokenizer=tokenizer, **parts)
-    upscaler = os.path.join(folder, UPSCALER)
-    model = common.component(upscaler, "latent_upsampler", LTXLatentUpsamplerModel, torch.bfloat16, settings.weights)
+    model = common.component(folder, "latent_upsampler", LTXLatentUpsamplerModel, torch.bfloat16, settings.weights)
     pipe.upsampler = diffusers.LTXLatentUpsamplePipeline(vae=pipe.vae, latent_upsampler=model)
     stages.watch(pipe)
     return pipe

@@ -27,7 +27,7 @@ CHANGES = {
             "layers_per_block": [1] * 5,
             "decoder_layers_per_block": [1] * 4,
         },
-        "ltxv-spatial-upscaler-0.9.7/latent_upsampler": {"mid_channels": 32, "num_blocks_per_stage": 1},
+        "latent_upsampler": {"mid_channels": 32, "num_blocks_per_stage": 1},
     },
     "MochiPipeline": {
         "text_encoder": T5,
