@@ -164,15 +164,24 @@ static bool is_pipeline(const struct kw__row *row)
     return !row->what || strcmp(row->what, "pipeline") == 0;
 }
 
+static bool same_run(const kw_model *model, const struct kw__row *a, const struct kw__row *b)
+{
+    const kw_request requests[2] = {kw__row_request(a), kw__row_request(b)};
+    kw_effective runs[2];
+    for (int i = 0; i < 2; i++)
+        if (kw_request_resolve(model, &requests[i], &runs[i], NULL)) return false;
+    return kw__same_run(&runs[0], &runs[1]);
+}
+
 /* Of a data set with many sizes, those that another one has too. */
-static bool is_compared(const struct kw__comparison *c, size_t set, const struct kw__row *row)
+static bool is_compared(const struct kw__comparison *c, size_t set, const struct kw__row *row,
+                        const kw_model *model)
 {
     if (strcmp(publications[set].name, "h200_diffusers_full") != 0) return true;
     for (size_t s = 0; s < KW__COMPARE_SETS; s++)
         for (size_t i = 0; s != set && i < c->sets[s]->num_rows; i++) {
             const struct kw__row *other = &c->sets[s]->rows[i];
-            if (is_pipeline(other) && strcmp(other->model, row->model) == 0 && other->width == row->width &&
-                other->height == row->height && other->frames == row->frames && other->steps == row->steps)
+            if (is_pipeline(other) && strcmp(other->model, row->model) == 0 && same_run(model, row, other))
                 return true;
         }
     return false;
@@ -187,7 +196,7 @@ static kw_status add_model(struct kw__comparison *c, const char *name, kw_error 
     for (size_t s = 0; s < KW__COMPARE_SETS; s++)
         for (size_t i = 0; !status && c->sets[s] && i < c->sets[s]->num_rows; i++) {
             const struct kw__row *row = &c->sets[s]->rows[i];
-            if (is_pipeline(row) && strcmp(row->model, name) == 0 && is_compared(c, s, row))
+            if (is_pipeline(row) && strcmp(row->model, name) == 0 && is_compared(c, s, row, model))
                 status = add_published(c, s, row, model, err);
         }
     kw_model_close(model);

@@ -225,6 +225,27 @@ static void put_request(struct kw__run_request *r, const struct kw__row *row)
     if (row->negative_tokens > 0) r->negative_tokens = row->negative_tokens;
 }
 
+/* Runs are kept with the size of their clip; a row may say what was asked for. Of a model that is not known,
+ * that is taken for it. */
+static kw_status put_size(const kw_catalog *catalog, struct kw__run *run, const struct kw__row *row,
+                          kw_error *err)
+{
+    const kw_request request = kw__row_request(row);
+    kw_effective r;
+    kw_model *model;
+    kw_error why;
+    if (row->size_of_clip || !run->model) return KW_OK;
+    kw_status status = kw_model_open(catalog, run->model, &model, &why);
+    if (status == KW_ERROR_MEMORY) return kw__fail_memory(err);
+    if (status) return KW_OK;
+    if (!kw_request_resolve(model, &request, &r, NULL)) {
+        run->request.width = r.width;
+        run->request.height = r.height;
+    }
+    kw_model_close(model);
+    return KW_OK;
+}
+
 static kw_status import_row(struct kw__importing *importing, const struct kw__dataset *set,
                             const struct kw__row *row, kw_error *err)
 {
@@ -248,6 +269,7 @@ static kw_status import_row(struct kw__importing *importing, const struct kw__da
                                             {"tiling", row->tiling},
                                             {"offload", row->offload}};
     kw_status status = kw__import_names(importing, run, row->model, row->gpu, err);
+    if (!status) status = put_size(importing->import->catalog, run, row, err);
     for (size_t i = 0; i < sizeof texts / sizeof texts[0] && !status; i++)
         if (texts[i].value) status = kw__run_set(run, texts[i].name, texts[i].value, err);
     if (!status && row->repeats) status = set_number(run, "repeats", (double)row->repeats, err);

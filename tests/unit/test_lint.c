@@ -100,8 +100,9 @@ static void finds_the_papers_slips(void **state)
     assert_string_equal(codes(&row(&s, large, 832, 480, 81, 60, 1875, 359.7)->run, 0), "!shape-and-time ");
     assert_string_equal(codes(&row(&s, large, 1280, 720, 81, 50, 1875, 359.7)->run, 0), "");
     const char ltx[] = "ltx-video-0.9.7-dev";
-    assert_string_equal(codes(&row(&s, ltx, 704, 512, 121, 30, 9.66, 3.16)->run, 0), "!power-above-limit ");
-    assert_string_equal(codes(&row(&s, ltx, 704, 512, 121, 30, 17.8134, 3.16274)->run, 0), "");
+    assert_string_equal(codes(&row(&s, ltx, 896, 640, 121, 30, 9.66, 3.16)->run, 0),
+                        "!power-above-limit !shape-and-time ");
+    assert_string_equal(codes(&row(&s, ltx, 896, 640, 121, 30, 17.8134, 3.16274)->run, 0), "");
     const char lightning[] = "animatediff-lightning-4step";
     assert_string_equal(codes(&row(&s, lightning, 512, 512, 16, 4, 0.680361, 0.114687)->run, 0),
                         "short-window ");
