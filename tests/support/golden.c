@@ -77,15 +77,17 @@ static kw_effective of_latents(const kw_model *model, struct golden_size size)
     return r;
 }
 
-/* The first number of frames that gives these latents. */
+/* The first number of frames that gives these latents, whose cells are as large as in any clip. */
 static kw_effective resolved(const kw_model *model, struct golden_size size)
 {
     kw_request request = KW_REQUEST_INIT;
     kw_effective r = {0};
     kw_error err;
-    int64_t pixels = size.pixels ? size.pixels : 8;
-    request.width = pixels * size.width;
-    request.height = pixels * size.height;
+    if (kw_request_resolve(model, &request, &r, &err)) fail_msg("%s", err.message);
+    request.width = r.width / r.latent_width * size.width;
+    request.height = r.height / r.latent_height * size.height;
+    request.size_of_clip = true;
+    r.latent_frames = 0;
     while (r.latent_frames < size.frames) {
         request.num_frames++;
         if (kw_request_resolve(model, &request, &r, &err)) fail_msg("%s", err.message);

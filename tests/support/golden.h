@@ -21,7 +21,7 @@ struct golden_size {
     const char *rewrite; /* its name, "all", "all twice", "all backwards", or NULL */
     bool resolved;       /* of a request that the pipeline takes, and resolves but for text_tokens */
     bool tiled;          /* decoded in tiles */
-    int64_t pixels;      /* to ask for, for each row or column of latents; 0: 8 */
+    size_t every;        /* a file of frames has each `every`-th number; 0: all */
 };
 
 struct golden_case {

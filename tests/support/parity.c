@@ -141,7 +141,6 @@ static struct side *open_side(enum parity_on on, const struct parity_model *mode
     struct side *s = calloc(1, sizeof *s);
     assert_non_null(s);
     size.resolved = true;
-    if (!size.pixels) size.pixels = model->pixels;
     s->golden = golden_lower(model->folder, size);
     if (on == ON_INTERPRETER) {
         s->it = interp_new(s->golden.program, interp_random_weights, &seed);
@@ -300,9 +299,9 @@ void parity_decode(enum parity_on on, const struct parity_model *model, const ch
         memmove(got + frame, got + count - frame, frame * sizeof *got);
         count = 2 * frame;
     }
-    if (model->every) {
-        count = (count + model->every - 1) / model->every;
-        for (size_t i = 0; i < count; i++) got[i] = got[i * model->every];
+    if (size.every) {
+        count = (count + size.every - 1) / size.every;
+        for (size_t i = 0; i < count; i++) got[i] = got[i * size.every];
     }
     compare(s, golden, got, count);
     free(got);

@@ -14,8 +14,6 @@ struct parity_model {
     int64_t text_dim;   /* of the embeddings that the denoiser reads */
     int vocabulary;
     enum kw__opcode output; /* the denoiser's last operator: the last of this code in a step */
-    int64_t pixels;         /* golden_size's, where it says none */
-    size_t every;           /* files of frames have each `every`-th number; 0: all */
 };
 
 /* One pass of the denoiser, of the noise "latents" and "text" at a timestep, which may be none of a

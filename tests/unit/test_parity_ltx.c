@@ -9,9 +9,7 @@
 #include "graph/rewrite.h"
 #include "support/parity.h"
 
-/* 24 pixels asked for give one row of latents, by way of 32 / 2. */
-static const struct parity_model ltx = {
-    "ltx-tiny", .text_dim = 16, .vocabulary = 60, .output = KW__UNPATCHIFY, .pixels = 24, .every = 11};
+static const struct parity_model ltx = {"ltx-tiny", 16, 60, KW__UNPATCHIFY};
 
 /* ---- Transformer ----------------------------------------------------------------------------- */
 
@@ -45,25 +43,25 @@ static void decode(void **state)
 {
     (void)state;
     parity_decode(ON_INTERPRETER, &ltx, "ltx_decode_1.f32",
-                  (struct golden_size){.frames = 1, .height = 2, .width = 4}, 1, false);
+                  (struct golden_size){.frames = 1, .height = 2, .width = 4, .every = 11}, 1, false);
     parity_decode(ON_INTERPRETER, &ltx, "ltx_decode_3.f32",
-                  (struct golden_size){.frames = 3, .height = 2, .width = 2}, 17, false);
+                  (struct golden_size){.frames = 3, .height = 2, .width = 2, .every = 11}, 17, false);
 }
 
 /* Two tiles, of 512 and of 128 columns, which share 64. */
 static void decode_in_tiles(void **state)
 {
     (void)state;
-    parity_decode(ON_INTERPRETER, &ltx, "ltx_tiles.f32", (struct golden_size){1, 2, 18, .tiled = true}, 1,
-                  false);
+    parity_decode(ON_INTERPRETER, &ltx, "ltx_tiles.f32",
+                  (struct golden_size){1, 2, 18, .tiled = true, .every = 11}, 1, false);
 }
 
 /* What is no larger than a tile is decoded whole, as the class does. */
 static void small_clips_are_not_tiled(void **state)
 {
     (void)state;
-    parity_decode(ON_INTERPRETER, &ltx, "ltx_decode_1.f32", (struct golden_size){1, 2, 4, .tiled = true}, 1,
-                  false);
+    parity_decode(ON_INTERPRETER, &ltx, "ltx_decode_1.f32",
+                  (struct golden_size){1, 2, 4, .tiled = true, .every = 11}, 1, false);
 }
 
 /* ---- The stages together ------------------------------------------------------------------------ */
@@ -95,8 +93,8 @@ static void rewrites_leave_the_result(void **state)
         const char *name = i < kw__rewrite_count() ? kw__rewrite_name(i) : "all";
         check_pipelines(ON_INTERPRETER, name);
     }
-    parity_decode(ON_INTERPRETER, &ltx, "ltx_decode_1.f32", (struct golden_size){1, 2, 4, .rewrite = "all"},
-                  1, false);
+    parity_decode(ON_INTERPRETER, &ltx, "ltx_decode_1.f32",
+                  (struct golden_size){1, 2, 4, .rewrite = "all", .every = 11}, 1, false);
 }
 
 static void the_cpu_computes_the_same(void **state)
@@ -108,10 +106,10 @@ static void the_cpu_computes_the_same(void **state)
         check_pipelines(ON_CPU, name);
         parity_stage(ON_CPU, &ltx, "ltx_upscale.f64", (struct golden_size){2, 2, 6, .rewrite = name},
                      "upscale", "upscaled");
-        parity_decode(ON_CPU, &ltx, "ltx_decode_3.f32", (struct golden_size){3, 2, 2, .rewrite = name}, 17,
-                      false);
+        parity_decode(ON_CPU, &ltx, "ltx_decode_3.f32",
+                      (struct golden_size){3, 2, 2, .rewrite = name, .every = 11}, 17, false);
         parity_decode(ON_CPU, &ltx, "ltx_tiles.f32",
-                      (struct golden_size){1, 2, 18, .tiled = true, .rewrite = name}, 1, false);
+                      (struct golden_size){1, 2, 18, .tiled = true, .rewrite = name, .every = 11}, 1, false);
     }
 }
 
