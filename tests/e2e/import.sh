@@ -102,7 +102,7 @@ expect_out 'wan2.1-t2v-1.3b +1280x720x81, 50 steps .* ~49\.0 Wh '
 expect_out 'ltx-video-0.9.7-dev +896x640x121, 30 steps [^~]* 2\.48 Wh '
 for rows in clips.db "$root/data/measured/h200-diffusers/h200_diffusers_full.csv"; do
     case $rows in *.db) from=(--from store --store "$rows") ;; *) from=(--from "$rows") ;; esac
-    run "$KINOWATT" validate "${from[@]}" --hardware h200
+    run "$KINOWATT" validate "${from[@]}" --hardware h200 --model wan2.1-t2v-1.3b
     expect_err 'has 2 rows that can be fitted, and 3 are the least'
 done
 ok "what was computed is not taken for measured"
