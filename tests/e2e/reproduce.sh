@@ -13,8 +13,8 @@ expect_out '^resolution +GPU energy +14 +11\.6 +11\.61 .* yes$'
 expect_out '^the paper.s FLOPs, as printed +0\.456 '
 expect_out '^the paper.s FLOPs, through zero +0\.458 +0\.0 +0\.9968$'
 expect_out '^The page is page/index.md$'
-expect_out '^WAN2.1-T2V-1.3B +1280x720 +81 +50 +410\.04 +256\.47 +2[0-9]{2}\.[0-9]+ +78\.81 +48\.99 +[45][0-9]\.[0-9]+ +slope '
-expect_out '^LTX-Video-0.9.7-dev +896x640 +121 +30 +17\.81 +14\.29 .* 3\.16 +2\.48 .* measured '
+expect_out '^WAN2.1-T2V-1.3B +1280x720 +81 +50 +410\.04 +256\.48 +2[0-9]{2}\.[0-9]+ +78\.81 +48\.99 +[45][0-9]\.[0-9]+ +slope '
+expect_out '^LTX-Video-0.9.7-dev +896x640 +121 +30 +17\.81 +14\.30 .* 3\.16 +2\.48 .* measured '
 ok "the printed errors come out, and the H200 beside the H100"
 
 index=page/index.md
