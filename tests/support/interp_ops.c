@@ -194,16 +194,14 @@ static double pixel(const struct window *in, int64_t b, int64_t ch, int64_t t, i
     return t < 0 || t >= in->frames ? 0 : in->x[(image * in->frames + t) * plane + at];
 }
 
-/* One output pixel at the kernel's first row, column and frame; w[C,kt,kh,kw]. */
-static double correlate(const struct window *in, const double *w, int64_t kt, int64_t kh, int64_t kw,
-                        int64_t b, int64_t t, int64_t h, int64_t col)
+/* What the kernel sees with its first frame, row and column there: seen[C,kt,kh,kw]. */
+static void see(const struct window *in, int64_t kt, int64_t kh, int64_t kw, int64_t b, int64_t t, int64_t h,
+                int64_t col, double *seen)
 {
-    double sum = 0;
     for (int64_t ch = 0; ch < in->channels; ch++)
         for (int64_t i = 0; i < kt; i++)
             for (int64_t j = 0; j < kh; j++)
-                for (int64_t k = 0; k < kw; k++) sum += *w++ * pixel(in, b, ch, t + i, h + j, col + k);
-    return sum;
+                for (int64_t k = 0; k < kw; k++) *seen++ = pixel(in, b, ch, t + i, h + j, col + k);
 }
 
 /* cache': the last frames of all that the kernel sees. */
@@ -253,19 +251,26 @@ static void run_conv(struct interp_call *c)
                             a->pad[1] == 1 && d[3] == 2 * x->dim[3] && d[4] == 2 * x->dim[4]),
                 "a folded kernel upsamples"))
         return;
-    int64_t at = 0;
+    double *seen = malloc((size_t)kernel * sizeof *seen);
+    if (!expect(c, seen, "memory for what a kernel sees")) return;
+    int64_t image = d[2] * d[3] * d[4], at = 0;
     for (int64_t n = 0; n < d[0]; n++)
-        for (int64_t o = 0; o < d[1]; o++)
-            for (int64_t t = 0; t < d[2]; t++)
-                for (int64_t h = 0; h < d[3]; h++)
-                    for (int64_t col = 0; col < d[4]; col++, at++) {
+        for (int64_t t = 0; t < d[2]; t++)
+            for (int64_t h = 0; h < d[3]; h++)
+                for (int64_t col = 0; col < d[4]; col++, at++) {
+                    int64_t top = folded ? h / 2 - 1 + h % 2 : h * a->stride[1] - a->pad[0];
+                    int64_t left = folded ? col / 2 - 1 + col % 2 : col * a->stride[2] - a->pad[1];
+                    see(&in, kt, kh, kw, n, t * a->stride[0], top, left, seen);
+                    for (int64_t o = 0; o < d[1]; o++) {
                         int64_t which = folded ? (2 * (h % 2) + col % 2) * outputs + o : o;
-                        int64_t top = folded ? h / 2 - 1 + h % 2 : h * a->stride[1] - a->pad[0];
-                        int64_t left = folded ? col / 2 - 1 + col % 2 : col * a->stride[2] - a->pad[1];
-                        double sum = correlate(&in, c->x[1] + which * kernel, kt, kh, kw, n, t * a->stride[0],
-                                               top, left);
-                        c->y[0][at] = sum + (b ? c->x[2][o] : 0) + (residual ? c->x[4][at] : 0);
+                        int64_t to = (n * d[1] + o) * image + at - n * image;
+                        const double *kernel_of = c->x[1] + which * kernel;
+                        double sum = 0;
+                        for (int64_t k = 0; k < kernel; k++) sum += kernel_of[k] * seen[k];
+                        c->y[0][to] = sum + (b ? c->x[2][o] : 0) + (residual ? c->x[4][to] : 0);
                     }
+                }
+    free(seen);
     if (cache || a->keep) next_cache(c, &in, cache ? 0 : a->pad_time[1]);
 }
 
