@@ -36,16 +36,11 @@ struct adiff {
 static kw_status check_index(struct kw__json in, kw_error *err)
 {
     static const char *const components[] = {"text_encoder", "unet", "motion_adapter", "scheduler", "vae"};
-    kw_status status = kw__index_needs(in, sizeof components / sizeof components[0], components, err);
-    if (!status && kw__index_has(in, "image_encoder"))
-        status =
-            kw__fail(err, KW_ERROR_UNSUPPORTED,
-                     "%s: \"image_encoder\" must be null: conditioning on an image is not known", in.path);
-    return status;
+    return kw__index_needs(in, sizeof components / sizeof components[0], components, err);
 }
 
-/* Keys that change the structure where they are not at these values: other UNets than Stable Diffusion 1's.
- * NULL is absent or null. */
+/* Keys that say another model where they are not at these values; those that UNetMotionModel does not read
+ * are not among them. NULL is absent or null. */
 struct fixed {
     const char *key, *text;
 };
@@ -54,27 +49,21 @@ static const char *differs(struct kw__json in, size_t count, const struct fixed 
 {
     for (size_t i = 0; i < count; i++) {
         const json_t *value = json_object_get(in.object, fixed[i].key);
-        bool is_null = !value || json_is_null(value);
-        const char *text = json_is_string(value)                                    ? json_string_value(value)
-                           : json_is_true(value)                                    ? "true"
-                           : json_is_false(value)                                   ? "false"
-                           : json_is_number(value) && json_number_value(value) == 1 ? "1"
-                           : json_is_number(value) && json_number_value(value) == 0 ? "0"
-                           : json_is_number(value) && json_number_value(value) == 3 ? "3"
-                                                                                    : "other";
-        /* what is absent has the class' default, which each of these is */
-        if (!is_null && (!fixed[i].text || strcmp(text, fixed[i].text) != 0)) return fixed[i].key;
+        if (!kw__json_has(in, fixed[i].key)) continue; /* the class' default, which each of these is */
+        const char *text = json_is_string(value)           ? json_string_value(value)
+                           : json_is_boolean(value)        ? (json_is_true(value) ? "true" : "false")
+                           : json_number_value(value) == 1 ? "1"
+                                                           : "other";
+        if (!fixed[i].text || strcmp(text, fixed[i].text) != 0) return fixed[i].key;
     }
     return NULL;
 }
 
 static kw_status fail_variant(struct kw__json in, const char *key, kw_error *err)
 {
-    return kw__fail(
-        err, KW_ERROR_UNSUPPORTED,
-        "%s: \"%s\" is that of another model; UNets of Stable Diffusion 1 with AnimateDiff's motion "
-        "modules are known",
-        in.path, key);
+    return kw__fail(err, KW_ERROR_UNSUPPORTED,
+                    "%s: \"%s\" is that of another model; AnimateDiff on Stable Diffusion 1 is known",
+                    in.path, key);
 }
 
 /* Types of the four levels; the way up has those of the way down in reverse. */
@@ -106,24 +95,14 @@ static kw_status read_unet(kw_model *model, struct adiff *a, kw_error *err)
     static const struct fixed fixed[] = {
         {"act_fn", "silu"},
         {"addition_embed_type", NULL},
-        {"center_input_sample", "false"},
         {"class_embed_type", NULL},
-        {"conv_in_kernel", "3"},
-        {"conv_out_kernel", "3"},
         {"downsample_padding", "1"},
-        {"dual_cross_attention", "false"},
         {"encoder_hid_dim", NULL},
-        {"flip_sin_to_cos", "true"},
-        {"freq_shift", "0"},
         {"mid_block_scale_factor", "1"},
         {"mid_block_type", "UNetMidBlock2DCrossAttn"},
         {"num_attention_heads", NULL},
-        {"num_class_embeds", NULL},
-        {"only_cross_attention", "false"},
         {"resnet_time_scale_shift", "default"},
         {"time_cond_proj_dim", NULL},
-        {"time_embedding_dim", NULL},
-        {"time_embedding_type", "positional"},
         {"transformer_layers_per_block", "1"},
         {"use_linear_projection", "false"},
     };

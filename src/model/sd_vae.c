@@ -20,7 +20,6 @@ static const double norm_eps = 1e-6;
 
 static kw_status check_variant(struct kw__json in, kw_error *err)
 {
-    static const char *const flags[] = {"use_post_quant_conv", "mid_block_add_attention"};
     const char *activation = NULL, *bad = NULL;
     const json_t *blocks = NULL;
     int64_t out = 0;
@@ -39,12 +38,8 @@ static kw_status check_variant(struct kw__json in, kw_error *err)
     if (out != 3) bad = "out_channels";
     if (kw__json_has(in, "shift_factor")) bad = "shift_factor";
     if (kw__json_has(in, "latents_mean") || kw__json_has(in, "latents_std")) bad = "latents_mean";
-    for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
-        bool on = true;
-        if (kw__json_has(in, flags[i])) status = kw__json_bool(in, flags[i], &on, err);
-        if (status) return status;
-        if (!on) bad = flags[i];
-    }
+    if (json_is_false(json_object_get(in.object, "use_post_quant_conv"))) bad = "use_post_quant_conv";
+    if (json_is_false(json_object_get(in.object, "mid_block_add_attention"))) bad = "mid_block_add_attention";
     if (!bad) return KW_OK;
     return kw__fail(err, KW_ERROR_UNSUPPORTED,
                     "%s: \"%s\" is that of another VAE than Stable Diffusion's, which is the one known",

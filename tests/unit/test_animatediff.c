@@ -327,8 +327,13 @@ static void half_precisions_have_one_rate(void **state)
     options.hardware = "h200";
     options.stack = "diffusers-0.40";
     if (kw_predict(catalog, lightning, &request, &options, &p, &err)) fail_msg("%s", err.message);
-    assert_int_equal(p->num_warnings, 1);
-    assert_non_null(strstr(p->warnings[0], "no rate for attention/f16/hd40"));
+    bool said = false;
+    for (size_t i = 0; i < p->num_warnings; i++) {
+        if (strstr(p->warnings[i], "gemm/f16") || strstr(p->warnings[i], "conv/f16"))
+            fail_msg("%s", p->warnings[i]);
+        said = said || strstr(p->warnings[i], "no rate for attention/f16/hd40");
+    }
+    assert_true(said);
     kw_prediction_free(p);
 }
 
@@ -498,8 +503,6 @@ static void other_configs_are_refused(void **state)
         const char *file, *key, *value, *message;
     } cases[] = {
         {"model_index.json", "motion_adapter", "[null, null]", "motion_adapter"},
-        {"model_index.json", "image_encoder", "[\"transformers\", \"CLIPVisionModelWithProjection\"]",
-         "image_encoder"},
         {unet, "act_fn", "\"gelu\"", "act_fn"},
         {unet, "addition_embed_type", "\"text_time\"", "addition_embed_type"},
         {unet, "attention_head_dim", "[5, 10, 20, 20]", "attention_head_dim"},
@@ -510,7 +513,7 @@ static void other_configs_are_refused(void **state)
         {unet, "up_block_types",
          "[\"CrossAttnUpBlock2D\", \"CrossAttnUpBlock2D\", \"CrossAttnUpBlock2D\", \"UpBlock2D\"]",
          "up_block_types"},
-        {unet, "freq_shift", "1", "freq_shift"},
+        {unet, "transformer_layers_per_block", "2", "transformer_layers_per_block"},
         {unet, "in_channels", "9", "\"out_channels\" must be"},
         {unet, "layers_per_block", "3", "motion_layers_per_block"},
         {unet, "norm_num_groups", "30", "norm_num_groups"},
