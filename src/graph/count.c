@@ -206,7 +206,6 @@ void kw__op_work(const struct kw__graph *g, const struct kw__op *op, const struc
     for (size_t i = 0; list && i < list->num_kernels; i++) {
         const struct kw__kernel *k = &list->kernels[i];
         out->memory_bytes += (k->read + k->written) * kernel_elements(g, op, k->per);
-        out->host_bytes += k->host * kernel_elements(g, op, k->per);
         out->launches += k->launches;
     }
 }

@@ -107,13 +107,8 @@ static kw_status read_kernel(struct kw__stack *stack, struct kw__json in, const 
            (status = kw__json_number(in, "written", 0, 1e6, &out->written, err)));
     if (!status && kw__json_has(in, "launches"))
         status = kw__json_number(in, "launches", 0, 1e6, &out->launches, err);
-    if (!status && kw__json_has(in, "host")) status = kw__json_number(in, "host", 0, 1e6, &out->host, err);
     if (!status && kw__json_has(in, "per")) status = kw__json_string(in, "per", &per, err);
     if (status) return status;
-    if (out->host > 0 && op->class != KW__CLASS_TRANSFER && op->class != KW__CLASS_HOST)
-        return kw__fail(err, KW_ERROR_FORMAT,
-                        "%s: \"host\" is for what the host does, and %s runs on the device", in.path,
-                        op->name);
     out->name = kw__arena_strdup(&stack->arena, name);
     return read_per(in, op, per, &out->per, err);
 }

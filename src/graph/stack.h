@@ -33,8 +33,7 @@ struct kw__kernel {
     const char *name;
     double launches;
     double read, written; /* bytes for each element of what `per` names */
-    double host; /* the same, written in the host's memory: numpy at work, beside the result itself */
-    int per;     /* KW__PER_OUTPUT, KW__PER_SCORES, or the number of an input */
+    int per;              /* KW__PER_OUTPUT, KW__PER_SCORES, or the number of an input */
 };
 enum { KW__PER_OUTPUT = -1, KW__PER_SCORES = -2 };
 

@@ -59,6 +59,12 @@ kw_status kw__component_load(kw_model *model, const char *component, const char 
 bool kw__index_has(struct kw__json in, const char *component);
 /* KW_ERROR_FORMAT names the first that is absent. */
 kw_status kw__index_needs(struct kw__json in, size_t count, const char *const *components, kw_error *err);
+/* The one value of a key that the code knows, as JSON spells it. */
+struct kw__only {
+    const char *key, *value;
+};
+/* KW_ERROR_UNSUPPORTED names the first key that has another, or is not there. */
+kw_status kw__check_only(struct kw__json in, size_t count, const struct kw__only *only, kw_error *err);
 /* KW_ERROR_USAGE names the nearest valid values of the option. */
 kw_status kw__check_multiple(const char *option, int64_t value, int64_t multiple, kw_error *err);
 /* FlowMatchEulerDiscreteScheduler with a fixed shift and none of its other spacings. `inverted`: it must

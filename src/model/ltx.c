@@ -41,39 +41,23 @@ static kw_status check_index(struct kw__json in, kw_error *err)
     return kw__index_needs(in, sizeof components / sizeof components[0], components, err);
 }
 
+static const struct kw__only transformer_only[] = {{"qk_norm", "\"rms_norm_across_heads\""},
+                                                   {"activation_fn", "\"gelu-approximate\""},
+                                                   {"attention_bias", "true"},
+                                                   {"attention_out_bias", "true"},
+                                                   {"norm_elementwise_affine", "false"},
+                                                   {"patch_size", "1"},
+                                                   {"patch_size_t", "1"}};
+
 static kw_status check_transformer(struct kw__json in, const struct ltx *m, kw_error *err)
 {
-    static const char *const on[] = {"attention_bias", "attention_out_bias"};
-    const char *qk_norm = NULL, *activation = NULL;
-    int64_t out = m->channels, cross = 0, patch[2] = {0, 0};
-    bool affine = false;
-    kw_status status;
-    (void)((status = kw__json_string(in, "qk_norm", &qk_norm, err)) ||
-           (status = kw__json_string(in, "activation_fn", &activation, err)) ||
-           (status = kw__json_bool(in, "norm_elementwise_affine", &affine, err)) ||
-           (status = kw__json_int(in, "cross_attention_dim", 1, 1 << 20, &cross, err)) ||
-           (status = kw__json_int(in, "patch_size", 1, 16, &patch[0], err)) ||
-           (status = kw__json_int(in, "patch_size_t", 1, 16, &patch[1], err)));
+    int64_t out = m->channels, cross = 0;
+    kw_status status =
+        kw__check_only(in, sizeof transformer_only / sizeof transformer_only[0], transformer_only, err);
+    if (!status) status = kw__json_int(in, "cross_attention_dim", 1, 1 << 20, &cross, err);
     if (!status && kw__json_has(in, "out_channels"))
         status = kw__json_int(in, "out_channels", 1, 1 << 10, &out, err);
-    for (size_t i = 0; !status && i < sizeof on / sizeof on[0]; i++) {
-        bool bias = false;
-        status = kw__json_bool(in, on[i], &bias, err);
-        if (!status && !bias)
-            return kw__fail(err, KW_ERROR_UNSUPPORTED, "%s: \"%s\" must be true", in.path, on[i]);
-    }
     if (status) return status;
-    if (strcmp(qk_norm, "rms_norm_across_heads") != 0)
-        return kw__fail(err, KW_ERROR_UNSUPPORTED,
-                        "%s: qk_norm \"%s\" is not known; rms_norm_across_heads is", in.path, qk_norm);
-    if (strcmp(activation, "gelu-approximate") != 0)
-        return kw__fail(err, KW_ERROR_UNSUPPORTED,
-                        "%s: activation_fn \"%s\" is not known; gelu-approximate is", in.path, activation);
-    if (affine)
-        return kw__fail(err, KW_ERROR_UNSUPPORTED, "%s: \"norm_elementwise_affine\" must be false", in.path);
-    if (patch[0] != 1 || patch[1] != 1)
-        return kw__fail(err, KW_ERROR_UNSUPPORTED, "%s: \"patch_size\" and \"patch_size_t\" must be 1",
-                        in.path);
     if (out != m->channels)
         return kw__fail(err, KW_ERROR_FORMAT,
                         "%s: \"out_channels\" must be null or \"in_channels\", %" PRId64, in.path,

@@ -24,63 +24,18 @@ static const double decode_timestep = 0.05;
 
 /* ---- Reading --------------------------------------------------------------------------------- */
 
-/* Lists of the decoder that have one value, which is all that is known. */
-static kw_status check_lists(struct kw__json in, kw_error *err)
-{
-    static const struct {
-        const char *key;
-        bool wanted;
-        size_t count;
-    } bools[] = {{"decoder_inject_noise", false, LEVELS + 1},
-                 {"decoder_spatio_temporal_scaling", true, LEVELS},
-                 {"upsample_residual", true, LEVELS}};
-    for (size_t i = 0; i < sizeof bools / sizeof bools[0]; i++) {
-        const json_t *list = json_object_get(in.object, bools[i].key);
-        bool good = json_is_array(list) && json_array_size(list) == bools[i].count;
-        for (size_t k = 0; good && k < bools[i].count; k++) {
-            const json_t *value = json_array_get(list, k);
-            good = bools[i].wanted ? json_is_true(value) : json_is_false(value);
-        }
-        if (!good)
-            return kw__fail(err, KW_ERROR_UNSUPPORTED, "%s: \"%s\" must be %zu times %s", in.path,
-                            bools[i].key, bools[i].count, bools[i].wanted ? "true" : "false");
-    }
-    int64_t factors[LEVELS];
-    kw_status status = kw__json_ints(in, "upsample_factor", LEVELS, 2, 2, factors, err);
-    return status;
-}
-
-static kw_status check_variant(struct kw__json in, kw_error *err)
-{
-    static const struct {
-        const char *key;
-        int64_t wanted;
-    } ints[] = {{"out_channels", 3},
-                {"patch_size", PATCH},
-                {"patch_size_t", 1},
-                {"spatial_compression_ratio", SPACE_FACTOR},
-                {"temporal_compression_ratio", TIME_FACTOR}};
-    static const struct {
-        const char *key;
-        bool wanted;
-    } bools[] = {{"decoder_causal", false}, {"timestep_conditioning", true}};
-    kw_status status = check_lists(in, err);
-    for (size_t i = 0; !status && i < sizeof ints / sizeof ints[0]; i++) {
-        int64_t value = 0;
-        status = kw__json_int(in, ints[i].key, 1, 1 << 10, &value, err);
-        if (!status && value != ints[i].wanted)
-            status = kw__fail(err, KW_ERROR_UNSUPPORTED, "%s: \"%s\" must be %" PRId64, in.path, ints[i].key,
-                              ints[i].wanted);
-    }
-    for (size_t i = 0; !status && i < sizeof bools / sizeof bools[0]; i++) {
-        bool value = false;
-        status = kw__json_bool(in, bools[i].key, &value, err);
-        if (!status && value != bools[i].wanted)
-            status = kw__fail(err, KW_ERROR_UNSUPPORTED, "%s: \"%s\" must be %s", in.path, bools[i].key,
-                              bools[i].wanted ? "true" : "false");
-    }
-    return status;
-}
+/* Of the decoder and the pipelines around it. */
+static const struct kw__only decoder_only[] = {{"decoder_inject_noise", "[false, false, false, false]"},
+                                               {"decoder_spatio_temporal_scaling", "[true, true, true]"},
+                                               {"upsample_residual", "[true, true, true]"},
+                                               {"upsample_factor", "[2, 2, 2]"},
+                                               {"decoder_causal", "false"},
+                                               {"timestep_conditioning", "true"},
+                                               {"out_channels", "3"},
+                                               {"patch_size", "4"},
+                                               {"patch_size_t", "1"},
+                                               {"spatial_compression_ratio", "32"},
+                                               {"temporal_compression_ratio", "8"}};
 
 static kw_status read_dims(struct kw__json in, struct kw__ltx_vae *vae, kw_error *err)
 {
@@ -110,31 +65,14 @@ kw_status kw__ltx_vae_read(kw_model *model, struct kw__ltx_vae *out, kw_error *e
     if (status) return status;
     struct kw__ltx_vae vae = {0};
     status = read_dims(in, &vae, err);
-    if (!status) status = check_variant(in, err);
+    if (!status) status = kw__check_only(in, sizeof decoder_only / sizeof decoder_only[0], decoder_only, err);
     if (!status) *out = vae;
     json_decref(root);
     return status;
 }
 
-static kw_status check_upscaler(struct kw__json in, const struct kw__ltx_upscaler *u, kw_error *err)
-{
-    int64_t dims = 0;
-    bool space = false, time = false;
-    kw_status status;
-    (void)((status = kw__json_int(in, "dims", 2, 3, &dims, err)) ||
-           (status = kw__json_bool(in, "spatial_upsample", &space, err)) ||
-           (status = kw__json_bool(in, "temporal_upsample", &time, err)));
-    if (status) return status;
-    if (dims != 3 || !space || time)
-        return kw__fail(err, KW_ERROR_UNSUPPORTED,
-                        "%s: \"dims\" must be 3, \"spatial_upsample\" true and \"temporal_upsample\" false",
-                        in.path);
-    if (u->width % GROUPS)
-        return kw__fail(err, KW_ERROR_FORMAT,
-                        "%s: \"mid_channels\" must be a multiple of %d, the groups of its norms", in.path,
-                        GROUPS);
-    return KW_OK;
-}
+static const struct kw__only upscaler_only[] = {
+    {"dims", "3"}, {"spatial_upsample", "true"}, {"temporal_upsample", "false"}};
 
 kw_status kw__ltx_upscaler_read(kw_model *model, struct kw__ltx_upscaler *out, kw_error *err)
 {
@@ -154,7 +92,12 @@ kw_status kw__ltx_upscaler_read(kw_model *model, struct kw__ltx_upscaler *out, k
     (void)((status = kw__json_int(in, "in_channels", 1, KW__LTX_VAE_MAX_Z, &u.channels, err)) ||
            (status = kw__json_int(in, "mid_channels", GROUPS, 1 << 14, &u.width, err)) ||
            (status = kw__json_int(in, "num_blocks_per_stage", 1, 64, &u.blocks, err)));
-    if (!status) status = check_upscaler(in, &u, err);
+    if (!status)
+        status = kw__check_only(in, sizeof upscaler_only / sizeof upscaler_only[0], upscaler_only, err);
+    if (!status && u.width % GROUPS)
+        status = kw__fail(err, KW_ERROR_FORMAT,
+                          "%s: \"mid_channels\" must be a multiple of %d, the groups of its norms", in.path,
+                          GROUPS);
     if (!status) *out = u;
     json_decref(root);
     return status;

@@ -19,6 +19,20 @@ kw_status kw__index_needs(struct kw__json in, size_t count, const char *const *c
     return KW_OK;
 }
 
+kw_status kw__check_only(struct kw__json in, size_t count, const struct kw__only *only, kw_error *err)
+{
+    for (size_t i = 0; i < count; i++) {
+        json_t *wanted = json_loads(only[i].value, JSON_DECODE_ANY, NULL);
+        if (!wanted) return kw__fail_memory(err);
+        bool same = json_equal(wanted, json_object_get(in.object, only[i].key));
+        json_decref(wanted);
+        if (!same)
+            return kw__fail(err, KW_ERROR_UNSUPPORTED, "%s: \"%s\" must be %s", in.path, only[i].key,
+                            only[i].value);
+    }
+    return KW_OK;
+}
+
 kw_status kw__check_multiple(const char *option, int64_t value, int64_t multiple, kw_error *err)
 {
     if (value % multiple == 0) return KW_OK;

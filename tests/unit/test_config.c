@@ -450,8 +450,6 @@ static const struct {
      "{\"list\": [{\"kernel\": \"a\", \"read\": 1, \"written\": 0, \"per\": \"scores\"}]}", "\"per\""},
     {STACK, "kernels.silu",
      "{\"list\": [{\"kernel\": \"a\", \"read\": 1, \"written\": 0, \"per\": \"input1\"}]}", "\"per\""},
-    {STACK, "kernels.silu", "{\"list\": [{\"kernel\": \"a\", \"read\": 1, \"written\": 0, \"host\": 4}]}",
-     "\"host\""},
     {STACK, "kernels.rope_table",
      "{\"list\": [{\"kernel\": \"a\", \"read\": 1, \"written\": 0, \"per\": \"input1\"}]}", "\"per\""},
     {STACK, "kernels.silu", "{\"list\": [], \"tile\": [128, 128, 32]}", "\"tile\" says nothing of silu"},

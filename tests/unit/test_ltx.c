@@ -471,8 +471,8 @@ static void other_configs_are_refused(void **state)
         const char *file, *key, *value, *message;
     } cases[] = {
         {"model_index.json", "vae", "null", "\"vae\" must name"},
-        {"transformer/config.json", "qk_norm", "\"layer_norm\"", "rms_norm_across_heads is"},
-        {"transformer/config.json", "activation_fn", "\"geglu\"", "gelu-approximate is"},
+        {"transformer/config.json", "qk_norm", "\"layer_norm\"", "must be \"rms_norm_across_heads\""},
+        {"transformer/config.json", "activation_fn", "\"geglu\"", "must be \"gelu-approximate\""},
         {"transformer/config.json", "attention_bias", "false", "attention_bias"},
         {"transformer/config.json", "attention_out_bias", "false", "attention_out_bias"},
         {"transformer/config.json", "norm_elementwise_affine", "true", "norm_elementwise_affine"},
@@ -491,7 +491,7 @@ static void other_configs_are_refused(void **state)
         {"vae/config.json", "decoder_causal", "true", "decoder_causal"},
         {"vae/config.json", "timestep_conditioning", "false", "timestep_conditioning"},
         {"vae/config.json", "decoder_inject_noise", "[false, false, true, false]", "decoder_inject_noise"},
-        {"vae/config.json", "decoder_spatio_temporal_scaling", "[true, true]", "3 times true"},
+        {"vae/config.json", "decoder_spatio_temporal_scaling", "[true, true]", "must be [true, true, true]"},
         {"vae/config.json", "upsample_residual", "[true, false, true]", "upsample_residual"},
         {"vae/config.json", "upsample_factor", "[1, 2, 2]", "upsample_factor"},
         {"vae/config.json", "decoder_block_out_channels", "[256, 512, 512]", "must double"},
