@@ -143,7 +143,8 @@ typedef struct kw_request {
     int64_t prompt_tokens, negative_tokens; /* real tokens before padding; < 0: assumed */
     double flow_shift, fps;                 /* 0: default */
     double power_limit_w;                   /* 0: the hardware's */
-    int size_of_clip; /* width and height must come out, as a finished clip has them, not be asked for */
+    int64_t
+        size_of_clip; /* 1: width and height must come out, as a finished clip has them, not be asked for */
 } kw_request;
 #define KW_REQUEST_INIT                                                                                      \
     {                                                                                                        \

@@ -36,6 +36,9 @@ static bool on_progress(void *user, const struct kw__progress *at)
     return !runner->options.stopped(runner->options.user);
 }
 
+/* Requests are compared byte by byte: they have no bytes between their members. */
+_Static_assert(sizeof(kw_request) == sizeof(size_t) + 12 * 8, "kw_request has padding");
+
 static struct held *find(struct kw__engine_runner *runner, size_t point)
 {
     const kw_request request = kw__sweep_point_request(runner->options.plan, point);

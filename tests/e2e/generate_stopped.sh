@@ -16,6 +16,23 @@ long() # SECONDS SIGNAL ARGUMENT...
     expect test ! -s "$out"
 }
 
+# In the background; its process id is in `pid` and its exit code, at the end, in `status`. bash 5.2 may wait for
+# ever for a process that ended while another was started.
+generate() # ARGUMENT...
+{
+    (
+        "$KINOWATT" generate $model -p 'a cat' "$@" &
+        echo $! >pid
+        wait $!
+        echo $? >status
+    ) &
+}
+exit_code()
+{
+    until [[ -s status ]]; do sleep 0.05; done
+    cat status
+}
+
 for signal in INT TERM HUP; do
     long 4 $signal
     case $signal in
@@ -69,15 +86,14 @@ mkfifo pipe
 exec 4<>pipe
 head -c 65536 /dev/zero >&4 # full
 ln -s pipe clip.y4m
-"$KINOWATT" generate $model -W 64 -H 64 -f 33 -s 1 -p 'a cat' -o clip.y4m --latents l.npy >"$out" 2>"$err" &
+generate -W 64 -H 64 -f 33 -s 1 -o clip.y4m --latents l.npy >"$out" 2>"$err"
 until [[ -s l.npy ]]; do sleep 0.05; done
 sleep 1
-kill -TERM $!
+kill -TERM "$(cat pid)"
 sleep 0.1
 cat <&4 >/dev/null & # until it is stopped
 reader=$!
-wait $(jobs -p | head -n 1)
-rc=$? last_command="generate, stopped while writing"
+rc=$(exit_code) last_command="generate, stopped while writing"
 kill $reader
 exec 4>&-
 expect_rc 143
@@ -89,15 +105,14 @@ ok "stopped while writing, with the latents written"
 mkfifo pipe
 exec 4<>pipe
 head -c 65536 /dev/zero >&4
-"$KINOWATT" generate $model "${small[@]}" -p 'a cat' -o clip.y4m >&4 2>"$err" &
+generate "${small[@]}" -o clip.y4m >&4 2>"$err"
 until [[ -s clip.y4m ]]; do sleep 0.05; done
 sleep 0.2
-kill -TERM $!
+kill -TERM "$(cat pid)"
 sleep 0.1
 timeout 5 cat <&4 >"$out" &
 reader=$!
-wait $(jobs -p | head -n 1)
-rc=$? last_command="generate, stopped after the clip"
+rc=$(exit_code) last_command="generate, stopped after the clip"
 wait $reader
 exec 4>&-
 sed -i 's/\x00//g' "$out"
