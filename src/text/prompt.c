@@ -159,8 +159,15 @@ static void unescape(const char *text, char *out)
     *out = '\0';
 }
 
-/* In place. */
-static void collapse_spaces(char *text)
+/* ' or " for the curved ones, as ftfy has them; 0: no such. */
+static char straight_quote(uint32_t code)
+{
+    if (code == 0x02BC || (code >= 0x2018 && code <= 0x201B)) return '\'';
+    return code >= 0x201C && code <= 0x201F ? '"' : '\0';
+}
+
+/* Runs of white space become one space, quotes straight. In place. */
+static void tidy(char *text)
 {
     size_t length = strlen(text), out = 0;
     bool pending = false;
@@ -172,8 +179,13 @@ static void collapse_spaces(char *text)
         } else {
             if (pending) text[out++] = ' ';
             pending = false;
-            memmove(text + out, text + i, used);
-            out += used;
+            char quote = straight_quote(code);
+            if (quote) {
+                text[out++] = quote;
+            } else {
+                memmove(text + out, text + i, used);
+                out += used;
+            }
         }
         i += used;
     }
@@ -196,7 +208,7 @@ kw_status kw__prompt_clean(const char *what, const char *prompt, char **out, kw_
     }
     unescape(once, twice);
     free(once);
-    collapse_spaces(twice);
+    tidy(twice);
     *out = twice;
     return KW_OK;
 }

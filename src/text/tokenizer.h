@@ -13,8 +13,9 @@
  * Unigram and bytes end with </s> (id 1 in T5's vocabularies and for bytes) and pad with 0; BPE begins with
  * <|startoftext|>, ends with <|endoftext|> and pads with that.
  *
- * Of diffusers' pipelines only WanPipeline cleans a prompt before its tokenizer sees it (prompt.c); ftfy,
- * which it applies when that is installed, is not here: it changes damaged text only. */
+ * Of diffusers' pipelines only WanPipeline cleans a prompt before its tokenizer sees it (prompt.c). Of ftfy,
+ * which it applies first, curved quotes become straight here too; ligatures and wide letters the tokenizer
+ * makes plain itself; text decoded wrongly stays as it is. */
 #ifndef KW_TEXT_TOKENIZER_H
 #define KW_TEXT_TOKENIZER_H
 

@@ -158,6 +158,14 @@ static void test_invalid_utf8(void **state)
     }
     /* U+FFFD itself is a character */
     char *out = NULL;
+    /* as ftfy 6 has it: a cat’s “wave”, ‘x‛ ʼ ‟y */
+    assert_int_equal(kw__prompt_clean("p",
+                                      "a cat\xE2\x80\x99s \xE2\x80\x9Cwave\xE2\x80\x9D, "
+                                      "\xE2\x80\x98x\xE2\x80\x9B \xCA\xBC \xE2\x80\x9Fy",
+                                      &out, NULL),
+                     KW_OK);
+    assert_string_equal(out, "a cat's \"wave\", 'x' ' \"y");
+    free(out);
     assert_int_equal(kw__prompt_clean("p", "\xEF\xBF\xBD", &out, NULL), KW_OK);
     assert_string_equal(out, "\xEF\xBF\xBD");
     free(out);
