@@ -198,6 +198,8 @@ check:
 	@tools/deps.sh
 	$(AGAIN) run-tests
 
+# (on a CPU with AVX2 alone a test takes minutes)
+check-sanitize: export TEST_TIMEOUT ?= 1200
 check-sanitize:
 	@tools/deps.sh
 	$(AGAIN) run-tests BUILD=build-asan CFLAGS='-O1 -g' \
