@@ -216,10 +216,12 @@ static json_t *make_left_out(const struct kw__micro_samples *samples)
 static void fill_document(struct fit *f, const struct kw__micro_samples *samples,
                           const struct kw__cpu_description *d, json_t *root)
 {
-    char basis[200];
+    char basis[240], busy[48] = "";
+    if (!isnan(samples->other_cores))
+        snprintf(busy, sizeof busy, ", %.1f of them busy with other processes", samples->other_cores);
     snprintf(basis, sizeof basis,
-             "%zu operators timed on %.80s, %d cores; %.0f %% of the runs were disturbed", f->count, d->cpu,
-             d->cores, 100 * samples->disturbed);
+             "%zu operators timed on %.80s, %d cores%s; %.0f %% of the runs were disturbed", f->count, d->cpu,
+             d->cores, busy, 100 * samples->disturbed);
     json_object_set_new(root, "schema", json_string("kinowatt.calibration/1"));
     json_object_set_new(root, "stack", json_string(d->stack));
     json_object_set_new(root, "hardware", json_string("cpu"));
