@@ -37,7 +37,7 @@ static void add_reference(struct kw__workload *w, const struct kw__program *prog
             const struct kw__phase *phase = &stage->phases[p];
             struct kw__sums once = {0, 0, 0, 0};
             kw__graph_flop(phase->graph, NULL, 1.0, &once);
-            w->phases[s][p] = (kw_phase){phase->name, phase->calls, once.flop};
+            w->phases[s][p] = (kw_phase){kw__arena_strdup(&w->arena, phase->name), phase->calls, once.flop};
             kw__graph_flop(phase->graph, NULL, (double)phase->calls, &w->stage_flop[s]);
             for (size_t i = 0; i < phase->graph->num_ops; i++)
                 component_index(w, phase->graph->ops[i].component);
