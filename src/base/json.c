@@ -27,8 +27,9 @@ static kw_status check_file(FILE *file, const char *path, kw_error *err)
 /* jansson 2.14 loses a character when its lexer's buffer cannot grow, without a word, and reads past the
  * end when that was a string's last. So the file is read as the second element of an array whose first
  * is a zero with more digits than any token of the file has characters: that number grows the buffer, where
- * a lost digit does no harm, and malloc's errno, looked at before each character, tells. What is said of a
- * file that ends too soon is ours, since the array's end follows it. */
+ * a lost digit does no harm, and malloc's errno, looked at before each character, tells. The comma behind it,
+ * which jansson saves and takes back, must not be what the buffer grows for. What is said of a file that ends
+ * too soon is ours, since the array's end follows it. */
 struct source {
     FILE *file;
     size_t zeros;     /* still to come */
@@ -75,10 +76,13 @@ static size_t next_byte(void *buffer, size_t size, void *data)
     return 1;
 }
 
-/* The file's value, or NULL; the problem's code is json_error_out_of_memory when memory ran out. */
+/* The file's value, of any type, or NULL; the problem's code is json_error_out_of_memory when memory ran out.
+ */
 static json_t *parse(FILE *file, size_t flags, json_error_t *problem)
 {
     struct source source = {.file = file, .zeros = longest_token(file) + 16, .rest = "[0."};
+    size_t digits = source.zeros + 2; /* "0." and the zeros; a buffer of 2^n holds one character less */
+    if (!((digits + 1) & digits)) source.zeros++;
     errno = 0;
     json_t *array = json_load_callback(next_byte, &source, JSON_REJECT_DUPLICATES | flags, problem),
            *value = NULL;
@@ -133,6 +137,19 @@ kw_status kw__json_load(const char *path, json_t **root, kw_error *err)
     }
     fclose(file);
     return status;
+}
+
+kw_status kw__json_text(const char *text, const char *what, json_t **value, kw_error *err)
+{
+    FILE *file = fmemopen((char *)text, strlen(text), "r"); /* it is only read */
+    json_error_t problem;
+    if (!file) return kw__fail_memory(err);
+    json_t *found = parse(file, 0, &problem);
+    fclose(file);
+    if (!found && json_error_code(&problem) == json_error_out_of_memory) return kw__fail_memory(err);
+    if (!found) return kw__fail(err, KW_ERROR_FORMAT, "%s is not valid JSON: %s", what, problem.text);
+    *value = found;
+    return KW_OK;
 }
 
 static const char *type_name(const json_t *value)

@@ -21,6 +21,9 @@ struct kw__json {
  * *root with json_decref. */
 kw_status kw__json_load(const char *path, json_t **root, kw_error *err);
 
+/* The value that a text holds; `what` names it in messages. The caller releases *value with json_decref. */
+kw_status kw__json_text(const char *text, const char *what, json_t **value, kw_error *err);
+
 /* Each reads a required key. `*out` is unchanged on failure. */
 kw_status kw__json_int(struct kw__json in, const char *key, int64_t low, int64_t high, int64_t *out,
                        kw_error *err);

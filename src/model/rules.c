@@ -22,8 +22,9 @@ kw_status kw__index_needs(struct kw__json in, size_t count, const char *const *c
 kw_status kw__check_only(struct kw__json in, size_t count, const struct kw__only *only, kw_error *err)
 {
     for (size_t i = 0; i < count; i++) {
-        json_t *wanted = json_loads(only[i].value, JSON_DECODE_ANY, NULL);
-        if (!wanted) return kw__fail_memory(err);
+        json_t *wanted;
+        kw_status status = kw__json_text(only[i].value, "a value that is known", &wanted, err);
+        if (status) return status;
         bool same = json_equal(wanted, json_object_get(in.object, only[i].key));
         json_decref(wanted);
         if (!same)

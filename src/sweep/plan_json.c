@@ -230,15 +230,15 @@ static kw_status read_plan(struct kw__sweep_plan *plan, struct kw__json in, kw_e
 
 kw_status kw__sweep_plan_from_json(const char *text, struct kw__sweep_plan **out, kw_error *err)
 {
-    json_error_t problem;
-    json_t *root = json_loads(text, JSON_REJECT_DUPLICATES, &problem);
-    if (!json_is_object(root)) {
-        json_decref(root);
-        return kw__fail(err, KW_ERROR_FORMAT, "the sweep's plan is not valid JSON: %s", problem.text);
-    }
-    struct kw__sweep_plan *plan = calloc(1, sizeof *plan);
-    kw_status status = plan ? KW_OK : kw__fail_memory(err);
-    if (plan) {
+    json_t *root;
+    kw_status status = kw__json_text(text, "the sweep's plan", &root, err);
+    if (status) return status;
+    struct kw__sweep_plan *plan = NULL;
+    if (!json_is_object(root))
+        status = kw__fail(err, KW_ERROR_FORMAT, "the sweep's plan does not hold a JSON object");
+    else if (!(plan = calloc(1, sizeof *plan)))
+        status = kw__fail_memory(err);
+    if (!status) {
         kw__arena_init(&plan->arena);
         status = read_plan(plan, (struct kw__json){"the sweep's plan", root}, err);
     }

@@ -279,6 +279,12 @@ static kw_status open_model_called(const char *name, kw_error *err)
     return status;
 }
 
+/* Its configs have keys that may have one value only. */
+static kw_status open_strict(kw_error *err)
+{
+    return open_model_called("ltx-video-0.9.7-dev", err);
+}
+
 static kw_status open_slug(kw_error *err)
 {
     return open_model_called("wan2.1-t2v-1.3b", err);
@@ -726,6 +732,7 @@ static void test_validate_sweeps(void **state)
 SCENARIO(open_catalog)
 SCENARIO(open_found_catalog)
 SCENARIO(open_slug)
+SCENARIO(open_strict)
 SCENARIO(open_folder_and_count)
 SCENARIO(open_hardware)
 SCENARIO(open_alias)
@@ -754,6 +761,7 @@ int main(void)
         cmocka_unit_test(test_open_catalog),
         cmocka_unit_test(test_open_found_catalog),
         cmocka_unit_test(test_open_slug),
+        cmocka_unit_test(test_open_strict),
         cmocka_unit_test(test_open_folder_and_count),
         cmocka_unit_test(test_open_hardware),
         cmocka_unit_test(test_open_alias),
