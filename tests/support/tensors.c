@@ -65,3 +65,10 @@ size_t tensors_expect(const struct kw__program *program, const char *component, 
     fclose(file);
     return count;
 }
+
+void tensors_expect_no_others(const struct kw__program *program, const bool *seen)
+{
+    for (size_t i = 0; i < program->num_tensors; i++)
+        if (!seen[i])
+            fail_msg("the checkpoint has no %s.%s", program->tensors[i].component, program->tensors[i].name);
+}

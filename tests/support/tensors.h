@@ -11,4 +11,7 @@
  * for each of these numbers. */
 size_t tensors_expect(const struct kw__program *program, const char *component, const char *path, bool *seen);
 
+/* Every tensor of the program is marked. */
+void tensors_expect_no_others(const struct kw__program *program, const bool *seen);
+
 #endif

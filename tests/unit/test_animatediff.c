@@ -8,7 +8,6 @@
 #include <cmocka.h>
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +15,7 @@
 #include "graph/count.h"
 #include "graph/stack.h"
 #include "model/family.h"
+#include "support/family.h"
 #include "support/folder.h"
 #include "support/tensors.h"
 
@@ -37,23 +37,6 @@ static int teardown(void **state)
     return 0;
 }
 
-static void expect_near(const char *what, double got, double wanted, double tolerance)
-{
-    if (!(fabs(got - wanted) <= tolerance * fabs(wanted)))
-        fail_msg("%s: %.17g, not %.17g (%.3g %%)", what, got, wanted, 100 * (got / wanted - 1));
-}
-
-static struct kw__program *lower(const kw_model *model, const kw_request *request, enum kw__choice tiled)
-{
-    struct kw__program *program;
-    kw_effective effective;
-    kw_error err;
-    const struct kw__dtypes dtypes = {KW__F16, KW__F16, KW__F16, KW__F16, KW__AS_PIPELINE, tiled};
-    if (kw_request_resolve(model, request, &effective, &err)) fail_msg("%s", err.message);
-    if (kw__lower(model, &effective, &dtypes, &program, &err)) fail_msg("%s", err.message);
-    return program;
-}
-
 static kw_request asked(int64_t width, int64_t height, int64_t frames)
 {
     kw_request request = KW_REQUEST_INIT;
@@ -73,7 +56,7 @@ static void declares_each_tensor_once(const kw_request *request)
     } parts[] = {{"unet", "tests/data/tensors/sd-1.5.unet.txt", 686},
                  {"motion_adapter", "tests/data/tensors/animatediff.motion_adapter.txt", 546},
                  {"vae", "tests/data/tensors/sd-1.5.vae.txt", 140}};
-    struct kw__program *program = lower(lightning, request, KW__AS_PIPELINE);
+    struct kw__program *program = family_lower(lightning, request, KW__F16, KW__AS_PIPELINE);
     bool *seen = calloc(program->num_tensors, sizeof *seen);
     size_t text = 0;
     assert_non_null(seen);
@@ -101,23 +84,13 @@ static void tensors(void **state)
 
 /* ---- FLOPs ------------------------------------------------------------------------------------------- */
 
-static struct kw__sums count(const struct kw__program *program, const char *name)
-{
-    struct kw__sums sums = {0, 0, 0, 0};
-    for (int s = 0; s < program->num_stages; s++)
-        for (int p = 0; strcmp(program->stages[s].name, name) == 0 && p < program->stages[s].num_phases; p++)
-            kw__graph_flop(program->stages[s].phases[p].graph, NULL,
-                           (double)program->stages[s].phases[p].calls, &sums);
-    return sums;
-}
-
 /* FlopCounterMode of PyTorch 2.11 on the diffusers 0.40 classes, 2026-11-23. */
 static void golden_forward_and_decode(void **state)
 {
     (void)state;
     kw_request request = asked(512, 512, 16);
-    struct kw__program *program = lower(lightning, &request, KW__AS_PIPELINE);
-    struct kw__sums four = count(program, "denoise"), decode = count(program, "decode");
+    struct kw__program *program = family_lower(lightning, &request, KW__F16, KW__AS_PIPELINE);
+    struct kw__sums four = family_count(program, "denoise"), decode = family_count(program, "decode");
     expect_near("flop", four.flop / 4, 17748911882240, 1e-3);
     expect_near("linear", four.linear / 4, 8604443115520, 1e-3);
     expect_near("attention", four.attention / 4, 2041331056640, 1e-3);
@@ -207,9 +180,9 @@ static void closed_forms_agree_at_any_size(void **state)
         request.num_inference_steps = cases[i].steps;
         request.batch_size = cases[i].batch;
         request.guidance_scale = cases[i].guidance;
-        struct kw__program *program = lower(lightning, &request, KW__AS_PIPELINE);
-        struct kw__sums text = count(program, "text_encode"), denoise = count(program, "denoise"),
-                        decode = count(program, "decode");
+        struct kw__program *program = family_lower(lightning, &request, KW__F16, KW__AS_PIPELINE);
+        struct kw__sums text = family_count(program, "text_encode"),
+                        denoise = family_count(program, "denoise"), decode = family_count(program, "decode");
         double passes = 2.0 * (double)cases[i].batch * (cases[i].guidance > 1 ? 2 : 1);
         double steps = passes * (double)cases[i].steps, frames = (double)cases[i].frames;
         int64_t h = cases[i].height / 8, w = cases[i].width / 8;
@@ -234,7 +207,7 @@ static void frames_are_decoded_in_calls(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         kw_request request = asked(64, 64, cases[i].frames);
         request.batch_size = cases[i].batch;
-        struct kw__program *program = lower(lightning, &request, KW__AS_PIPELINE);
+        struct kw__program *program = family_lower(lightning, &request, KW__F16, KW__AS_PIPELINE);
         const struct kw__stage *stage = &program->stages[2];
         int64_t calls = 0, rest = 0;
         for (int p = 0; p < stage->num_phases; p++) {
@@ -254,11 +227,11 @@ static void tiles_decode_what_overlaps_twice(void **state)
 {
     (void)state;
     kw_request request = asked(800, 512, 16);
-    struct kw__program *program = lower(lightning, &request, KW__ALWAYS);
+    struct kw__program *program = family_lower(lightning, &request, KW__F16, KW__ALWAYS);
     double tiles = 0;
     for (int i = 0; i < 2; i++)
         for (int j = 0; j < 3; j++) tiles += decoder_form((i ? 16 : 64) * (j == 0 ? 64 : j == 1 ? 52 : 4));
-    expect_near("tiles", count(program, "decode").flop, 2 * 16 * tiles, 1e-12);
+    expect_near("tiles", family_count(program, "decode").flop, 2 * 16 * tiles, 1e-12);
     kw__program_free(program);
 }
 
@@ -454,7 +427,7 @@ static void noise_has_the_schedules_deviation(void **state)
 {
     (void)state;
     kw_request request = asked(64, 64, 1);
-    struct kw__program *program = lower(lightning, &request, KW__AS_PIPELINE);
+    struct kw__program *program = family_lower(lightning, &request, KW__F16, KW__AS_PIPELINE);
     const struct kw__phase *noise = &program->stages[1].phases[0];
     double left = 1;
     for (int i = 0; i < 1000; i++) left *= 1 - (0.00085 + (0.012 - 0.00085) * i / 999);

@@ -6,7 +6,6 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +13,7 @@
 #include "graph/count.h"
 #include "graph/stack.h"
 #include "model/family.h"
+#include "support/family.h"
 #include "support/folder.h"
 #include "support/tensors.h"
 
@@ -36,18 +36,6 @@ static int teardown(void **state)
     return 0;
 }
 
-static struct kw__program *lower(const kw_model *model, const kw_request *request, bool tiled)
-{
-    kw_error err;
-    kw_effective effective;
-    struct kw__program *program;
-    struct kw__dtypes dtypes = {KW__BF16, KW__BF16, KW__BF16, KW__BF16, KW__AS_PIPELINE, KW__AS_PIPELINE};
-    if (tiled) dtypes.tiled_decode = KW__ALWAYS;
-    if (kw_request_resolve(model, request, &effective, &err)) fail_msg("%s", err.message);
-    if (kw__lower(model, &effective, &dtypes, &program, &err)) fail_msg("%s", err.message);
-    return program;
-}
-
 /* ---- Tensors ------------------------------------------------------------------------------------ */
 
 static void declares_each_tensor_once(const kw_model *model, const char *transformer, size_t tensors,
@@ -55,7 +43,8 @@ static void declares_each_tensor_once(const kw_model *model, const char *transfo
 {
     kw_request request = KW_REQUEST_INIT;
     request.num_frames = frames;
-    struct kw__program *program = lower(model, &request, tiled);
+    struct kw__program *program =
+        family_lower(model, &request, KW__BF16, tiled ? KW__ALWAYS : KW__AS_PIPELINE);
     bool *seen = calloc(program->num_tensors, sizeof *seen);
     assert_non_null(seen);
     assert_int_equal(tensors_expect(program, "transformer", transformer, seen), tensors);
@@ -63,9 +52,7 @@ static void declares_each_tensor_once(const kw_model *model, const char *transfo
         tensors_expect(program, "text_encoder", "tests/data/tensors/t5-v1.1-xxl.text_encoder.txt", seen),
         219);
     assert_int_equal(tensors_expect(program, "vae", "tests/data/tensors/cogvideox.vae.txt", seen), 308);
-    for (size_t i = 0; i < program->num_tensors; i++)
-        if (!seen[i])
-            fail_msg("the checkpoint has no %s.%s", program->tensors[i].component, program->tensors[i].name);
+    tensors_expect_no_others(program, seen);
     free(seen);
     kw__program_free(program);
 }
@@ -101,21 +88,12 @@ static void parameters(void **state)
 
 /* ---- FLOPs -------------------------------------------------------------------------------------- */
 
-static void expect_near(const char *what, double got, double wanted, double tolerance)
+static struct kw__sums count_stage(const kw_model *model, const kw_request *request, const char *stage,
+                                   enum kw__choice tiled)
 {
-    if (!(fabs(got - wanted) <= tolerance * fabs(wanted)))
-        fail_msg("%s: %.17g, not %.17g (%.3g %%)", what, got, wanted, 100 * (got / wanted - 1));
-}
-
-static struct kw__sums count(const kw_model *model, const kw_request *request, int stage, bool tiled)
-{
-    struct kw__program *program = lower(model, request, tiled);
-    struct kw__sums sums = {0, 0, 0, 0};
+    struct kw__program *program = family_lower(model, request, KW__BF16, tiled);
+    struct kw__sums sums = family_count(program, stage);
     assert_int_equal(program->num_stages, 3);
-    for (int p = 0; p < program->stages[stage].num_phases; p++) {
-        const struct kw__phase *phase = &program->stages[stage].phases[p];
-        kw__graph_flop(phase->graph, NULL, (double)phase->calls, &sums);
-    }
     kw__program_free(program);
     return sums;
 }
@@ -127,12 +105,13 @@ static void golden_flops(void **state)
     (void)state;
     kw_request request = KW_REQUEST_INIT;
     request.num_inference_steps = 1;
-    struct kw__sums one = count(small, &request, 1, false);
+    struct kw__sums one = count_stage(small, &request, "denoise", KW__AS_PIPELINE);
     expect_near("flop", one.flop, 239994622836736, 1e-3);
     expect_near("linear", one.linear, 94379566759936, 1e-3);
     expect_near("attention", one.attention, 145606429900800, 1e-3);
     expect_near("conv", one.conv, 8626176000, 1e-3);
-    expect_near("decode", count(small, &request, 2, false).flop, 315027947520000, 1e-3);
+    expect_near("decode", count_stage(small, &request, "decode", KW__AS_PIPELINE).flop, 315027947520000,
+                1e-3);
 }
 
 /* A batch of b: width d, n layers, l video tokens, 226 of text. */
@@ -196,8 +175,10 @@ static void closed_forms_agree_at_any_size(void **state)
             double l = (double)t * cells / 4;
             double wanted = model ? transformer_flop(3072, 42, l, rows) : transformer_flop(1920, 30, l, rows);
             const kw_model *m = model ? large : small;
-            expect_near("denoise", count(m, &request, 1, false).flop, 2 * wanted, 1e-12);
-            expect_near("decode", count(m, &request, 2, false).flop, batch * decoder_flop(t, cells), 1e-12);
+            expect_near("denoise", count_stage(m, &request, "denoise", KW__AS_PIPELINE).flop, 2 * wanted,
+                        1e-12);
+            expect_near("decode", count_stage(m, &request, "decode", KW__AS_PIPELINE).flop,
+                        batch * decoder_flop(t, cells), 1e-12);
         }
 }
 
@@ -206,9 +187,10 @@ static void tiles_overlap(void **state)
 {
     (void)state;
     kw_request request = KW_REQUEST_INIT;
-    double whole = count(small, &request, 2, false).flop, tiled = count(small, &request, 2, true).flop;
+    double whole = count_stage(small, &request, "decode", KW__AS_PIPELINE).flop,
+           tiled = count_stage(small, &request, "decode", KW__ALWAYS).flop;
     expect_near("tiled", tiled / whole, 70.0 * 108 / (60 * 90), 1e-12);
-    struct kw__program *program = lower(small, &request, true);
+    struct kw__program *program = family_lower(small, &request, KW__BF16, KW__ALWAYS);
     const struct kw__stage *decode = &program->stages[2];
     assert_int_equal(decode->num_phases, 2 + 2 * 2 * 2);
     assert_int_equal(decode->num_turns, 2 + 9 * 2); /* a tile's later chunks are one turn */
@@ -222,11 +204,12 @@ static void tiles_overlap(void **state)
     /* the last two tiles of an axis may both be smaller: 27 and 2 rows, 41 and 5 columns */
     request.height = 8 * 52;
     request.width = 8 * 78;
-    program = lower(small, &request, true);
+    program = family_lower(small, &request, KW__BF16, KW__ALWAYS);
     assert_int_equal(program->stages[2].num_phases, 2 + 3 * 3 * 2);
     kw__program_free(program);
     double cells = (30 + 27 + 2) * (45 + 42 + 6);
-    expect_near("tiled", count(small, &request, 2, true).flop, decoder_flop(13, cells), 1e-12);
+    expect_near("tiled", count_stage(small, &request, "decode", KW__ALWAYS).flop, decoder_flop(13, cells),
+                1e-12);
 }
 
 /* ---- The pipeline's rules ------------------------------------------------------------------------- */

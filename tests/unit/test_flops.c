@@ -13,6 +13,7 @@
 
 #include "graph/count.h"
 #include "model/family.h"
+#include "support/family.h"
 #include "support/folder.h"
 
 static kw_catalog *catalog;
@@ -33,12 +34,6 @@ static int teardown(void **state)
     kw_model_close(large);
     kw_catalog_close(catalog);
     return 0;
-}
-
-static void expect_near(const char *what, double got, double wanted, double tolerance)
-{
-    if (!(fabs(got - wanted) <= tolerance * fabs(wanted)))
-        fail_msg("%s: %.17g, not %.17g (%.3g %%)", what, got, wanted, 100 * (got / wanted - 1));
 }
 
 /* FLOPs of the stages of a request: text_encode, denoise, decode. */

@@ -8,7 +8,6 @@
 #include <cmocka.h>
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +15,7 @@
 #include "graph/count.h"
 #include "graph/stack.h"
 #include "model/family.h"
+#include "support/family.h"
 #include "support/folder.h"
 #include "support/tensors.h"
 
@@ -37,23 +37,6 @@ static int teardown(void **state)
     return 0;
 }
 
-static void expect_near(const char *what, double got, double wanted, double tolerance)
-{
-    if (!(fabs(got - wanted) <= tolerance * fabs(wanted)))
-        fail_msg("%s: %.17g, not %.17g (%.3g %%)", what, got, wanted, 100 * (got / wanted - 1));
-}
-
-static struct kw__program *lower(const kw_request *request, enum kw__choice tiled)
-{
-    struct kw__program *program;
-    kw_effective effective;
-    kw_error err;
-    const struct kw__dtypes dtypes = {KW__BF16, KW__BF16, KW__BF16, KW__BF16, KW__AS_PIPELINE, tiled};
-    if (kw_request_resolve(ltx, request, &effective, &err)) fail_msg("%s", err.message);
-    if (kw__lower(ltx, &effective, &dtypes, &program, &err)) fail_msg("%s", err.message);
-    return program;
-}
-
 static kw_request asked(int64_t width, int64_t height, int64_t frames)
 {
     kw_request request = KW_REQUEST_INIT;
@@ -68,7 +51,7 @@ static kw_request asked(int64_t width, int64_t height, int64_t frames)
 
 static void declares_each_tensor_once(const kw_request *request, enum kw__choice tiled)
 {
-    struct kw__program *program = lower(request, tiled);
+    struct kw__program *program = family_lower(ltx, request, KW__BF16, tiled);
     bool *seen = calloc(program->num_tensors, sizeof *seen);
     assert_non_null(seen);
     size_t text =
@@ -79,9 +62,7 @@ static void declares_each_tensor_once(const kw_request *request, enum kw__choice
         tensors_expect(program, "latent_upsampler", "tests/data/tensors/ltx.latent_upsampler.txt", seen);
     size_t vae = tensors_expect(program, "vae", "tests/data/tensors/ltx.vae.txt", seen);
     assert_true(text == 219 && denoiser == 1215 && upscaler == 72 && vae == 134);
-    for (size_t i = 0; i < program->num_tensors; i++)
-        if (!seen[i])
-            fail_msg("the checkpoint has no %s.%s", program->tensors[i].component, program->tensors[i].name);
+    tensors_expect_no_others(program, seen);
     free(seen);
     kw__program_free(program);
 }
@@ -98,24 +79,14 @@ static void tensors(void **state)
 
 /* ---- FLOPs ------------------------------------------------------------------------------------------- */
 
-static struct kw__sums count(const struct kw__program *program, const char *name)
-{
-    struct kw__sums sums = {0, 0, 0, 0};
-    for (int s = 0; s < program->num_stages; s++)
-        for (int p = 0; strcmp(program->stages[s].name, name) == 0 && p < program->stages[s].num_phases; p++)
-            kw__graph_flop(program->stages[s].phases[p].graph, NULL,
-                           (double)program->stages[s].phases[p].calls, &sums);
-    return sums;
-}
-
 /* FlopCounterMode of PyTorch 2.11 on the diffusers 0.40 classes, 2026-11-23: one forward at 896x640, of which
  * the last stage has four, and decoding without tiles. */
 static void golden_forward_and_decode(void **state)
 {
     (void)state;
     kw_request request = asked(704, 512, 121);
-    struct kw__program *program = lower(&request, KW__AS_PIPELINE);
-    struct kw__sums four = count(program, "refine"), decode = count(program, "decode");
+    struct kw__program *program = family_lower(ltx, &request, KW__BF16, KW__AS_PIPELINE);
+    struct kw__sums four = family_count(program, "refine"), decode = family_count(program, "decode");
     expect_near("flop", four.flop / 4, 535672016338944, 1e-3);
     expect_near("linear", four.linear / 4, 405792205307904, 1e-3);
     expect_near("attention", four.attention / 4, 129879811031040, 1e-3);
@@ -170,8 +141,8 @@ static void closed_forms_agree_at_any_size(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         kw_request request = asked(cases[i].width, cases[i].height, cases[i].frames);
         request.batch_size = cases[i].batch;
-        struct kw__program *program = lower(&request, KW__AS_PIPELINE);
-        struct kw__sums denoise = count(program, "denoise"), refine = count(program, "refine");
+        struct kw__program *program = family_lower(ltx, &request, KW__BF16, KW__AS_PIPELINE);
+        struct kw__sums denoise = family_count(program, "denoise"), refine = family_count(program, "refine");
         double t = (double)cases[i].latent_frames, batch = (double)cases[i].batch;
         double cells = (double)(cases[i].columns * cases[i].rows), linear, attention;
         forward_form(t * cells / 4, &linear, &attention);
@@ -180,8 +151,9 @@ static void closed_forms_agree_at_any_size(void **state)
         forward_form(t * cells, &linear, &attention);
         expect_near("refined linear", refine.linear, 4 * 2 * batch * linear, 1e-12);
         expect_near("refined attention", refine.attention, 4 * 2 * batch * attention, 1e-12);
-        expect_near("upscale", count(program, "upscale").flop, batch * upscaler_form(t, cells / 4), 1e-12);
-        expect_near("decode", count(program, "decode").flop, batch * decoder_form(t, cells, 1), 1e-12);
+        expect_near("upscale", family_count(program, "upscale").flop, batch * upscaler_form(t, cells / 4),
+                    1e-12);
+        expect_near("decode", family_count(program, "decode").flop, batch * decoder_form(t, cells, 1), 1e-12);
         kw__program_free(program);
     }
 }
@@ -191,14 +163,15 @@ static void both_calls_encode_the_prompts(void **state)
 {
     (void)state;
     kw_request request = asked(704, 512, 121);
-    struct kw__program *two = lower(&request, KW__AS_PIPELINE);
+    struct kw__program *two = family_lower(ltx, &request, KW__BF16, KW__AS_PIPELINE);
     request.guidance_scale = 1;
-    struct kw__program *one = lower(&request, KW__AS_PIPELINE);
+    struct kw__program *one = family_lower(ltx, &request, KW__BF16, KW__AS_PIPELINE);
     assert_int_equal(two->stages[0].num_phases, 2);
     assert_int_equal(one->stages[0].num_phases, 1);
     assert_int_equal(one->stages[0].phases[0].calls, 2);
-    expect_near("text", count(one, "text_encode").flop, count(two, "text_encode").flop / 2, 1e-12);
-    expect_near("denoise", count(one, "denoise").flop, count(two, "denoise").flop / 2, 1e-12);
+    expect_near("text", family_count(one, "text_encode").flop, family_count(two, "text_encode").flop / 2,
+                1e-12);
+    expect_near("denoise", family_count(one, "denoise").flop, family_count(two, "denoise").flop / 2, 1e-12);
     kw__program_free(one);
     kw__program_free(two);
 }
@@ -208,8 +181,9 @@ static void tiles_decode_what_overlaps_twice(void **state)
 {
     (void)state;
     kw_request request = asked(704, 512, 121);
-    struct kw__program *tiles = lower(&request, KW__ALWAYS);
-    expect_near("tiles", count(tiles, "decode").flop, decoder_form(16, (16 + 6) * (16 + 14), 4), 1e-12);
+    struct kw__program *tiles = family_lower(ltx, &request, KW__BF16, KW__ALWAYS);
+    expect_near("tiles", family_count(tiles, "decode").flop, decoder_form(16, (16 + 6) * (16 + 14), 4),
+                1e-12);
     int64_t calls = 0;
     const struct kw__stage *stage = &tiles->stages[tiles->num_stages - 1];
     for (int p = 0; p < stage->num_phases; p++)
@@ -218,7 +192,7 @@ static void tiles_decode_what_overlaps_twice(void **state)
     kw__program_free(tiles);
     /* up to one tile there are none */
     request = asked(384, 384, 9);
-    tiles = lower(&request, KW__ALWAYS);
+    tiles = family_lower(ltx, &request, KW__BF16, KW__ALWAYS);
     assert_int_equal(tiles->stages[tiles->num_stages - 1].num_phases, 3);
     kw__program_free(tiles);
 }
@@ -240,7 +214,7 @@ static void the_last_stage_has_four_steps_of_ten(void **state)
     (void)state;
     kw_request request = asked(704, 512, 121);
     request.num_inference_steps = 10;
-    struct kw__program *program = lower(&request, KW__AS_PIPELINE);
+    struct kw__program *program = family_lower(ltx, &request, KW__BF16, KW__AS_PIPELINE);
     const struct kw__phase *all = steps_of(program, "denoise"), *last = steps_of(program, "refine");
     assert_int_equal(all->calls, 10);
     assert_int_equal(last->calls, 4);

@@ -8,7 +8,6 @@
 #include <cmocka.h>
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +15,7 @@
 #include "graph/count.h"
 #include "graph/stack.h"
 #include "model/family.h"
+#include "support/family.h"
 #include "support/folder.h"
 #include "support/tensors.h"
 
@@ -36,23 +36,6 @@ static int teardown(void **state)
     return 0;
 }
 
-static void expect_near(const char *what, double got, double wanted, double tolerance)
-{
-    if (!(fabs(got - wanted) <= tolerance * fabs(wanted)))
-        fail_msg("%s: %.17g, not %.17g (%.3g %%)", what, got, wanted, 100 * (got / wanted - 1));
-}
-
-static struct kw__program *lower(const kw_model *model, const kw_request *request, enum kw__choice tiled)
-{
-    struct kw__program *program;
-    kw_effective effective;
-    kw_error err;
-    const struct kw__dtypes dtypes = {KW__BF16, KW__BF16, KW__BF16, KW__BF16, KW__AS_PIPELINE, tiled};
-    if (kw_request_resolve(model, request, &effective, &err)) fail_msg("%s", err.message);
-    if (kw__lower(model, &effective, &dtypes, &program, &err)) fail_msg("%s", err.message);
-    return program;
-}
-
 static kw_request asked(int64_t width, int64_t height, int64_t frames)
 {
     kw_request request = KW_REQUEST_INIT;
@@ -67,7 +50,7 @@ static kw_request asked(int64_t width, int64_t height, int64_t frames)
 
 static void declares_each_tensor_once(const kw_request *request, enum kw__choice tiled)
 {
-    struct kw__program *program = lower(mochi, request, tiled);
+    struct kw__program *program = family_lower(mochi, request, KW__BF16, tiled);
     bool *seen = calloc(program->num_tensors, sizeof *seen);
     assert_non_null(seen);
     size_t text =
@@ -76,9 +59,7 @@ static void declares_each_tensor_once(const kw_request *request, enum kw__choice
         tensors_expect(program, "transformer", "tests/data/tensors/mochi-1-preview.transformer.txt", seen);
     size_t vae = tensors_expect(program, "vae", "tests/data/tensors/mochi-vae.vae.txt", seen);
     assert_true(text == 219 && denoiser == 1071 && vae == 162);
-    for (size_t i = 0; i < program->num_tensors; i++)
-        if (!seen[i])
-            fail_msg("the checkpoint has no %s.%s", program->tensors[i].component, program->tensors[i].name);
+    tensors_expect_no_others(program, seen);
     free(seen);
     kw__program_free(program);
 }
@@ -95,24 +76,14 @@ static void tensors(void **state)
 
 /* ---- FLOPs ------------------------------------------------------------------------------------------- */
 
-static struct kw__sums count(const struct kw__program *program, const char *name)
-{
-    struct kw__sums sums = {0, 0, 0, 0};
-    for (int s = 0; s < program->num_stages; s++)
-        for (int p = 0; strcmp(program->stages[s].name, name) == 0 && p < program->stages[s].num_phases; p++)
-            kw__graph_flop(program->stages[s].phases[p].graph, NULL,
-                           (double)program->stages[s].phases[p].calls, &sums);
-    return sums;
-}
-
 /* FlopCounterMode of PyTorch 2.11 on the diffusers 0.40 classes, 2026-11-23; 40 tokens in both prompts. */
 static void golden_forward_and_decode(void **state)
 {
     (void)state;
     kw_request request = asked(848, 480, 84);
     request.prompt_tokens = request.negative_tokens = 40;
-    struct kw__program *program = lower(mochi, &request, KW__AS_PIPELINE);
-    struct kw__sums two = count(program, "denoise"), decode = count(program, "decode");
+    struct kw__program *program = family_lower(mochi, &request, KW__BF16, KW__AS_PIPELINE);
+    struct kw__sums two = family_count(program, "denoise"), decode = family_count(program, "decode");
     expect_near("flop", two.flop / 2, 1072542111682560, 1e-3);
     expect_near("linear", two.linear / 2, 485901614711392, 1e-3);
     expect_near("attention", two.attention / 2, 586627162341376, 1e-3);
@@ -160,8 +131,8 @@ static void closed_forms_agree_at_any_size(void **state)
         request.prompt_tokens = cases[i].prompt;
         request.negative_tokens = cases[i].negative;
         request.batch_size = cases[i].batch;
-        struct kw__program *program = lower(mochi, &request, KW__AS_PIPELINE);
-        struct kw__sums denoise = count(program, "denoise"), decode = count(program, "decode");
+        struct kw__program *program = family_lower(mochi, &request, KW__BF16, KW__AS_PIPELINE);
+        struct kw__sums denoise = family_count(program, "denoise"), decode = family_count(program, "decode");
         double t = (double)cases[i].latent_frames,
                cells = (double)(cases[i].width / 8 * (cases[i].height / 8));
         double linear[2], attention[2], times = 2 * (double)cases[i].batch;
@@ -182,8 +153,8 @@ static void one_pass_counts_the_prompt(void **state)
     double linear, attention;
     request.guidance_scale = 1;
     request.prompt_tokens = 20;
-    struct kw__program *program = lower(mochi, &request, KW__AS_PIPELINE);
-    struct kw__sums denoise = count(program, "denoise");
+    struct kw__program *program = family_lower(mochi, &request, KW__BF16, KW__AS_PIPELINE);
+    struct kw__sums denoise = family_count(program, "denoise");
     forward_form(2 * 16, 20, &linear, &attention);
     expect_near("linear", denoise.linear, 2 * linear, 1e-12);
     expect_near("attention", denoise.attention, 2 * attention, 1e-12);
@@ -195,9 +166,9 @@ static void tiles_decode_what_overlaps_twice(void **state)
 {
     (void)state;
     kw_request request = asked(848, 480, 84);
-    struct kw__program *tiles = lower(mochi, &request, KW__ALWAYS);
-    expect_near("tiles", count(tiles, "decode").flop, 2 * decoder_form(14, (32 + 32 + 12) * (4 * 32 + 10)),
-                1e-12);
+    struct kw__program *tiles = family_lower(mochi, &request, KW__BF16, KW__ALWAYS);
+    expect_near("tiles", family_count(tiles, "decode").flop,
+                2 * decoder_form(14, (32 + 32 + 12) * (4 * 32 + 10)), 1e-12);
     int64_t calls = 0;
     const struct kw__stage *stage = &tiles->stages[2];
     for (int p = 0; p < stage->num_phases; p++)
@@ -206,7 +177,7 @@ static void tiles_decode_what_overlaps_twice(void **state)
     kw__program_free(tiles);
     /* up to one tile there are none */
     request = asked(256, 256, 7);
-    tiles = lower(mochi, &request, KW__ALWAYS);
+    tiles = family_lower(mochi, &request, KW__BF16, KW__ALWAYS);
     assert_int_equal(tiles->stages[2].num_phases, 3);
     kw__program_free(tiles);
 }
@@ -220,7 +191,7 @@ static void tiles_at_any_width(void **state)
         int64_t tiles = 0, sum = 0, got = 0, of_row = 0;
         for (int64_t at = 0; at < cells; at += 24, tiles++) sum += cells - at < 32 ? cells - at : 32;
         kw_request request = asked(8 * cells, 16, 1);
-        struct kw__program *program = lower(mochi, &request, KW__ALWAYS);
+        struct kw__program *program = family_lower(mochi, &request, KW__BF16, KW__ALWAYS);
         const struct kw__stage *stage = &program->stages[2];
         for (int p = 0; p < stage->num_phases; p++) {
             int width, height;
