@@ -79,7 +79,7 @@ kill "${burn[@]}"
 wait "${burn[@]}" 2>/dev/null
 if [[ $rc == 0 ]]; then
     expect_err "warning: other processes kept [0-9.]* of [0-9]* cores busy meanwhile.*calibrate again when nothing else"
-    expect grep -qE '"other_cores": ([1-9]|0\\.[3-9])' busy.json
+    expect grep -qE '"other_cores": ([1-9]|0\.[3-9])' busy.json
     expect grep -qE '"rounds_log_sd": (null|[0-9])' busy.json
     ok "other processes at work are said, in the warning and in the file"
 else
