@@ -135,7 +135,7 @@ static kw_status add_published(struct kw__comparison *c, size_t set, const struc
                                       .source = publications[set].name,
                                       .note = row->note,
                                       .basis = kw__row_measured(row) ? NULL : row->basis,
-                                      .offload = row->offload && strcmp(row->offload, "True") == 0,
+                                      .offload = kw__offloaded(row->offload),
                                       .width = row->width,
                                       .height = row->height,
                                       .num_frames = row->frames_out ? row->frames_out : row->frames,

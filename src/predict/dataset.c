@@ -493,12 +493,18 @@ bool kw__same_run(const kw_effective *a, const kw_effective *b)
            a->guidance_passes == b->guidance_passes;
 }
 
+bool kw__offloaded(const char *offload)
+{
+    return offload &&
+           (strcmp(offload, "True") == 0 || strcmp(offload, "true") == 0 || strcmp(offload, "1") == 0);
+}
+
 bool kw__offloads_as(const char *offload, const kw_catalog *catalog, const kw_model *model,
                      const char *stack_name)
 {
     struct kw__stack *stack;
     if (!offload) return true;
-    bool did = strcmp(offload, "True") == 0 || strcmp(offload, "true") == 0 || strcmp(offload, "1") == 0;
+    bool did = kw__offloaded(offload);
     if (!stack_name || kw__stack_open(catalog, stack_name, &stack, NULL)) return !did;
     bool does = kw__stack_keeping(stack, model->family->pipeline)->offload;
     kw__stack_close(stack);

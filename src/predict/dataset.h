@@ -91,6 +91,9 @@ kw_status kw__slug_of(const kw_catalog *catalog, const char *hub_id, struct kw__
                       const char **out, kw_error *err);
 /* Whether two requests of one model run the same: size, frames, steps, guidance passes and batch. */
 bool kw__same_run(const kw_effective *a, const kw_effective *b);
+/* Whether a file's or a setting's text says that weights waited in host memory; NULL: it says nothing, no. */
+bool kw__offloaded(const char *offload);
+
 /* Whether a run with or without CPU offload, "True" or "False", ran as a stack runs that model; true when it
  * does not say (NULL). Of no stack: without. */
 bool kw__offloads_as(const char *offload, const kw_catalog *catalog, const kw_model *model,

@@ -126,7 +126,7 @@ static kw_status check_way(const kw_model *model, const struct kw__stack *stack,
                            kw_error *err)
 {
     const struct kw__keeping *keeping = kw__stack_keeping(stack, model->family->pipeline);
-    if (row->offload && (strcmp(row->offload, "True") == 0) != keeping->offload)
+    if (row->offload && kw__offloaded(row->offload) != keeping->offload)
         return kw__fail(err, KW_ERROR_UNSUPPORTED, "%s offloading, and %s runs %s it",
                         keeping->offload ? "without" : "with", stack->name,
                         keeping->offload ? "with" : "without");

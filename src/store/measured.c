@@ -121,14 +121,6 @@ static const char *decoder_dtype(const struct kw__run *run)
     return value;
 }
 
-static const char *offload(const struct kw__run *run)
-{
-    const char *value = kw__run_setting(run, "offload");
-    if (!value) return NULL;
-    bool on = strcmp(value, "True") == 0 || strcmp(value, "true") == 0 || strcmp(value, "1") == 0;
-    return on ? "True" : "False";
-}
-
 /* A mean of several runs comes with the standard deviation of one (import_csv.c); NaN: not said. */
 static double sd_of_mean(const struct kw__run *run, const char *name)
 {
@@ -152,7 +144,7 @@ static struct kw__row row_of(struct kw__dataset *set, const struct kw__run *run)
                           .source = copy(a, source),
                           .note = copy(a, run->note),
                           .decoder_dtype = copy(a, decoder_dtype(run)),
-                          .offload = copy(a, offload(run)),
+                          .offload = copy(a, kw__run_setting(run, "offload")),
                           .width = q->width,
                           .height = q->height,
                           .size_of_clip = true,
