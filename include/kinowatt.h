@@ -221,8 +221,8 @@ KW_API const char *kw_regime_name(kw_regime regime);
 typedef struct kw_predict_options {
     size_t struct_size;
     kw_method method;
-    const char *hardware;    /* NULL: "h100-sxm", or "cpu" with a stack that runs there */
-    const char *stack;       /* NULL: "diffusers-0.34" */
+    const char *hardware; /* NULL: the calibration's; without one "h100-sxm", "cpu" with a stack of the CPU */
+    const char *stack;    /* NULL: the calibration's; without one "diffusers-0.34" */
     const char *calibration; /* NULL: the one for (stack, hardware), else the nearest, with a warning */
 } kw_predict_options;
 #define KW_PREDICT_OPTIONS_INIT                                                                              \

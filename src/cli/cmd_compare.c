@@ -98,17 +98,25 @@ static int refer(struct kw__comparison *c, size_t set, const struct kw__row *row
     return (int)c->num_references;
 }
 
+/* A calibration that was named is of one stack on one hardware; rows of others are predicted by theirs. */
+static bool is_calibrated(const struct kw__comparison *c, const char *stack, const kw_hardware *hardware)
+{
+    return c->calibration && kw__hardware_is(hardware, c->calibration->hardware) &&
+           (!stack || strcmp(stack, c->calibration->stack) == 0);
+}
+
 /* The request of a row, predicted on its hardware where there is a profile of it, and as it ran. */
 static kw_status add_beside(struct kw__comparison *c, size_t set, const kw_model *model,
                             const struct kw__row *row, int reference, kw_error *err)
 {
     kw_hardware *hardware;
     if (kw_hardware_open(c->catalog, row->gpu, &hardware, NULL)) return KW_OK;
-    kw_hardware_close(hardware);
     kw_request request = kw__row_request(row);
     kw_predict_options options = c->options->predict;
     options.hardware = row->gpu;
     if (!options.stack) options.stack = publications[set].stack;
+    if (!is_calibrated(c, options.stack, hardware)) options.calibration = NULL;
+    kw_hardware_close(hardware);
     if (!kw__offloads_as(row->offload, c->catalog, model, options.stack)) return KW_OK;
     kw_status status = add_predicted(c, model, &request, &options, reference, err);
     if (!status) c->references[reference - 1].stack = c->entries[c->count - 1].stack;
@@ -387,11 +395,14 @@ int kw__cmd_compare(int argc, char **argv)
     struct kw__comparison comparison = {.catalog = catalog, .options = &options};
     kw_error err = {0};
     kw__arena_init(&comparison.arena);
-    kw_status status = collect(&comparison, &err);
+    const char *named = options.predict.calibration;
+    kw_status status = named ? kw__calibration_open(catalog, named, &comparison.calibration, &err) : KW_OK;
+    if (!status) status = collect(&comparison, &err);
     if (!status) kw__compare_rank(&comparison);
     if (!status && svg) status = write_svg(&comparison, svg, &err);
     code = status ? kw__cli_fail(&err) : print(&comparison);
     for (size_t s = 0; s < KW__COMPARE_SETS; s++) kw__dataset_close(comparison.sets[s]);
+    kw__calibration_close(comparison.calibration);
     kw__arena_free(&comparison.arena);
     kw_catalog_close(catalog);
     return code;

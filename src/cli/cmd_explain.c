@@ -423,7 +423,8 @@ static kw_status explain(const kw_catalog *catalog, const kw_model *model, const
     if (status || !against) return status;
     kw_predict_options predict = options->predict;
     predict.stack = against;
-    predict.calibration = NULL; /* a calibration is of one stack */
+    predict.calibration = NULL; /* it is of one stack, and may have said the hardware */
+    if (options->predict.calibration) predict.hardware = (*mine)->prediction->hardware;
     return kw_explain(catalog, model, &options->request, &predict, other, err);
 }
 

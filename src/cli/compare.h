@@ -4,6 +4,7 @@
 
 #include "base/arena.h"
 #include "cli/cli.h"
+#include "predict/calibration.h"
 #include "predict/dataset.h"
 #include "report/table.h"
 
@@ -47,6 +48,7 @@ struct kw__comparison {
     struct kw__arena arena;
     const kw_catalog *catalog;
     const struct kw__options *options;
+    struct kw__calibration *calibration;        /* that was named; NULL: none */
     struct kw__dataset *sets[KW__COMPARE_SETS]; /* NULL: left out */
     struct kw__compare_entry *entries;
     size_t count, capacity;

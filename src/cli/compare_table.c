@@ -334,7 +334,7 @@ static void put_ranks(struct kw__out *out, const struct kw__comparison *c)
 static void put_settings(struct kw__out *out, const struct kw__comparison *c)
 {
     const struct kw__options *options = c->options;
-    const char *by_default = " (default)";
+    const char *by_default = " (default)", *chosen = c->calibration ? " (the calibration's)" : by_default;
     size_t first = 0; /* of ours; published rows name no stack */
     while (first < c->count && !c->entries[first].stack) first++;
     if (first == c->count) {
@@ -343,9 +343,9 @@ static void put_settings(struct kw__out *out, const struct kw__comparison *c)
     }
     kw__out_puts(out, "Predicted for ");
     kw__cli_put(out, c->entries[first].hardware);
-    kw__out_printf(out, "%s with ", options->predict.hardware ? "" : by_default);
+    kw__out_printf(out, "%s with ", options->predict.hardware ? "" : chosen);
     kw__cli_put(out, c->entries[first].stack);
-    kw__out_printf(out, "%s, method %s%s\n\n", options->predict.stack ? "" : by_default,
+    kw__out_printf(out, "%s, method %s%s\n\n", options->predict.stack ? "" : chosen,
                    kw_method_name(options->predict.method), options->method ? "" : by_default);
 }
 

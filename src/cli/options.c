@@ -48,7 +48,7 @@ static void build(const struct kw__usage *usage, struct kw__options *o, struct t
         {"hardware", 0, KW__OPTION_TEXT, "NAME", "a name of 'kinowatt hardware', or a file",
          &o->predict.hardware},
         {"stack", 0, KW__OPTION_TEXT, "NAME", "the software that runs the model", &o->predict.stack},
-        {"calibration", 0, KW__OPTION_TEXT, "NAME", "instead of the one for stack and hardware",
+        {"calibration", 0, KW__OPTION_TEXT, "NAME", "a name or a file; says hardware and stack too",
          &o->predict.calibration},
         {"power-limit", 0, KW__OPTION_ABOVE, "WATTS", "power limit of the GPU", &r->power_limit_w},
     };

@@ -105,18 +105,33 @@ static kw_status open_inputs(const kw_catalog *catalog, const kw_model *model,
                              const kw_predict_options *options, struct inputs *in, kw_error *err)
 {
     *in = (struct inputs){.catalog = catalog, .model = model, .distance = KW__SAME};
-    const char *stack = options->stack ? options->stack : "diffusers-0.34";
-    kw_status status = kw__stack_open(catalog, stack, &in->stack, err);
-    const char *usual = !status && in->stack->on_cpu ? "cpu" : "h100-sxm";
-    if (!status)
-        status = kw_hardware_open(catalog, options->hardware ? options->hardware : usual, &in->hardware, err);
+    const char *stack = options->stack ? options->stack : "diffusers-0.34", *hardware = options->hardware;
+    kw_status status = KW_OK;
+    if (options->calibration && options->method == KW_METHOD_PAPER)
+        return kw__fail(err, KW_ERROR_USAGE,
+                        "the paper method has constants of its own and takes no calibration");
+    if (options->calibration) {
+        status = kw__calibration_open(catalog, options->calibration, &in->calibration, err);
+        if (status) return status;
+        if (!options->stack) stack = in->calibration->stack;
+        if (!hardware) hardware = in->calibration->hardware;
+    }
+    status = kw__stack_open(catalog, stack, &in->stack, err);
+    if (!status && !hardware) hardware = in->stack->on_cpu ? "cpu" : "h100-sxm";
+    if (!status) status = kw_hardware_open(catalog, hardware, &in->hardware, err);
     if (status || options->method == KW_METHOD_PAPER) return status;
-    if (!options->calibration)
+    if (!in->calibration)
         return kw__calibration_find(catalog, in->stack->name, in->hardware, &in->calibration, &in->distance,
                                     &in->skipped, err);
-    status = kw__calibration_open(catalog, options->calibration, &in->calibration, err);
-    if (!status) in->distance = kw__calibration_distance(in->calibration, in->stack->name, in->hardware);
-    return status;
+    const struct kw__calibration *c = in->calibration;
+    bool on_cpu = strcmp(kw_hardware_kind(in->hardware), "cpu") == 0;
+    if (on_cpu != (c->machine.cpu != NULL))
+        return kw__fail(err, KW_ERROR_UNSUPPORTED,
+                        "calibration %s is of a %s and says nothing of %s; leave out the hardware, or name a "
+                        "calibration of it",
+                        c->name, on_cpu ? "GPU" : "CPU", kw_hardware_name(in->hardware));
+    in->distance = kw__calibration_distance(c, in->stack->name, in->hardware);
+    return KW_OK;
 }
 
 static void close_inputs(struct inputs *in)
@@ -476,8 +491,9 @@ static void add_notes(struct owned *o, const struct inputs *in, const kw_request
 {
     const kw_effective *r = &o->prediction.request;
     const struct kw__calibration *c = in->calibration;
-    if (!options->hardware) ASSUME(o, "hardware %s (the default)", o->prediction.hardware);
-    if (!options->stack) ASSUME(o, "stack %s (the default)", o->prediction.stack);
+    const char *whose = options->calibration ? "the calibration's" : "the default";
+    if (!options->hardware) ASSUME(o, "hardware %s (%s)", o->prediction.hardware, whose);
+    if (!options->stack) ASSUME(o, "stack %s (%s)", o->prediction.stack, whose);
     if (request->prompt_tokens < 0 && in->stack->num_rewrites)
         ASSUME(o, "a prompt of %" PRId64 " tokens and a negative prompt of %" PRId64, r->prompt_tokens,
                r->negative_tokens);
@@ -500,7 +516,10 @@ static void add_notes(struct owned *o, const struct inputs *in, const kw_request
             "%s was made on %s with %d cores, and this machine is %s with %.0f: run `kinowatt calibrate --device cpu`",
             c->name, c->machine.cpu, c->machine.cores, in->hardware->cpu, cores);
     if (in->skipped.code) WARN(o, "a calibration was passed over: %s", in->skipped.message);
-    if (in->distance != KW__SAME)
+    if (in->distance != KW__SAME && options->calibration)
+        WARN(o, "calibration %s is not of %s on %s; the intervals are wider for it", c->name,
+             o->prediction.stack, o->prediction.hardware);
+    else if (in->distance != KW__SAME)
         WARN(o, "no calibration is there for %s on %s; %s stands in, and the intervals are wider for it",
              o->prediction.stack, o->prediction.hardware, c->name);
     if (!isnan(c->tokens_low)) add_range_notes(o, c);

@@ -39,7 +39,7 @@ static void predict_all(struct kw__forecast *f, const kw_catalog *catalog,
     kw_error err = {0};
     if (!plan->options.model)
         snprintf(f->reason, sizeof f->reason, "no model is named");
-    else if (!options->hardware)
+    else if (!options->hardware && !options->calibration)
         snprintf(f->reason, sizeof f->reason, "%s",
                  options->why_not ? options->why_not
                                   : "no hardware is named; --hardware NAME says what it runs on");

@@ -107,6 +107,10 @@ python 'float(d[0][-1]["ratio_launches"]) < 1 and float(d[0][-1]["ratio_bytes"])
 python 'near(d[0]["against"]["total"]["latency_s"], d[1][-1]["against_latency_s"])' <("$KINOWATT" explain "$model" --against kinowatt --json) x.csv
 ok "explain --against: both bills, and the reverse is the inverse"
 
+run "$KINOWATT" explain "$model" --calibration diffusers-0.40@h200 --against kinowatt --json
+expect_json 'd["hardware"] == d["against"]["hardware"] == "h200" and d["stack"] == "diffusers-0.40"'
+ok "explain --calibration: both bills on its hardware"
+
 run "$KINOWATT" compare
 expect_out '^cogvideox-2b +\[2\] +720 x 480 +49 +50 +~35\.3 s +~6\.45 Wh '
 expect_out '^cogvideox-2b +\[2\] offload +720 x 480 +49 +50 +~44\.8 s '

@@ -3,19 +3,6 @@
 . "$(dirname "$0")/../e2e/lib.sh"
 model=wan2.1-t2v-1.3b
 
-# Expects stdout to be JSON in which the Python expression over `d` is true.
-expect_json() # EXPRESSION
-{
-    checked=1
-    command -v python3 >/dev/null || return 0
-    python3 - "$out" "$1" >"$base/json" 2>&1 <<'PYTHON' || problem "JSON: $1: $(tail -n 1 "$base/json")"
-import json, sys
-def refuse(name): raise ValueError(name + " is not JSON")
-d = json.load(open(sys.argv[1]), parse_constant=refuse)
-assert eval(sys.argv[2]), "false"
-PYTHON
-}
-
 run "$KINOWATT" models
 expect_rc 0
 expect_err_lines 0

@@ -704,6 +704,43 @@ static void carrying_widens_the_interval(void **state)
     kw_prediction_free(away);
 }
 
+/* Whoever names a calibration need not say again what it is of; saying otherwise is not passed over. */
+static void a_calibration_names_hardware_and_stack(void **state)
+{
+    (void)state;
+    kw_request request = KW_REQUEST_INIT;
+    kw_predict_options options = KW_PREDICT_OPTIONS_INIT;
+    kw_prediction *p, *full;
+    kw_error err;
+    options.calibration = "diffusers-0.40@h200";
+    assert_int_equal(kw_predict(catalog, small, &request, &options, &p, NULL), KW_OK);
+    assert_string_equal(p->hardware, "h200");
+    assert_string_equal(p->stack, "diffusers-0.40");
+    assert_true(has_text(p->assumptions, p->num_assumptions, "h200 (the calibration's)"));
+    assert_false(has_text(p->warnings, p->num_warnings, "intervals are wider"));
+    options.hardware = "h200";
+    options.stack = "diffusers-0.40";
+    assert_int_equal(kw_predict(catalog, small, &request, &options, &full, NULL), KW_OK);
+    assert_float_equal(p->total.latency_s.value, full->total.latency_s.value, 0);
+    assert_float_equal(p->total.latency_s.high, full->total.latency_s.high, 0);
+    kw_prediction_free(full);
+    kw_prediction_free(p);
+
+    options.hardware = "h100-sxm"; /* the stack is still its own */
+    options.stack = NULL;
+    assert_int_equal(kw_predict(catalog, small, &request, &options, &p, NULL), KW_OK);
+    assert_string_equal(p->stack, "diffusers-0.40");
+    assert_true(has_text(p->warnings, p->num_warnings, "is not of diffusers-0.40 on h100-sxm"));
+    kw_prediction_free(p);
+
+    options.hardware = "cpu"; /* a share of what a card can do is none of a processor */
+    assert_int_equal(kw_predict(catalog, small, &request, &options, &p, &err), KW_ERROR_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "is of a GPU and says nothing of cpu"));
+    options.hardware = NULL;
+    options.method = KW_METHOD_PAPER;
+    assert_int_equal(kw_predict(catalog, small, &request, &options, &p, &err), KW_ERROR_USAGE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -721,6 +758,7 @@ int main(void)
         cmocka_unit_test(refusals),
         cmocka_unit_test(warnings_say_what_is_stretched),
         cmocka_unit_test(carrying_widens_the_interval),
+        cmocka_unit_test(a_calibration_names_hardware_and_stack),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
