@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -13,42 +14,29 @@
 
 enum { LARGEST_FILE = 16 << 20 };
 
-static kw_status check_file(FILE *file, const char *path, kw_error *err)
-{
-    struct stat info;
-    if (fstat(fileno(file), &info) != 0) return kw__fail(err, KW_ERROR_IO, "%s: %s", path, strerror(errno));
-    if (!S_ISREG(info.st_mode))
-        return kw__fail(err, KW_ERROR_FORMAT, "%s is not a regular file; give a JSON file", path);
-    if (info.st_size > LARGEST_FILE)
-        return kw__fail(err, KW_ERROR_FORMAT, "%s is larger than 16 MiB; that is no config file", path);
-    return KW_OK;
-}
-
 /* jansson 2.14 loses a character when its lexer's buffer cannot grow, without a word, and reads past the
- * end when that was a string's last. So the file is read as the second element of an array whose first
- * is a zero with more digits than any token of the file has characters: that number grows the buffer, where
- * a lost digit does no harm, and malloc's errno, looked at before each character, tells. The comma behind it,
- * which jansson saves and takes back, must not be what the buffer grows for. What is said of a file that ends
- * too soon is ours, since the array's end follows it. */
+ * end when that was a string's last. So a text is read as the second element of an array whose first is a
+ * zero with more digits than any token of the text has characters: that number grows the buffer, where a lost
+ * digit does no harm, and malloc's errno, looked at before each character, tells. The comma behind it, which
+ * jansson saves and takes back, must not be what the buffer grows for. What is said of a text that ends too
+ * soon is ours, since the array's end follows it. */
 struct source {
-    FILE *file;
+    const char *text, *end;
     size_t zeros;     /* still to come */
-    const char *rest; /* of what stands before the zeros, then before the file */
+    const char *rest; /* of what stands before the zeros, then before the text */
     bool at_end;      /* the array's ] was given */
     bool starved;
 };
 
 /* An upper bound of the characters of a token: none reaches beyond the next quote that is not escaped. */
-static size_t longest_token(FILE *file)
+static size_t longest_token(const char *text, size_t length)
 {
-    size_t longest = 0, length = 0;
-    rewind(file);
-    for (int c, before = 0; (c = fgetc(file)) != EOF; before = c) {
-        length++;
-        if (length > longest) longest = length;
-        if (c == '"' && before != '\\') length = 1; /* the quote may open a string */
+    size_t longest = 0, token = 0;
+    for (size_t i = 0; i < length; i++) {
+        token++;
+        if (token > longest) longest = token;
+        if (text[i] == '"' && (!i || text[i - 1] != '\\')) token = 1; /* the quote may open a string */
     }
-    rewind(file);
     return longest;
 }
 
@@ -60,8 +48,8 @@ static int next_character(struct source *source)
         if (!source->zeros) source->rest = ",";
         return '0';
     }
-    int c = source->at_end ? EOF : fgetc(source->file);
-    if (c != EOF || source->at_end) return c;
+    if (source->text < source->end) return (unsigned char)*source->text++;
+    if (source->at_end) return EOF;
     source->at_end = true;
     return ']';
 }
@@ -76,11 +64,9 @@ static size_t next_byte(void *buffer, size_t size, void *data)
     return 1;
 }
 
-/* The file's value, of any type, or NULL; the problem's code is json_error_out_of_memory when memory ran out.
- */
-static json_t *parse(FILE *file, size_t flags, json_error_t *problem)
+json_t *kw__json_parse(const char *text, size_t length, size_t flags, json_error_t *problem)
 {
-    struct source source = {.file = file, .zeros = longest_token(file) + 16, .rest = "[0."};
+    struct source source = {text, text + length, longest_token(text, length) + 16, "[0.", false, false};
     size_t digits = source.zeros + 2; /* "0." and the zeros; a buffer of 2^n holds one character less */
     if (!((digits + 1) & digits)) source.zeros++;
     errno = 0;
@@ -96,11 +82,25 @@ static json_t *parse(FILE *file, size_t flags, json_error_t *problem)
     } else if (source.at_end) {
         enum json_error_code code = json_error_code(problem);
         if (code == json_error_premature_end_of_input || code == json_error_invalid_syntax)
-            snprintf(problem->text, sizeof problem->text - 1,
-                     "the file ends too soon, or has a bracket too many");
+            snprintf(problem->text, sizeof problem->text - 1, "it ends too soon, or has a bracket too many");
     }
     json_decref(array);
     return value;
+}
+
+/* All of a file; the caller frees *text. */
+static kw_status read_file(FILE *file, const char *path, char **text, size_t *length, kw_error *err)
+{
+    struct stat info;
+    if (fstat(fileno(file), &info) != 0) return kw__fail(err, KW_ERROR_IO, "%s: %s", path, strerror(errno));
+    if (!S_ISREG(info.st_mode))
+        return kw__fail(err, KW_ERROR_FORMAT, "%s is not a regular file; give a JSON file", path);
+    if (info.st_size > LARGEST_FILE)
+        return kw__fail(err, KW_ERROR_FORMAT, "%s is larger than 16 MiB; that is no config file", path);
+    *text = malloc((size_t)info.st_size + 1);
+    if (!*text) return kw__fail_memory(err);
+    *length = fread(*text, 1, (size_t)info.st_size, file);
+    return ferror(file) ? kw__fail(err, KW_ERROR_IO, "cannot read %s: %s", path, strerror(errno)) : KW_OK;
 }
 
 kw_status kw__json_load(const char *path, json_t **root, kw_error *err)
@@ -116,13 +116,17 @@ kw_status kw__json_load(const char *path, json_t **root, kw_error *err)
                                                                    : KW_ERROR_IO;
         return kw__fail(err, code, "cannot read %s: %s", path, strerror(problem));
     }
-    kw_status status = check_file(file, path, err);
-    if (status == KW_OK) {
+    char *text = NULL;
+    size_t length = 0;
+    json_t *value = NULL;
+    kw_status status = read_file(file, path, &text, &length, err);
+    fclose(file);
+    if (!status) {
         json_error_t problem;
-        json_t *value = parse(file, 0, &problem);
+        value = kw__json_parse(text, length, 0, &problem);
         /* as a double a huge integer can be told from a broken file, with its key */
         if (!value && json_error_code(&problem) == json_error_numeric_overflow)
-            value = parse(file, JSON_DECODE_INT_AS_REAL, &problem);
+            value = kw__json_parse(text, length, JSON_DECODE_INT_AS_REAL, &problem);
         if (!value && json_error_code(&problem) == json_error_out_of_memory)
             status = kw__fail_memory(err);
         else if (!value)
@@ -130,22 +134,19 @@ kw_status kw__json_load(const char *path, json_t **root, kw_error *err)
                               problem.text);
         else if (!json_is_object(value))
             status = kw__fail(err, KW_ERROR_FORMAT, "%s does not hold a JSON object", path);
-        if (status == KW_OK)
-            *root = value;
-        else
-            json_decref(value);
     }
-    fclose(file);
+    free(text);
+    if (status)
+        json_decref(value);
+    else
+        *root = value;
     return status;
 }
 
 kw_status kw__json_text(const char *text, const char *what, json_t **value, kw_error *err)
 {
-    FILE *file = fmemopen((char *)text, strlen(text), "r"); /* it is only read */
     json_error_t problem;
-    if (!file) return kw__fail_memory(err);
-    json_t *found = parse(file, 0, &problem);
-    fclose(file);
+    json_t *found = kw__json_parse(text, strlen(text), 0, &problem);
     if (!found && json_error_code(&problem) == json_error_out_of_memory) return kw__fail_memory(err);
     if (!found) return kw__fail(err, KW_ERROR_FORMAT, "%s is not valid JSON: %s", what, problem.text);
     *value = found;

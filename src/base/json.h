@@ -21,6 +21,11 @@ struct kw__json {
  * *root with json_decref. */
 kw_status kw__json_load(const char *path, json_t **root, kw_error *err);
 
+/* As json_loadb of jansson 2.14 should be: the one value that a text holds, of any type, no key twice. NULL:
+ * *problem says why, with code json_error_out_of_memory when memory ended, at which jansson's own loses
+ * characters in silence. */
+json_t *kw__json_parse(const char *text, size_t length, size_t flags, json_error_t *problem);
+
 /* The value that a text holds; `what` names it in messages. The caller releases *value with json_decref. */
 kw_status kw__json_text(const char *text, const char *what, json_t **value, kw_error *err);
 

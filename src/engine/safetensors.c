@@ -207,7 +207,7 @@ static kw_status load_header(struct kw__safetensors *file, size_t length, json_t
     kw_status status = fetch(file, PREFIX, length, text, err);
     if (!status) {
         json_error_t problem;
-        *out = json_loadb(text, length, JSON_REJECT_DUPLICATES, &problem);
+        *out = kw__json_parse(text, length, 0, &problem);
         if (!*out && json_error_code(&problem) == json_error_out_of_memory)
             status = kw__fail_memory(err);
         else if (!*out)

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/json.h"
 
 /* Longer ones are no runs. */
 enum { LARGEST_ELEMENT = 256 << 20 };
@@ -143,7 +144,7 @@ static void find_next_line(struct kw__json_split *s)
 static kw_status parse(struct kw__json_split *s, json_t **out, kw_error *err)
 {
     json_error_t problem;
-    *out = json_loadb(s->text.data, s->text.len, JSON_REJECT_DUPLICATES, &problem);
+    *out = kw__json_parse(s->text.data, s->text.len, 0, &problem);
     if (*out) return KW_OK;
     if (json_error_code(&problem) == json_error_out_of_memory) return kw__fail_memory(err);
     return kw__fail(err, KW_ERROR_FORMAT, "%s:%d: not valid JSON: %s", s->path, s->line + problem.line - 1,
@@ -190,8 +191,11 @@ static kw_status read_member(struct kw__json_split *s, int c, kw_error *err)
     if (status) return status;
     if (!whole) return fail_for_good(s, ends_too_soon, err);
     if (c == '"' && *key) {
-        json_t *value = json_loadb(s->text.data + from, s->text.len - from, JSON_DECODE_ANY, NULL);
-        if (value) (void)json_object_set_new(s->members, key, value);
+        json_error_t problem;
+        json_t *value = kw__json_parse(s->text.data + from, s->text.len - from, 0, &problem);
+        bool starved = value ? json_object_set_new(s->members, key, value) != 0
+                             : json_error_code(&problem) == json_error_out_of_memory;
+        if (starved) return kw__fail_memory(err);
     }
     if (s->found) s->text.len = 0;
     keep(s, ',');

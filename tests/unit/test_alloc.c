@@ -39,7 +39,9 @@
 #include "predict/select.h"
 #include "predict/validate_shipped.h"
 #include "predict/workload.h"
+#include "engine/safetensors.h"
 #include "store/import.h"
+#include "store/json_split.h"
 #include "store/run_json.h"
 #include "support/folder.h"
 
@@ -625,6 +627,48 @@ static void test_reproduce(void **state)
     fail_allocations(reproduce, SANITIZED ? 4 : 40);
 }
 
+/* ---- Checkpoints and exports ---- */
+
+static kw_status open_weights(kw_error *err)
+{
+    struct kw__safetensors *file = NULL;
+    kw_status status = kw__safetensors_open("tests/data/casts.safetensors", &file, err);
+    for (size_t i = 0; !status && i < kw__safetensors_count(file); i++) {
+        const struct kw__stored_tensor *tensor = kw__safetensors_at(file, i);
+        size_t used = strlen(digest);
+        snprintf(digest + used, sizeof digest - used, "%s %s %d %llu\n", tensor->name, tensor->dtype,
+                 tensor->ndim, (unsigned long long)tensor->end);
+    }
+    kw__safetensors_close(file);
+    return status;
+}
+
+/* An export, run by run; of each the texts. */
+static kw_status split_export(kw_error *err)
+{
+    struct kw__json_split split;
+    json_t *run = NULL, *value;
+    const char *key;
+    kw_status status = kw__json_split_open("tests/fuzz/corpus/fuzz_import/ours", &split, err);
+    if (status) return status;
+    while (!status && !(status = kw__json_split_next(&split, &run, err)) && run) {
+        json_object_foreach(run, key, value)
+        {
+            size_t used = strlen(digest);
+            if (json_is_string(value))
+                snprintf(digest + used, sizeof digest - used, "%s %s\n", key, json_string_value(value));
+        }
+        json_decref(run);
+    }
+    json_object_foreach(split.members, key, value)
+    {
+        size_t used = strlen(digest);
+        snprintf(digest + used, sizeof digest - used, "%s %s\n", key, json_string_value(value));
+    }
+    kw__json_split_close(&split);
+    return status;
+}
+
 /* ---- The store ---- */
 
 static void ignore_bad(void *user, const kw_error *why)
@@ -752,6 +796,8 @@ SCENARIO(predict_paper)
 SCENARIO(write_json)
 SCENARIO(explain)
 SCENARIO(scale)
+SCENARIO(open_weights)
+SCENARIO(split_export)
 SCENARIO(keep_runs)
 SCENARIO(import_runs)
 
@@ -781,6 +827,8 @@ int main(void)
         cmocka_unit_test(test_write_json),
         cmocka_unit_test(test_explain),
         cmocka_unit_test(test_scale),
+        cmocka_unit_test(test_open_weights),
+        cmocka_unit_test(test_split_export),
         cmocka_unit_test(test_keep_runs),
         cmocka_unit_test(test_import_runs),
         cmocka_unit_test(test_reproduce),
