@@ -326,7 +326,7 @@ static void infer_axis(const struct kw__op *op, struct kw__value *const *in, str
     const struct kw__attr *a = &op->attr;
     set_dims(y, in[0]->ndim, in[0]->dim);
     if (op->code == KW__SLICE) y->dim[a->axis] = a->width;
-    if (op->code == KW__REPEAT) y->dim[0] *= a->width;
+    if (op->code == KW__REPEAT) y->dim[a->heads ? 2 : 0] *= a->width;
     for (int i = 1; op->code == KW__CONCAT && i < op->num_inputs; i++)
         if (in[i]) y->dim[a->axis] += in[i]->dim[a->axis];
 }
@@ -367,7 +367,9 @@ static void infer_copy(const struct kw__op *op, const struct kw__value *x, struc
         break;
     case KW__RESIZE:
     case KW__TAKE_BLOCK: set_dims(y, KW__DIMS(d[0], d[1], a->grid[0], a->grid[1], a->grid[2])); break;
-    case KW__BLEND_TILES: set_dims(y, KW__DIMS(d[0], d[1], d[2], a->grid[1], a->grid[2])); break;
+    case KW__BLEND_TILES:
+        set_dims(y, KW__DIMS(d[0], d[1], a->tile[2] ? a->grid[0] : d[2], a->grid[1], a->grid[2]));
+        break;
     case KW__DEPTH_TO_SPACE:
         set_dims(y, KW__DIMS(d[0], d[1] / (a->patch[0] * a->patch[1] * a->patch[2]), d[2] * a->patch[0],
                              d[3] * a->patch[1], d[4] * a->patch[2]));

@@ -112,7 +112,7 @@ struct kw__attr {
     bool upsample, q_joint, k_joint, causal, ragged;
     bool fresh; /* CONV: the cache still holds its initial zeros */
     bool keep, replicate_time, replicate_space, per_frame, first_alone, transposed, inverse, single;
-    int64_t grid[3], axes[3], patch[3], tile[2], tile_step[2], blend[2];
+    int64_t grid[3], axes[3], patch[3], tile[3], tile_step[3], blend[3];
     enum kw__activation activation;
     enum kw__layout layout;
     double scale, eps, theta, low, high, attended;
@@ -147,7 +147,7 @@ struct kw__iterations {
     const double *rows; /* calls x columns */
 };
 
-enum { KW__MAX_PHASES = 24, KW__MAX_STAGES = 8 };
+enum { KW__MAX_PHASES = 40, KW__MAX_STAGES = 8 };
 
 struct kw__phase {
     const char *name;

@@ -95,7 +95,8 @@ static bool norm_rope(const struct match *m, struct kw__op *op)
 {
     if (op->code != KW__ROPE) return false;
     struct kw__op *norm = sole_source(m, op, 0, KW__RMSNORM);
-    if (!norm || !kw__operand(norm, 1) || norm->attr.heads > 1 || op->attr.prefix) return false;
+    if (!norm || !kw__operand(norm, 1) || norm->attr.heads > 1 || op->attr.prefix || op->attr.transposed)
+        return false;
     norm->dead = true;
     return become(op, KW__RMSNORM_ROPE, &norm->attr, INPUTS(norm->input[0], norm->input[1], op->input[1]));
 }

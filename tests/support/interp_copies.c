@@ -243,8 +243,8 @@ static void run_slice(struct interp_call *c)
 
 static void run_repeat(struct interp_call *c)
 {
-    int64_t n = inner(c->in[0], 1);
-    for (int64_t b = 0; b < c->out[0]->dim[0]; b++)
+    int64_t n = c->a->heads ? kw__last_dim(c->in[0]) / c->a->heads : inner(c->in[0], 1);
+    for (int64_t b = 0; b < kw__elements(c->out[0]) / n; b++)
         memcpy(c->y[0] + b * n, c->x[0] + b / c->a->width * n, (size_t)n * sizeof(double));
 }
 
@@ -310,6 +310,25 @@ static void blend_tile(const struct tiling *t, double *mosaic, int64_t i, int64_
         }
 }
 
+/* Frames [t, pixels], already joined in each frame: from the second on they are tiles in time too. */
+static void blend_frames(const struct interp_call *c, double *frames, int64_t pixels, double *y)
+{
+    const struct kw__attr *a = c->a;
+    int64_t later = c->out[0]->dim[2] - 1, size = a->tile[2], step = a->tile_step[2];
+    memcpy(y, frames, (size_t)pixels * sizeof *y);
+    for (int64_t k = 0; k * step < later; k++) {
+        int64_t left = later - k * step, before = left + step < size ? left + step : size, n = a->blend[2];
+        if (n > left) n = left;
+        if (n > before) n = before;
+        double *own = frames + (1 + k * size) * pixels, *last = own + (before - n - size) * pixels;
+        for (int64_t i = 0; k > 0 && i < n * pixels; i++) {
+            double part = (double)(i / pixels) / (double)n;
+            own[i] = last[i] * (1 - part) + own[i] * part;
+        }
+        memcpy(y + (1 + k * step) * pixels, own, (size_t)((left < step ? left : step) * pixels) * sizeof *y);
+    }
+}
+
 static void run_blend_tiles(struct interp_call *c)
 {
     const int64_t *from = c->in[0]->dim, *d = c->out[0]->dim, *step = c->a->tile_step;
@@ -319,16 +338,26 @@ static void run_blend_tiles(struct interp_call *c)
         !expect(c, from[4] >= (columns - 1) * c->a->tile[1] + tile_size(&t, 1, columns - 1),
                 "columns of the tiles"))
         return;
+    if (!expect(c, from[2] >= d[2], "frames of the tiles")) return;
     double *mosaic = interp_allocate((size_t)(from[3] * from[4]), sizeof *mosaic);
-    for (int64_t image = 0; image < d[0] * d[1] * d[2]; image++) {
+    double *joined = interp_allocate((size_t)(from[2] * d[3] * d[4]), sizeof *joined);
+    for (int64_t image = 0; image < d[0] * d[1] * from[2]; image++) {
+        int64_t frame = image % from[2], channel = image / from[2];
         memcpy(mosaic, c->x[0] + image * from[3] * from[4], (size_t)(from[3] * from[4]) * sizeof *mosaic);
         for (int64_t i = 0; i < rows; i++)
             for (int64_t j = 0; j < columns; j++) blend_tile(&t, mosaic, i, j);
         for (int64_t h = 0; h < d[3]; h++)
             for (int64_t w = 0; w < d[4]; w++)
-                c->y[0][(image * d[3] + h) * d[4] + w] =
+                joined[(frame * d[3] + h) * d[4] + w] =
                     *tile_pixel(&t, mosaic, h / step[0], w / step[1], h % step[0], w % step[1]);
+        double *y = c->y[0] + channel * d[2] * d[3] * d[4];
+        if (frame + 1 < from[2]) continue;
+        if (c->a->tile[2])
+            blend_frames(c, joined, d[3] * d[4], y);
+        else
+            memcpy(y, joined, (size_t)(d[2] * d[3] * d[4]) * sizeof *y);
     }
+    free(joined);
     free(mosaic);
 }
 

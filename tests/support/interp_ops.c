@@ -57,13 +57,15 @@ static void rmsnorm_row(const double *x, const double *gamma, int64_t d, double 
     for (int64_t i = 0; i < d; i++) y[i] = x[i] / sqrt(square + eps) * (gamma ? gamma[i] : 1);
 }
 
-/* Turns the pairs of each head of a row of d channels; x and y may be one. */
-static void rope_row(const double *x, const double *rope, int64_t d, int64_t e, double *y)
+/* Turns the pairs of each head of a row of d channels, which are neighbours or of two halves; x and y may be
+ * one. */
+static void rope_row(const double *x, const double *rope, int64_t d, int64_t e, bool halves, double *y)
 {
     for (int64_t i = 0; i < d; i += 2) {
-        double cosine = rope[i % e], sine = rope[i % e + 1], re = x[i], im = x[i + 1];
-        y[i] = re * cosine - im * sine;
-        y[i + 1] = re * sine + im * cosine;
+        int64_t first = halves ? i / e * e + i % e / 2 : i, second = first + (halves ? e / 2 : 1);
+        double cosine = rope[i % e], sine = rope[i % e + 1], re = x[first], im = x[second];
+        y[first] = re * cosine - im * sine;
+        y[second] = re * sine + im * cosine;
     }
 }
 
@@ -146,7 +148,8 @@ static void run_attention(struct interp_call *c)
         int64_t all = length ? a->prefix + (int64_t)c->x[4][b] : lk;
         if (!expect(c, all >= 1 && all <= lk, "1 <= key_length <= Lk")) break;
         for (int64_t row = 0; row < lq; row++) {
-            int64_t keys = a->causal && row + 1 < all ? row + 1 : all;
+            int64_t own = a->width > 1 ? (row / a->width + 1) * a->width : row + 1;
+            int64_t keys = a->causal && own < all ? own : all;
             if (a->ragged && row >= all) {
                 memset(c->y[0] + (b * lq + row) * d, 0, (size_t)d * sizeof(double));
                 continue;
@@ -311,7 +314,7 @@ static void run_rmsnorm(struct interp_call *c)
         double *y = c->y[0] + r * d;
         for (int64_t h = 0; h < heads; h++)
             rmsnorm_row(c->x[0] + r * width + b.start + h * part, c->x[1], part, c->a->eps, y + h * part);
-        if (rope) rope_row(y, c->x[2] + r % l * e, d, e, y);
+        if (rope) rope_row(y, c->x[2] + r % l * e, d, e, false, y);
     }
 }
 
@@ -463,10 +466,11 @@ static void run_mean_rows(struct interp_call *c)
     for (int64_t b = 0; b < batch; b++) {
         int64_t n = (int64_t)c->x[1][b] < 1 ? 1 : (int64_t)c->x[1][b];
         if (!expect(c, n <= l, "length <= L")) return;
+        int64_t first = c->a->width && n > c->a->width ? n - c->a->width : 0;
         for (int64_t i = 0; i < d; i++) {
             double sum = 0;
-            for (int64_t r = 0; r < n; r++) sum += c->x[0][(b * l + r) * d + i];
-            c->y[0][b * d + i] = sum / (double)n;
+            for (int64_t r = first; r < n; r++) sum += c->x[0][(b * l + r) * d + i];
+            c->y[0][b * d + i] = sum / (double)(n - first);
         }
     }
 }
@@ -505,7 +509,8 @@ static void run_rope(struct interp_call *c)
         if (r % l < prefix)
             memcpy(c->y[0] + r * d, c->x[0] + r * d, (size_t)d * sizeof(double));
         else
-            rope_row(c->x[0] + r * d, c->x[1] + (r % l - prefix) * e, d, e, c->y[0] + r * d);
+            rope_row(c->x[0] + r * d, c->x[1] + (r % l - prefix) * e, d, e, c->a->transposed,
+                     c->y[0] + r * d);
     }
 }
 

@@ -17,11 +17,13 @@ import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import MochiAttention, MochiAttnProcessor2_0  # noqa: F401
 from diffusers.models.autoencoders.autoencoder_kl_cogvideox import CogVideoXCausalConv3d
+from diffusers.models.autoencoders.autoencoder_kl_hunyuan_video import AutoencoderKLHunyuanVideo
 from diffusers.models.autoencoders.autoencoder_kl_ltx import AutoencoderKLLTXVideo, LTXVideoCausalConv3d
 from diffusers.models.embeddings import apply_rotary_emb, get_1d_sincos_pos_embed_from_grid
 from diffusers.models.transformers.transformer_ltx import LTXVideoRotaryPosEmbed
 from diffusers.models.transformers.transformer_mochi import MochiRoPE
 from diffusers.pipelines.ltx.modeling_latent_upsampler import PixelShuffleND
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb, repeat_kv
 
 import random_weights as rw
 
@@ -159,9 +161,37 @@ def blend():
     return torch.cat(out, 3)
 
 
-def mean_rows():
+def blend_in_time():
+    """_temporal_tiled_decode of AutoencoderKLHunyuanVideo: tiles of 1 + 6, 6 and 1 frames, 4 apart, in two of
+    rows each; the class itself gives what each tile decodes to."""
+    mosaic, vae = x(0, 2, 2, 15, 6, 7), AutoencoderKLHunyuanVideo.__new__(AutoencoderKLHunyuanVideo)
+
+    def joined(first, last):
+        above, below = mosaic[:, :, first:last, :4].clone(), mosaic[:, :, first:last, 4:].clone()
+        return torch.cat([above[..., :3, :], vae.blend_v(above, below, 1)], 3)
+
+    tiles = [joined(0, 7), joined(7, 12), joined(13, 14)]
+    out = [tiles[0][:, :, :5]]
+    for before, tile in zip(tiles, tiles[1:]):
+        out.append(vae.blend_t(before, tile, 2)[:, :, :4])
+    return torch.cat(out, 2)
+
+
+def mean_rows(last=9):
     t = x(0, 2, 9, 5)
-    return torch.stack([t[0, :7].mean(0), t[1, :3].mean(0)])
+    return torch.stack([t[0, max(0, 7 - last):7].mean(0), t[1, max(0, 3 - last):3].mean(0)])
+
+
+def causal_mask(rows, block):
+    at = torch.arange(rows) // block
+    return at[:, None] >= at
+
+
+def rope_halves():
+    """As LlamaAttention turns queries and keys; the table has cos and sin in turn."""
+    q, table = heads(x(0, 2, 5, 36), 3), x(1, 5, 12)
+    cos, sin = (t.repeat(1, 2)[None] for t in (table[:, 0::2], table[:, 1::2]))
+    return flat(apply_rotary_pos_emb(q, q, cos, sin)[0])
 
 
 def glu(act):
@@ -186,6 +216,11 @@ CASES = {
     "conv of stride 2": lambda: F.conv3d(x(0, 1, 6, 2, 6, 5), w(1, 4, 6, 3, 3)[:, :, None], w(2, 4),
                                          stride=(1, 2, 2), padding=(0, 1, 1)),
     "attention, causal": lambda: attend(0.2, 3, x(0, 2, 37, 48), x(1, 2, 37, 48), x(2, 2, 37, 48), causal=True),
+    "attention, causal by blocks": lambda: attend(
+        0.2, 1, x(0, 2, 150, 16), x(1, 2, 150, 16), x(2, 2, 150, 16), causal_mask(150, 15)),
+    "attention, causal before the length": lambda: attend(
+        0.3, 2, x(0, 2, 20, 32), x(1, 2, 20, 32), x(2, 2, 20, 32),
+        lengths_mask(20, (4 + 7, 4 + 3)) & causal_mask(20, 1)),
     "attention, keys before the length": lambda: attend(
         0.3, 2, x(0, 2, 1, 32), x(1, 2, 20, 32), x(2, 2, 20, 32), lengths_mask(20, (4 + 7, 4 + 3))),
     "attention, ragged": ragged,
@@ -207,11 +242,14 @@ CASES = {
     "modulate of images, shift alone": lambda: modulate_images(False),
     "gate_add of a flat table": gate_flat,
     "rope after a prefix": rope_prefix,
+    "rope of halves": rope_halves,
     "rope_table by frequency": rope_ltx,
     "rope_table of sines and cosines": sines_cosines,
     "rope_table of sin and cos": sin_cos,
     "rope_table, learned": rope_mochi,
     "mean_rows": mean_rows,
+    "mean_rows, the last": lambda: mean_rows(1),
+    "mean_rows, the last five": lambda: mean_rows(5),
     "channel_affine of weights": lambda: x(0, 2, 3, 2, 4, 5) * w(2, 3).view(3, 1, 1, 1) + w(1, 3).view(3, 1, 1, 1),
     "to_tracks": lambda: x(0, 2, 5, 2, 3, 4).permute(0, 3, 4, 2, 1).flatten(0, 2),
     "join_tracks": lambda: x(0, 24, 2, 5).unflatten(0, (2, 3, 4)).permute(0, 4, 3, 1, 2),
@@ -221,10 +259,12 @@ CASES = {
     "depth_to_space, transposed": depth_ltx,
     "concat of channels": lambda: torch.cat([x(0, 2, 5, 2, 3, 4), x(1, 2, 6, 2, 3, 4)], 1),
     "slice of lines": lambda: x(0, 2, 6, 2, 3, 4)[:, :, :, 1:3],
+    "repeat of heads": lambda: flat(repeat_kv(heads(x(0, 2, 6, 14), 2), 3)),
     "repeat": lambda: x(0, 2, 6, 7).repeat_interleave(3, 0),
     "take_block": lambda: x(0, 2, 3, 5, 2, 4)[:, :, 3:5, 1:2, 1:4],
     "put_block": put_block,
     "blend_tiles": blend,
+    "blend_tiles in time": blend_in_time,
 }
 
 

@@ -82,6 +82,13 @@ struct queries {
     int64_t b, h, first, rows;
 };
 
+/* Keys that a causal query attends to. */
+KW__INLINE int64_t seen(const struct kw__cpu_attention *a, int64_t query)
+{
+    int64_t block = a->step->a->width;
+    return block > 1 ? (query / block + 1) * block : query + 1;
+}
+
 /* Scores of `keys` keys become weights, results and sums those so far, relative to the new maximum. */
 KW__INLINE void soften(const struct kw__cpu_attention *a, struct queries *z, int64_t first_key, int64_t keys,
                        bool last, int64_t ep)
@@ -95,7 +102,7 @@ KW__INLINE void soften(const struct kw__cpu_attention *a, struct queries *z, int
             for (int64_t k = 0; k < keys; k++) s[k] += more[k];
         }
         if (last) s[keys - 1] += a->last_bias;
-        for (int64_t k = z->first + r + 1 - first_key; a->step->a->causal && k < keys; k++)
+        for (int64_t k = seen(a, z->first + r) - first_key; a->step->a->causal && k < keys; k++)
             if (k >= 0) s[k] = -INFINITY;
         for (int64_t k = 0; k < keys; k++) top = s[k] > top ? s[k] : top;
         top = z->top[r] > top ? z->top[r] : top;
@@ -114,7 +121,7 @@ KW__CLONES static void attend(const struct kw__cpu_attention *a, int64_t b, int6
     int64_t e = a->e, ep = padded(e), all = kw__cpu_attention_keys(a, b);
     struct queries z = {.b = b, .h = h, .first = block * BQ};
     z.rows = a->lq - z.first < BQ ? a->lq - z.first : BQ;
-    if (a->step->a->causal && z.first + z.rows < all) all = z.first + z.rows;
+    if (a->step->a->causal && seen(a, z.first + z.rows - 1) < all) all = seen(a, z.first + z.rows - 1);
     z.q = own;
     z.s = z.q + BQ * ep;
     z.o = z.s + BQ * BK;

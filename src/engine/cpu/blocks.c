@@ -63,7 +63,8 @@ static void run_axis(struct kw__cpu_plan *plan, struct blocks *j)
 static void repeat_rows(void *argument, int64_t from, int64_t to)
 {
     const struct kw__cpu_step *s = ((struct blocks *)argument)->step;
-    int64_t n = kw__elements(s->in[0]) / s->in[0]->dim[0];
+    int64_t n =
+        s->a->heads ? kw__last_dim(s->in[0]) / s->a->heads : kw__elements(s->in[0]) / s->in[0]->dim[0];
     for (int64_t b = from; b < to; b++) put(s, 0, b / s->a->width * n, b * n, n);
 }
 
@@ -155,14 +156,15 @@ static void run_block(struct kw__cpu_plan *plan, struct blocks *j)
     kw__cpu_parallel(plan->device, block->dim[0] * block->dim[2] * block->dim[3], 4, block_lines, j);
 }
 
-/* How far a tile reaches along an axis. */
+/* How far a tile reaches along an axis: rows, columns, or the frames after the first. */
 static int64_t reach(const struct kw__cpu_step *s, int axis, int64_t tile)
 {
-    int64_t left = s->out[0]->dim[3 + axis] - tile * s->a->tile_step[axis];
+    int64_t all = axis < 2 ? s->out[0]->dim[3 + axis] : s->out[0]->dim[2] - 1;
+    int64_t left = all - tile * s->a->tile_step[axis];
     return left < s->a->tile[axis] ? left : s->a->tile[axis];
 }
 
-/* How many rows or columns of tile i are blended with those of the one before. */
+/* How many rows, columns or frames of tile i are blended with those of the one before. */
 static int64_t overlap(const struct kw__cpu_step *s, int axis, int64_t i)
 {
     if (i == 0) return 0;
@@ -194,6 +196,18 @@ static float blended(const struct kw__cpu_step *s, int64_t image, int64_t c, con
     return a * (1 - part) + own * part;
 }
 
+/* The same of frame `t` of the k-th tile in time, blended with the tile before it. */
+static float blended_in_time(const struct kw__cpu_step *s, int64_t b, int64_t k, int64_t t, int64_t c,
+                             int64_t h, int64_t w)
+{
+    const int64_t *step = s->a->tile_step, tile[2] = {h / step[0], w / step[1]};
+    int64_t image = b * s->in[0]->dim[2] + 1 + k * s->a->tile[2] + t, n = overlap(s, 2, k);
+    float own = blended(s, image, c, tile, h % step[0], w % step[1], true);
+    if (t >= n) return own;
+    float part = (float)t / (float)n;
+    return blended_in_time(s, b, k - 1, reach(s, 2, k - 1) - n + t, c, h, w) * (1 - part) + own * part;
+}
+
 /* A row is one row of pixels of y. */
 static void blend_lines(void *argument, int64_t from, int64_t to)
 {
@@ -201,11 +215,14 @@ static void blend_lines(void *argument, int64_t from, int64_t to)
     const int64_t *y = s->out[0]->dim, *step = s->a->tile_step;
     float out;
     for (int64_t line = from; line < to; line++) {
-        int64_t image = line / y[3], h = line % y[3];
+        int64_t b = line / y[3] / y[2], t = line / y[3] % y[2], h = line % y[3];
         for (int64_t w = 0; w < y[4]; w++)
             for (int64_t c = 0; c < y[1]; c++) {
                 const int64_t tile[2] = {h / step[0], w / step[1]};
-                float value = blended(s, image, c, tile, h % step[0], w % step[1], true);
+                float value =
+                    s->a->tile[2] && t > 0
+                        ? blended_in_time(s, b, (t - 1) / step[2], (t - 1) % step[2], c, h, w)
+                        : blended(s, b * s->in[0]->dim[2] + t, c, tile, h % step[0], w % step[1], true);
                 int64_t at = (line * y[4] + w) * y[1] + c;
                 *kw__target(s->out_type[0], s->y[0], at, &out) = value;
                 kw__store(s->out_type[0], s->y[0], at, 1, &value);
@@ -223,7 +240,12 @@ static void run_blocks(struct kw__cpu_plan *plan, struct kw__cpu_step *step)
     switch (step->op->code) {
     case KW__CONCAT:
     case KW__SLICE: run_axis(plan, j); break;
-    case KW__REPEAT: kw__cpu_parallel(device, y[0], 1, repeat_rows, j); break;
+    case KW__REPEAT:
+        if (step->a->heads)
+            kw__cpu_parallel(device, y[0] * y[1] * step->a->heads * step->a->width, 256, repeat_rows, j);
+        else
+            kw__cpu_parallel(device, y[0], 1, repeat_rows, j);
+        break;
     case KW__TO_TRACKS: kw__cpu_parallel(device, x[0] * x[2] * x[3] * x[4], 64, track_rows, j); break;
     case KW__JOIN_TRACKS: kw__cpu_parallel(device, y[0] * y[2] * y[3] * y[4], 64, track_rows, j); break;
     case KW__RESIZE: kw__cpu_parallel(device, y[0] * y[2] * y[3], 4, resize_lines, j); break;

@@ -228,14 +228,15 @@ KW__CLONES static void mean_rows(void *argument, int64_t from, int64_t to)
     for (int64_t b = from; b < to; b++) {
         int64_t rows = (int64_t)*kw__load(s->in_type[1], s->x[1], b, 1, in);
         rows = rows < 1 ? 1 : rows < length ? rows : length;
+        int64_t first = s->a->width && rows > s->a->width ? rows - s->a->width : 0;
         for (int64_t i = 0; i < j->d; i += KW__PIECE) {
             int64_t n = j->d - i < KW__PIECE ? j->d - i : KW__PIECE;
             memset(sum, 0, sizeof sum);
-            for (int64_t r = 0; r < rows; r++) {
+            for (int64_t r = first; r < rows; r++) {
                 const float *x = kw__load(s->in_type[0], s->x[0], (b * length + r) * j->d + i, n, in);
                 KW__EACH for (int64_t k = 0; k < n; k++) sum[k] += x[k];
             }
-            for (int64_t k = 0; k < n; k++) sum[k] /= (float)rows;
+            for (int64_t k = 0; k < n; k++) sum[k] /= (float)(rows - first);
             float *y = kw__target(s->out_type[0], s->y[0], b * j->d + i, sum);
             if (y != sum) memcpy(y, sum, (size_t)n * sizeof *y);
             kw__store(s->out_type[0], s->y[0], b * j->d + i, n, y);

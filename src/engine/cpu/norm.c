@@ -173,6 +173,37 @@ KW__CLONES static void rope_rows(void *argument, int64_t from, int64_t to)
     }
 }
 
+/* ROPE of pairs that are half a head apart */
+KW__CLONES static void rope_halves_rows(void *argument, int64_t from, int64_t to)
+{
+    const struct norm *j = argument;
+    const struct kw__cpu_step *s = j->step;
+    float in[2][KW__PIECE], turned[2][KW__PIECE];
+    int64_t half = j->e / 2;
+    for (int64_t row = from; row < to; row++) {
+        int64_t place = row % s->in[0]->dim[1] - s->a->prefix;
+        if (place < 0) {
+            kw__cpu_move(s->in_type[0], s->x[0], row * j->d, s->out_type[0], s->y[0], row * j->d, j->d);
+            continue;
+        }
+        const float *rope = (const float *)s->x[1] + place * j->e;
+        for (int64_t head = row * j->d; head < (row + 1) * j->d; head += j->e)
+            for (int64_t i = 0; i < half; i += KW__PIECE) {
+                int64_t n = half - i < KW__PIECE ? half - i : KW__PIECE;
+                const float *re = kw__load(s->in_type[0], s->x[0], head + i, n, in[0]);
+                const float *im = kw__load(s->in_type[0], s->x[0], head + half + i, n, in[1]);
+                for (int64_t k = 0; k < n; k++) {
+                    float cosine = rope[2 * (i + k)], sine = rope[2 * (i + k) + 1];
+                    turned[0][k] = re[k] * cosine - im[k] * sine;
+                    turned[1][k] = re[k] * sine + im[k] * cosine;
+                }
+                for (int part = 0; part < 2; part++)
+                    kw__cpu_move(KW__F32, turned[part], 0, s->out_type[0], s->y[0], head + part * half + i,
+                                 n);
+            }
+    }
+}
+
 /* ---- CHANNEL_RMSNORM ---------------------------------------------------------------------------------- */
 
 /* x factor gamma, then the activation */
@@ -233,6 +264,7 @@ static void run_norm(struct kw__cpu_plan *plan, struct kw__cpu_step *step)
     };
     kw__cpu_body *body = bodies[step->op->code];
     if (step->op->code == KW__LAYERNORM_MODULATE) j->table = kw__cpu_floats(plan, step, 1);
+    if (step->op->code == KW__ROPE && step->a->transposed) body = rope_halves_rows;
     if (step->op->code == KW__CHANNEL_RMSNORM && step->in_type[0] == KW__BF16 &&
         step->out_type[0] == KW__BF16 && step->in[1] && !(step->a->eps > 0))
         body = channel_rmsnorm_bf16_rows;
