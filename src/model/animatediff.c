@@ -216,7 +216,8 @@ static kw_status read_model(kw_model *model, kw_error *err)
     model->config = a;
     kw_status status;
     (void)((status = read_unet(model, a, err)) || (status = read_motion(model, a, err)) ||
-           (status = read_scheduler(model, a, err)) || (status = kw__clip_text_read(model, &a->clip, err)) ||
+           (status = read_scheduler(model, a, err)) ||
+           (status = kw__clip_text_read(model, "text_encoder", &a->clip, err)) ||
            (status = kw__sd_vae_read(model, &a->vae, err)));
     if (status) return status;
     if (a->text_dim != a->clip.d)

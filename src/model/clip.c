@@ -1,5 +1,6 @@
 /* CLIP's text encoder, as transformers' CLIPTextModel computes it: token and position embeddings, pre-norm
- * blocks with causal attention, a last norm. What Stable Diffusion reads is its last hidden state.
+ * blocks with causal attention, a last norm. What Stable Diffusion reads is its last hidden state,
+ * HunyuanVideo of that the row of the prompt's end.
  *
  * Verified parameter count: ViT-L/14's 123,060,480. */
 #include <inttypes.h>
@@ -9,11 +10,11 @@
 #include "base/error.h"
 #include "model/family.h"
 
-kw_status kw__clip_text_read(kw_model *model, struct kw__clip_text *out, kw_error *err)
+kw_status kw__clip_text_read(kw_model *model, const char *component, struct kw__clip_text *out, kw_error *err)
 {
     json_t *root;
     struct kw__json in;
-    kw_status status = kw__component_load(model, "text_encoder", "config.json", NULL, &root, &in, err);
+    kw_status status = kw__component_load(model, component, "config.json", NULL, &root, &in, err);
     if (status) return status;
     const char *type = NULL, *activation = NULL;
     struct kw__clip_text clip = {.activation = KW__ACT_GELU_ERF};

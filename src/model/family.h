@@ -40,6 +40,7 @@ struct kw__family {
 
 extern const struct kw__family kw__animatediff_family;
 extern const struct kw__family kw__cogvideox_family;
+extern const struct kw__family kw__hunyuan_family;
 extern const struct kw__family kw__ltx_family;
 extern const struct kw__family kw__mochi_family;
 extern const struct kw__family kw__wan_family;
@@ -116,11 +117,14 @@ void kw__guidance_weights(const kw_effective *request, double *columns);
 
 /* ---- Decoding in tiles (tiles.c) ---- */
 
-enum { KW__MAX_VARIANTS = 2 };
+enum { KW__MAX_VARIANTS = 4 };
 struct kw__tiling {
     int64_t latent[2], tile[2], step[2]; /* rows and columns of latent cells; step <= tile */
     int64_t scale, blend[2];             /* pixels of a cell's side; pixels that two tiles share */
     int64_t z_channels, z_frames, out_channels, out_frames;
+    /* Chunks that overlap lie side by side in out_frames: after frame 0 each has time_tile of them (the last
+     * fewer), begins time_step later in the clip and shares time_blend with the one before. 0: none do. */
+    int64_t time_tile, time_step, time_blend;
     const void *self;
     /* z[B,z_channels,t,h,w] -> [B,out_channels,f,h*scale,w*scale]. Names of its states must hold `shape`: a
      * tile of another shape has its own. */
@@ -163,10 +167,28 @@ struct kw__clip_text {
     double eps;
     enum kw__activation activation;
 };
-kw_status kw__clip_text_read(kw_model *model, struct kw__clip_text *out, kw_error *err);
+/* Of a component: "text_encoder". */
+kw_status kw__clip_text_read(kw_model *model, const char *component, struct kw__clip_text *out,
+                             kw_error *err);
 /* ids[B,L], L at most config->positions -> hidden[B,L,d] */
 int kw__clip_text_encode(struct kw__graph *g, const struct kw__clip_text *config, int ids,
                          enum kw__dtype dtype);
+
+/* ---- Text encoder: Llama (llama.c) ---- */
+
+struct kw__llama {
+    int64_t vocab, d, ffn, heads, kv_heads, layers;
+    double theta, eps;
+};
+struct kw__llama_states {
+    int hidden; /* before the last `skip` blocks */
+    int last;   /* after all of them and the norm */
+};
+kw_status kw__llama_read(kw_model *model, struct kw__llama *out, kw_error *err);
+/* template[B,M], ids[B,L], length[B] of ids -> hidden[B,M+L,d]; skip at least 1, at most the layers. Rows at
+ * or after M + length are of padding, and nothing before them depends on it. */
+struct kw__llama_states kw__llama_encode(struct kw__graph *g, const struct kw__llama *config, int template,
+                                         int ids, int length, int64_t skip, enum kw__dtype dtype);
 
 /* ---- Video decoder: AutoencoderKLWan (wan_vae.c) ---- */
 
@@ -209,6 +231,19 @@ struct kw__mochi_vae {
 };
 kw_status kw__mochi_vae_read(kw_model *model, struct kw__mochi_vae *out, kw_error *err);
 void kw__mochi_vae_lower(const struct kw__mochi_vae *config, struct kw__program *program);
+
+/* ---- Video decoder: AutoencoderKLHunyuanVideo (hunyuan_vae.c) ---- */
+
+enum { KW__HUNYUAN_VAE_LEVELS = 4, KW__HUNYUAN_VAE_MAX_Z = 64 };
+struct kw__hunyuan_vae {
+    int64_t channels[KW__HUNYUAN_VAE_LEVELS], z_dim, layers, groups;
+    int64_t widest; /* of the channels */
+    double scaling_factor;
+    bool attends; /* between the residual blocks of the lowest level */
+};
+enum { KW__HUNYUAN_SPACE = 8, KW__HUNYUAN_TIME = 4 }; /* pixels of a cell's side, frames of a latent frame */
+kw_status kw__hunyuan_vae_read(kw_model *model, struct kw__hunyuan_vae *out, kw_error *err);
+void kw__hunyuan_vae_lower(const struct kw__hunyuan_vae *config, struct kw__program *program);
 
 /* ---- Image decoder: AutoencoderKL (sd_vae.c) ---- */
 

@@ -12,7 +12,8 @@
 #include "model/family.h"
 
 static const struct kw__family *const families[] = {&kw__animatediff_family, &kw__cogvideox_family,
-                                                    &kw__ltx_family, &kw__mochi_family, &kw__wan_family};
+                                                    &kw__hunyuan_family,     &kw__ltx_family,
+                                                    &kw__mochi_family,       &kw__wan_family};
 enum { NUM_FAMILIES = sizeof families / sizeof families[0] };
 
 /* ---- Opening ------------------------------------------------------------------------------------ */
@@ -297,11 +298,9 @@ static void count_parameters(const struct kw__program *program, int64_t out[4])
     static const struct {
         const char *name;
         int part;
-    } components[] = {{"text_encoder", TEXT_ENCODER},
-                      {"transformer", DENOISER},
-                      {"unet", DENOISER},
-                      {"motion_adapter", DENOISER},
-                      {"vae", DECODER}};
+    } components[] = {{"text_encoder", TEXT_ENCODER}, {"text_encoder_2", TEXT_ENCODER},
+                      {"transformer", DENOISER},      {"unet", DENOISER},
+                      {"motion_adapter", DENOISER},   {"vae", DECODER}};
     for (size_t i = 0; i < program->num_tensors; i++) {
         const struct kw__tensor *t = &program->tensors[i];
         int64_t n = 1;

@@ -3,7 +3,8 @@
  *
  * A graph is made for each shape of a tile (those at the right and lower edge are smaller) and each variant
  * of a chunk (the first has no history); the stage's turns are tile by tile, chunk by chunk. The decoded
- * tiles lie side by side in the state "tiles" until the last phase blends them. One tile is the whole clip.
+ * tiles, and chunks that overlap, lie side by side in the state "tiles" until the last phase blends them. One
+ * tile is the whole clip.
  */
 #include <inttypes.h>
 
@@ -54,8 +55,12 @@ static int tiles_state(struct kw__graph *g, const struct kw__tiling *t)
 int kw__tiles_joined(struct kw__graph *g, const struct kw__tiling *t)
 {
     int tiles = tiles_state(g, t);
-    if (is_whole(t)) return tiles;
-    struct kw__attr attr = {.grid = {0, t->latent[0] * t->scale, t->latent[1] * t->scale}};
+    if (is_whole(t) && !t->time_tile) return tiles;
+    struct kw__attr attr = {
+        .grid = {g->program->request.num_frames, t->latent[0] * t->scale, t->latent[1] * t->scale},
+        .tile = {0, 0, t->time_tile},
+        .tile_step = {0, 0, t->time_step},
+        .blend = {0, 0, t->time_blend}};
     for (int axis = 0; axis < 2; axis++) {
         attr.tile[axis] = t->tile[axis] * t->scale;
         attr.tile_step[axis] = t->step[axis] * t->scale;
