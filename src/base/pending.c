@@ -224,6 +224,20 @@ static int check_special(const char *path, bool *special)
     return *special && access(path, W_OK) != 0 ? errno : 0;
 }
 
+/* Whether a file may take its name: in a folder of another user with the sticky bit, or one to which may only
+ * be added, a file can be made and the one that is there not be replaced. rmdir removes no file, and says
+ * what stands against removing it before it says that it is none. A temporary file that has a name is
+ * removed, as it would be renamed. Returns 0 or the errno. */
+static int check_place(struct kw__pending *file)
+{
+    struct stat old;
+    if (file->temp && !file->unnamed && unlink(file->temp) != 0) return errno;
+    if (file->temp && lstat(file->final, &old) == 0 && S_ISREG(old.st_mode) && rmdir(file->final) != 0 &&
+        (errno == EPERM || errno == EACCES || errno == EROFS))
+        return errno;
+    return 0;
+}
+
 kw_status kw__pending_check(const char *path, kw_error *err)
 {
     struct kw__pending file;
@@ -231,8 +245,10 @@ kw_status kw__pending_check(const char *path, kw_error *err)
     int error = check_special(path, &special);
     if (error) return kw__fail_write(err, path, error);
     kw_status status = special ? KW_OK : kw__pending_open(path, &file, err);
-    if (!status && !special) kw__pending_discard(&file);
-    return status;
+    if (status || special) return status;
+    error = check_place(&file);
+    kw__pending_discard(&file);
+    return error ? kw__fail_write(err, path, error) : KW_OK;
 }
 
 /* ---- Room --------------------------------------------------------------------------------------- */

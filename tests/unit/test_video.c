@@ -438,6 +438,34 @@ static void test_pipes(void **state)
     count_files(true);
 }
 
+/* In a folder with the sticky bit others may make files and not replace ours: said before anything is
+ * written, and so is all else that keeps a name from being taken. Root may all of that. */
+static void test_sticky_folder(void **state)
+{
+    (void)state;
+    kw_error err;
+    char old[512], new[512];
+    if (geteuid() != 0) skip(); /* a second user is needed */
+    snprintf(old, sizeof old, "%s/old.y4m", folder);
+    snprintf(new, sizeof new, "%s/new.y4m", folder);
+    make_file(old);
+    assert_int_equal(chmod(old, 0666), 0);
+    assert_int_equal(chmod(folder, 01777), 0);
+    assert_int_equal(kw__pending_check(old, NULL), KW_OK);
+    pid_t child = fork();
+    if (child == 0) {
+        if (setuid(65534)) _exit(1);
+        if (kw__pending_check(new, &err)) _exit(2);
+        if (kw__pending_check(old, &err) != KW_ERROR_IO) _exit(3);
+        _exit(strstr(err.message, "choose a folder you may write to") ? 0 : 4);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    assert_int_equal(status, 0);
+    assert_int_equal(chmod(folder, 0700), 0);
+    assert_int_equal(count_files(true), 1); /* the old one, and nothing beside it */
+}
+
 /* The sizes are those of the files; what is there and what is needed are said. */
 static void test_room(void **state)
 {
@@ -524,11 +552,12 @@ static void test_npy(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_colours),   cmocka_unit_test(test_y4m),       cmocka_unit_test(test_rates),
-        cmocka_unit_test(test_mp4),       cmocka_unit_test(test_refused),   cmocka_unit_test(test_full_disk),
-        cmocka_unit_test(test_killed),    cmocka_unit_test(test_discarded), cmocka_unit_test(test_npy),
-        cmocka_unit_test(test_same_file), cmocka_unit_test(test_links),     cmocka_unit_test(test_pipes),
-        cmocka_unit_test(test_room)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_colours),       cmocka_unit_test(test_y4m),
+                                       cmocka_unit_test(test_rates),         cmocka_unit_test(test_mp4),
+                                       cmocka_unit_test(test_refused),       cmocka_unit_test(test_full_disk),
+                                       cmocka_unit_test(test_killed),        cmocka_unit_test(test_discarded),
+                                       cmocka_unit_test(test_npy),           cmocka_unit_test(test_same_file),
+                                       cmocka_unit_test(test_links),         cmocka_unit_test(test_pipes),
+                                       cmocka_unit_test(test_sticky_folder), cmocka_unit_test(test_room)};
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
