@@ -10,6 +10,10 @@
 /* "KWRU": the file says whose it is. */
 enum { KW__STORE_APPLICATION_ID = 0x4B575255 };
 
+/* What a new database, its log and the log's index take until its first run is kept. Without that room none
+ * is begun, which would stay behind empty. */
+enum { KW__STORE_NEW_BYTES = 512 << 10 };
+
 /* migrations[v] makes version v + 1 of version v; an empty file has version 0. */
 extern const char *const kw__store_migrations[];
 extern const int kw__store_version; /* their number */
