@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/library.h"
 #include "meter/meter.h"
 #include "meter/source.h"
 
@@ -351,13 +352,14 @@ static kw_status open_nvml(struct kw__source *source, kw_error *err)
     const char *name = source->config.nvml_library ? source->config.nvml_library : "libnvidia-ml.so.1";
     struct nvml *nvml = source->state = calloc(1, sizeof *nvml);
     unsigned count = 0;
+    char why[KW__LIBRARY_WHY];
     if (!nvml) return kw__fail_memory(err);
     nvml->own_numbers = numbers_are_ours();
-    nvml->library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+    nvml->library = kw__library_open(name, 0, why);
     if (!nvml->library) {
         kw__source_absent(source, KW_GPU,
                           "to measure a GPU, install NVIDIA's driver; in a container, pass it in",
-                          "%.120s is not there: no GPU can be measured", name);
+                          "%.80s %s: no GPU can be measured", name, why);
         return KW_OK;
     }
     if (!load(nvml)) {

@@ -8,6 +8,7 @@
 #include "video/format.h"
 
 #include "base/error.h"
+#include "base/library.h"
 
 /* Of the boxes: how well the pictures can be packed is known afterwards. */
 static double least_bytes(int width, int height, const int rate[2], int64_t frames)
@@ -110,11 +111,11 @@ struct libav {
 /* Once loaded they stay (RTLD_NODELETE): x264 and others keep state of the process. */
 static void *open_library(const char *name, kw_error *err)
 {
-    void *library = dlopen(name, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    char why[KW__LIBRARY_WHY];
+    void *library = kw__library_open(name, RTLD_NODELETE, why);
     if (!library)
         (void)kw__fail(err, KW_ERROR_UNSUPPORTED,
-                       "writing .mp4 needs FFmpeg's %s, which is not there; install it, or write to a .y4m",
-                       name);
+                       "writing .mp4 needs FFmpeg's %s, which %s; install it, or write to a .y4m", name, why);
     return library;
 }
 

@@ -153,6 +153,21 @@ static void test_absent(void **state)
     kw_meter_close(meter);
 }
 
+/* A library that is there and is none, as a copy that was cut short: the loader's reason is said. */
+static void test_not_loaded(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/kinowatt-nvml-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0 && write(fd, "\177ELF", 4) == 4 && close(fd) == 0);
+    kw_meter *meter = open_meter(path, NULL);
+    kw_meter_window w = measure(meter, 0.01);
+    is_absent(w.energy_j[KW_GPU], "cannot be loaded: ");
+    assert_null(strstr(w.energy_j[KW_GPU].reason, "not there"));
+    kw_meter_close(meter);
+    unlink(path);
+}
+
 static void test_does_not_start(void **state)
 {
     struct fakes *fakes = *state;
@@ -492,14 +507,23 @@ static void test_start_hangs(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        EACH(test_absent),          EACH(test_does_not_start),
-        EACH(test_measures),        EACH(test_dear_reads_are_fewer),
-        EACH(test_other_processes), EACH(test_old_driver),
-        EACH(test_nothing_to_read), EACH(test_grace_hopper),
-        EACH(test_visible_devices), EACH(test_environment),
-        EACH(test_mig_and_lost),    EACH(test_frozen),
-        EACH(test_disagrees),       EACH(test_reads_fail_for_a_while),
-        EACH(test_stops_for_good),  EACH(test_read_hangs),
+        EACH(test_absent),
+        EACH(test_not_loaded),
+        EACH(test_does_not_start),
+        EACH(test_measures),
+        EACH(test_dear_reads_are_fewer),
+        EACH(test_other_processes),
+        EACH(test_old_driver),
+        EACH(test_nothing_to_read),
+        EACH(test_grace_hopper),
+        EACH(test_visible_devices),
+        EACH(test_environment),
+        EACH(test_mig_and_lost),
+        EACH(test_frozen),
+        EACH(test_disagrees),
+        EACH(test_reads_fail_for_a_while),
+        EACH(test_stops_for_good),
+        EACH(test_read_hangs),
         EACH(test_start_hangs),
     };
     unsetenv("CUDA_VISIBLE_DEVICES");
