@@ -494,9 +494,10 @@ KW_API kw_status kw_meter_trace_csv(kw_meter *meter, char **out, int64_t *lost, 
  *     ...                          // work that is finished when it returns: wait for the GPU
  *     kw_mark_end("denoise");
  *
- * Stages nest, and those of several processes overlap freely. Without a record (the environment has no
- * KINOWATT_SOCKET) the calls do nothing. They never fail, allocate or keep anything, may be called from any
- * thread, and take some 5 us. Names have 1 to 63 bytes. docs/RECORD.md has the protocol. */
+ * Stages nest, those of a process's threads as if there were one, and those of several processes overlap
+ * freely. Without a record (the environment has no KINOWATT_SOCKET) the calls do nothing. They never fail,
+ * allocate or keep anything, may be called from any thread, and take some 5 us. Names have 1 to 63 bytes;
+ * NULL is no mark. docs/RECORD.md has the protocol. */
 KW_API void kw_mark_begin(const char *name);
 KW_API void kw_mark_end(const char *name);
 

@@ -1,7 +1,6 @@
 """Tells `kinowatt record` which stage a program is in; waits for the GPUs in use at a stage's edges.
 
-    with kinowatt.window("denoise"):                 # also a decorator; windows nest
-        ...
+    with kinowatt.window("denoise"): ...             # also a decorator; windows nest
     kinowatt.mark("decode")                          # ends what mark began last, and begins the next
     kinowatt.set(attention="cudnn", num_frames=81)   # settings of the run
 Without a record (the environment has no KINOWATT_SOCKET) nothing is sent and nothing is waited for."""
@@ -21,7 +20,8 @@ def _mark(verb, name):
     if os.environ.get("KINOWATT_SOCKET"):
         for device in range(cuda.device_count()) if cuda and cuda.is_initialized() else ():
             if cuda.memory_reserved(device):  # else it has no work, and a context is not made for it
-                cuda.synchronize(device)
+                with contextlib.suppress(Exception):  # of work that failed the program's next call tells
+                    cuda.synchronize(device)
         _send(f"{verb} {name} {time.monotonic_ns()}")
 
 @contextlib.contextmanager

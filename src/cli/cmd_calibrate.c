@@ -52,18 +52,25 @@ int kw__calibrate_write(const struct kw__options *options, json_t *document, con
                         struct kw__out *head, const char *stack, const char *hardware)
 {
     struct kw__options to = *options;
-    if (!to.output) to.output = path;
+    bool piped = to.output && strcmp(to.output, "-") == 0;
+    to.output = piped ? NULL : to.output ? to.output : path;
     int code = kw__cli_emit_json(&to, document);
-    if (code || options->output) {
+    if (code || piped) {
         kw__out_free(head);
         return code;
     }
     kw__out_puts(head, "wrote ");
-    kw__cli_put(head, path);
-    kw__out_puts(head, "\nuse it: kinowatt predict MODEL --hardware ");
-    kw__cli_put(head, hardware);
-    kw__out_puts(head, " --stack ");
-    kw__cli_put(head, stack);
+    kw__cli_put(head, to.output);
+    kw__out_puts(head, "\nuse it: kinowatt predict MODEL ");
+    if (options->output) {
+        kw__out_puts(head, "--calibration ");
+        kw__cli_put(head, to.output);
+    } else {
+        kw__out_puts(head, "--hardware ");
+        kw__cli_put(head, hardware);
+        kw__out_puts(head, " --stack ");
+        kw__cli_put(head, stack);
+    }
     kw__out_puts(head, "\n");
     return kw__cli_emit(NULL, head);
 }

@@ -9,6 +9,8 @@
 #include "cli/cli.h"
 #include "record/send.h"
 
+static const char setting_chars[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";
+
 static bool is_sendable(const char *name)
 {
     size_t length = strlen(name);
@@ -53,8 +55,11 @@ int kw__cmd_mark(int argc, char **argv)
         char name[64];
         const char *equals = strchr(settings.texts[i], '=');
         size_t length = equals ? (size_t)(equals - settings.texts[i]) : 0;
-        if (length == 0 || length >= sizeof name)
-            return kw__cli_usage("--set '%.80s' is not valid; give NAME=VALUE", settings.texts[i]);
+        if (length == 0 || length >= sizeof name || strspn(settings.texts[i], setting_chars) != length)
+            return kw__cli_usage(
+                "--set '%.80s' is not valid; give NAME=VALUE, a name of letters, digits, '_', "
+                "'-' and '.'",
+                settings.texts[i]);
         memcpy(name, settings.texts[i], length);
         name[length] = '\0';
         kw__mark_send_setting("all set", name, equals + 1);

@@ -172,6 +172,10 @@ static int finish(struct job *job)
     (void)kw__out_write_fd(&out, STDERR_FILENO, NULL);
     kw__out_free(&out);
     kw__record_warn(job->record, job->run);
+    for (size_t i = 0; i < job->num_stages; i++)
+        if (!job->record->stage_seen[i])
+            kw__cli_warn("--stage %s: no line of output fits '%.80s', a POSIX extended regular expression",
+                         job->stages[i].name, job->stages[i].expression);
     kw__keep_check(&job->keep, job->catalog, job->run, &findings, &count);
     kw__keep_say(findings, count);
     kw__keep_warn(&job->keep);

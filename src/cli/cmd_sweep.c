@@ -147,8 +147,7 @@ static void fill_defaults(struct settings *s, const struct kw__options *options)
     if (!a->weights) a->weights = "random";
 }
 
-/* ---- What is needed -------------------------------------------------------------------------------------
- */
+/* ---- What is needed ---------------------------------------------------------------------------------- */
 
 static kw_status open_store(struct job *job, kw_error *err)
 {
@@ -197,8 +196,7 @@ static kw_status file_of(const struct job *job, const char *file, char out[PATH_
     return kw__folder_parents(out, err);
 }
 
-/* ---- Running here -----------------------------------------------------------------------------------------
- */
+/* ---- Running here ------------------------------------------------------------------------------------ */
 
 /* One process at a time; and what an earlier one left running must have ended. */
 static kw_status take_lock(struct job *job, kw_error *err)
@@ -289,7 +287,8 @@ static int say_stopped(const struct job *job)
              "stopped; %" PRId64 " of %" PRId64 " runs are kept. Go on with: kinowatt sweep --resume %s",
              done, done + wanted, job->plan->options.name);
     (void)kw__cli_fail(&err);
-    return 128 + (stop_signal ? (int)stop_signal : SIGINT);
+    int signal = stop_signal ? (int)stop_signal : job->command ? kw__command_runner_asked(job->command) : 0;
+    return 128 + (signal ? signal : SIGINT);
 }
 
 static int run_here(struct job *job)
@@ -325,8 +324,7 @@ static int run_here(struct job *job)
     return status ? kw__cli_fail(&err) : finish(job);
 }
 
-/* ---- Running on a cluster
- * ----------------------------------------------------------------------------------- */
+/* ---- Running on a cluster ---------------------------------------------------------------------------- */
 
 static void say_task(const struct kw__slurm_task *task, int64_t number, bool missing)
 {
@@ -408,14 +406,14 @@ static int run_on_slurm(struct job *job)
     return submit(job, &slurm, tasks, missing);
 }
 
-/* ---- The command
- * ---------------------------------------------------------------------------------------------- */
+/* ---- The command ------------------------------------------------------------------------------------- */
 
 static int run(struct job *job)
 {
     kw_error err = {0};
     bool found;
-    kw_status status = open_store(job, &err);
+    kw_status status = job->settings.launcher ? kw__slurm_ready(&err) : KW_OK; /* before a plan is kept */
+    if (!status) status = open_store(job, &err);
     if (!status) status = open_plan(job, &found, &err);
     if (status) return kw__cli_fail(&err);
     catch_signals();

@@ -238,6 +238,7 @@ int kw__options_parse(const struct kw__usage *usage, int argc, char **argv, stru
     if (rc != KW__PROCEED) return rc;
     if (out->help) return print_help(usage, &table);
     if (out->json && out->csv) return kw__cli_usage("give --json or --csv, not both");
+    if (out->output && !usage->output && strcmp(out->output, "-") == 0) out->output = NULL;
     if (out->n_args < usage->least) return kw__cli_usage("%s", usage->missing);
     for (size_t i = 0; i < out->n_args && !(i && usage->runs_command); i++)
         if (!*out->args[i])

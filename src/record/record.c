@@ -116,8 +116,10 @@ static void take_marks(struct session *s, int64_t most)
 static void take_stages(struct session *s, bool wait)
 {
     struct kw__output_event event;
-    while (s->output && kw__output_next(s->output, wait, &event))
+    while (s->output && kw__output_next(s->output, wait, &event)) {
+        s->record->stage_seen[event.stage] = true;
         kw__marks_stage(s->record->marks, s->options->stages[event.stage].name, event.at_s);
+    }
 }
 
 /* ---- Running ---------------------------------------------------------------------------------------- */

@@ -44,6 +44,7 @@ struct kw__record {
     const char *no_marks; /* why there was no socket for marks; NULL: there was */
     const char *lost;     /* why output could not be passed on; NULL: it was */
     struct kw__marks *marks;
+    bool stage_seen[KW__MAX_STAGE_LINES]; /* whether a line of output fitted */
 };
 
 /* KW_ERROR_NOT_FOUND: there is no such command; KW_ERROR_UNSUPPORTED: it can't be executed. When it could be

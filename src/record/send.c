@@ -47,7 +47,7 @@ void kw__mark_send(const char *verb, const char *name, uint64_t at_ns)
     int before = errno;
     char line[LINE_BYTES];
     const char *path = getenv("KINOWATT_SOCKET");
-    if (path && *path)
+    if (path && *path && name)
         send_line(path, line,
                   snprintf(line, sizeof line, "%s %s %llu", verb, name, (unsigned long long)at_ns));
     errno = before;
@@ -58,7 +58,8 @@ void kw__mark_send_setting(const char *verb, const char *name, const char *value
     int before = errno;
     char line[LINE_BYTES];
     const char *path = getenv("KINOWATT_SOCKET");
-    if (path && *path) send_line(path, line, snprintf(line, sizeof line, "%s %s %s", verb, name, value));
+    if (path && *path && name && value)
+        send_line(path, line, snprintf(line, sizeof line, "%s %s %s", verb, name, value));
     errno = before;
 }
 

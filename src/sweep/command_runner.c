@@ -18,6 +18,7 @@
 struct kw__command_runner {
     struct kw__command_runner_options options;
     int log;
+    int asked; /* see kw__command_runner_asked */
     bool warm; /* something has run */
 };
 
@@ -83,6 +84,7 @@ static kw_status run_point(void *self, size_t point, const char *name, struct kw
     status = kw__record_run(&options, &record, err);
     if (status) return status;
     runner->warm = true;
+    runner->asked = record->asked;
     if (record->asked)
         status = kw__fail(err, KW_ERROR_CANCELLED, "stopped by signal %d", record->asked);
     else
@@ -91,6 +93,11 @@ static kw_status run_point(void *self, size_t point, const char *name, struct kw
     if (!status) judge(record, run);
     kw__record_free(record);
     return status;
+}
+
+int kw__command_runner_asked(const struct kw__command_runner *runner)
+{
+    return runner->asked;
 }
 
 struct kw__sweep_runner kw__command_runner_of(struct kw__command_runner *runner)

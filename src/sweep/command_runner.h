@@ -27,4 +27,7 @@ void kw__command_runner_close(struct kw__command_runner *runner);
 
 struct kw__sweep_runner kw__command_runner_of(struct kw__command_runner *runner);
 
+/* The signal that was to stop the last run; 0: none came while it ran. */
+int kw__command_runner_asked(const struct kw__command_runner *runner);
+
 #endif

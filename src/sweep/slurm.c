@@ -76,7 +76,19 @@ static kw_status ask(char *const *argv, struct kw__out *out, kw_error *err)
     if (rc) return kw__fail(err, KW_ERROR_IO, "cannot start %s: %s", argv[0], strerror(rc));
     if (out->failed) return kw__fail_memory(err);
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return KW_OK;
-    return kw__fail(err, KW_ERROR_DEVICE, "%s failed: %.300s", argv[0], first_line(out));
+    return kw__fail(err, KW_ERROR_DEVICE,
+                    "%s failed: %.300s; 'scontrol ping' says whether the cluster answers", argv[0],
+                    first_line(out));
+}
+
+kw_status kw__slurm_ready(kw_error *err)
+{
+    char squeue[] = "squeue", header[] = "--noheader", name[] = "--name=kinowatt";
+    char *argv[] = {squeue, header, name, NULL};
+    struct kw__out out;
+    kw_status status = ask(argv, &out, err);
+    kw__out_free(&out);
+    return status;
 }
 
 /* ---- Files -------------------------------------------------------------------------------------------- */

@@ -35,6 +35,9 @@ struct kw__slurm_task {
     char log[PATH_MAX]; /* where that is */
 };
 
+/* Whether Slurm answers. KW_ERROR_DEVICE: it is not there, or does not. */
+kw_status kw__slurm_ready(kw_error *err);
+
 /* Asks the queue, and gathers what tasks that left it have measured. tasks has plan->options.tasks elements.
  * KW_ERROR_DEVICE: Slurm is not there, or does not answer. */
 kw_status kw__slurm_gather(const struct kw__slurm_options *options, struct kw__slurm_task *tasks,

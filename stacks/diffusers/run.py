@@ -91,8 +91,10 @@ class Runner:
     """Holds the model in use."""
 
     def __init__(self):
-        import common
-
+        try:
+            import common
+        except ImportError as error:
+            raise SystemExit(f"{error}; stacks/diffusers/README.md says what the runners need") from None
         self.common, self.stages = common, common.Stages()
         self.key = self.pipe = self.attention = None
 

@@ -38,7 +38,7 @@ expect test ! -s "$out" -a ! -s "$err"
 KINOWATT_SOCKET=$base/gone run "$KINOWATT" mark --begin a --set b=c
 expect_rc 0
 expect test ! -s "$out" -a ! -s "$err"
-for wrong in '' '--set a' '--begin=' $'a\nb' "$(printf 'x%.0s' {1..64})"; do
+for wrong in '' '--set a' '--set=a b=1' '--set==1' '--begin=' $'a\nb' "$(printf 'x%.0s' {1..64})"; do
     run "$KINOWATT" mark ${wrong:+"$wrong"}
     expect_rc 2
     expect_err_lines 1
@@ -99,6 +99,8 @@ int main(void)
         kw_mark_next("child");
         return 0;
     }
+    kw_mark_begin(NULL);
+    kw_mark_set("none", NULL);
     kw_mark_next("next");
     usleep(50000);
     kw_mark_set("torch", "2.11");
@@ -129,7 +131,9 @@ class cuda:
     is_initialized = staticmethod(lambda: cuda.ready)
     device_count = staticmethod(lambda: 3)
     memory_reserved = staticmethod(lambda device: 4096 * (device != 1))
-    synchronize = staticmethod(edges.append)
+    def synchronize(device):
+        edges.append(device)
+        if len(edges) > 2: raise RuntimeError("an illegal memory access, for example")
 @kinowatt.window("function")
 def function(): time.sleep(0.02)
 with kinowatt.window("load"):
@@ -141,7 +145,9 @@ try:
 except KeyError: pass
 kinowatt.set(attention="cudnn", num_frames=81, prompt="a cat\nsurfs")
 sys.modules["torch"] = types.SimpleNamespace(cuda=cuda)
-with kinowatt.window("synchronised"): pass
+try:
+    with kinowatt.window("synchronised"): raise KeyError # the program's own error stays
+except KeyError: pass
 cuda.ready = False
 with kinowatt.window("not started"): pass
 print(*edges)

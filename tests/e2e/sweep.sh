@@ -176,6 +176,15 @@ kept_runs=$(sed -n 's/^kinowatt: stopped; \([0-9]*\) .*/\1/p' alone)
 expect test "$(kept alone repeat | grep -c '^[0-9]')" -eq "$kept_runs"
 ok "Ctrl-C says how to go on"
 
+env --default-signal=TERM "$KINOWATT" sweep --resume alone >alone 2>&1 &
+first=$!
+until grep -qE '^[0-9]+/50' alone; do sleep 0.05; done
+kill -TERM "$first"
+wait "$first"
+rc=$?
+expect_rc 143
+ok "a scheduler's SIGTERM ends in its own exit code"
+
 # Killed together with its command still running: the next sitting waits for that command's end.
 "$KINOWATT" sweep --name orphan --axis t=1 --repeats 1 --warmup 0 -- sh -c 'echo begins >>orphans; sleep 0.{t}; sleep 0.5; echo ends >>orphans' \
     >/dev/null 2>&1 &

@@ -13,6 +13,7 @@ run env PATH="$base/bare" "$KINOWATT" sweep --launcher slurm --axis t=1,2 -- tru
 expect_rc 3
 expect_err "^kinowatt: squeue is not there: --launcher slurm needs Slurm's commands; run this where jobs are submitted$"
 expect_err_lines 1
+expect test ! -e "$KINOWATT_STORE"
 ok "without Slurm's commands it is said"
 
 missing=
@@ -215,7 +216,7 @@ ok "a node that vanished costs the run it was at"
 stop slurmctld
 run "$KINOWATT" sweep --resume node
 expect_rc 3
-expect_err '^kinowatt: squeue failed: .*(contact|connect)'
+expect_err "^kinowatt: squeue failed: .*(contact|connect).*; 'scontrol ping' says whether the cluster answers$"
 expect_err_lines 1
 expect_out_lines 0
 ok "a controller that does not answer is said"

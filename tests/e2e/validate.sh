@@ -65,6 +65,9 @@ run "$KINOWATT" calibrate --from delavande2025 --priors "$root/data/calibrations
     --date "$date" -o made.json
 expect_rc 0
 expect grep -q '"held_out"' made.json
+expect_out '^  axis-out +latency [0-9.]+ \([0-9.]+\) on'
+expect_out '^wrote made.json$'
+expect_out '^use it: kinowatt predict MODEL --calibration made.json$'
 run "$KINOWATT" predict wan2.1-t2v-1.3b --calibration ./made.json
 expect_rc 0
 ok "a calibration is made, and predicts"
