@@ -87,6 +87,7 @@ static kw_effective resolved(const kw_model *model, struct golden_size size)
     request.width = r.width / r.latent_width * size.width;
     request.height = r.height / r.latent_height * size.height;
     request.size_of_clip = true;
+    request.guidance_scale = size.guidance;
     r.latent_frames = 0;
     while (r.latent_frames < size.frames) {
         request.num_frames++;
@@ -112,7 +113,7 @@ struct golden_case golden_lower(const char *model, struct golden_size size)
     r.negative_tokens = size.prompt_tokens[1];
     r.num_inference_steps = size.steps ? size.steps : 1;
     r.guidance_scale = size.guidance;
-    r.guidance_passes = size.guidance > 1 ? 2 : 1;
+    if (!size.resolved) r.guidance_passes = size.guidance > 1 ? 2 : 1;
     struct kw__dtypes dtypes = KW__ALL_F32;
     if (size.tiled) dtypes.tiled_decode = KW__ALWAYS;
     if (kw__lower(l.model, &r, &dtypes, &l.program, &err)) fail_msg("%s", err.message);
@@ -138,14 +139,19 @@ struct kw__phase *golden_phase(const struct golden_case *c, const char *stage, c
     return NULL;
 }
 
-size_t golden_tokens(const struct golden_case *c, const char *phase, int length, int first, int stride,
-                     int vocabulary, double ids[256])
+size_t golden_input(const struct golden_case *c, const char *phase, const char *name)
 {
-    size_t width = 0;
     const struct kw__phase *at = golden_phase(c, "text_encode", phase);
     assert_non_null(at);
     for (size_t v = 1; v < at->graph->num_values; v++)
-        if (strcmp(at->graph->values[v].name, "ids") == 0) width = (size_t)at->graph->values[v].dim[1];
+        if (strcmp(at->graph->values[v].name, name) == 0) return (size_t)kw__elements(&at->graph->values[v]);
+    return 0;
+}
+
+size_t golden_tokens(const struct golden_case *c, const char *phase, int length, int first, int stride,
+                     int vocabulary, double ids[256])
+{
+    size_t width = golden_input(c, phase, "ids");
     assert_in_range(width, length, 256);
     memset(ids, 0, 256 * sizeof *ids);
     for (int i = 0; i < length; i++) ids[i] = (first + stride * i) % vocabulary;

@@ -39,6 +39,9 @@ void golden_release(struct golden_case *c);
 /* NULL when there is none. */
 struct kw__phase *golden_phase(const struct golden_case *c, const char *stage, const char *phase);
 
+/* Elements of an input of a phase of text_encode, 0: there is none. */
+size_t golden_input(const struct golden_case *c, const char *phase, const char *name);
+
 /* Token i is (first + stride * i) mod vocabulary, 0 from `length` on as far as the graph reads. Returns
  * their number. */
 size_t golden_tokens(const struct golden_case *c, const char *phase, int length, int first, int stride,

@@ -201,6 +201,20 @@ static void set_timestep(const struct kw__phase *phase, double timestep)
     fail_msg("the step's table has no timestep");
 }
 
+/* Elements of a value of a stage, 0: it has none of that name. */
+static size_t state_elements(const struct kw__program *program, const char *stage, const char *name)
+{
+    size_t count = 0;
+    for (int i = 0; i < program->num_stages; i++)
+        for (int p = 0; strcmp(program->stages[i].name, stage) == 0 && p < program->stages[i].num_phases;
+             p++) {
+            const struct kw__graph *g = program->stages[i].phases[p].graph;
+            for (size_t v = 1; v < g->num_values; v++)
+                if (strcmp(g->values[v].name, name) == 0) count = (size_t)kw__elements(&g->values[v]);
+        }
+    return count;
+}
+
 void parity_denoiser(enum parity_on on, const struct parity_model *model, const char *golden,
                      struct golden_size size, const double *lengths, double timestep)
 {
@@ -209,6 +223,8 @@ void parity_denoiser(enum parity_on on, const struct parity_model *model, const 
     size_t batch = (size_t)s->golden.program->request.batch_size;
     write_noise(s, "text.0", "text", batch * (size_t)(size.text_tokens * model->text_dim));
     if (lengths) write_values(s, "text_length.0", lengths, batch);
+    size_t pooled = state_elements(s->golden.program, "denoise", "pooled.0");
+    if (pooled) write_noise(s, "pooled.0", "pooled", pooled);
     struct kw__phase *phase = golden_phase(&s->golden, "denoise", "step");
     assert_non_null(phase);
     set_timestep(phase, timestep);
@@ -220,6 +236,28 @@ void parity_denoiser(enum parity_on on, const struct parity_model *model, const 
     run_stage(s, "denoise");
     compare(s, golden, s->kept.elements, s->kept.count);
     close_side(s);
+}
+
+/* What else a phase reads: tokens before the prompt's, and the prompt's of a second text encoder. */
+static void write_other_ids(struct side *s, const char *phase, const double *tokens, int length,
+                            int vocabulary)
+{
+    char name[64];
+    double ids[256] = {0}, real = length;
+    size_t before = golden_input(&s->golden, phase, "template"),
+           width = golden_input(&s->golden, phase, "ids_2");
+    assert_in_range(before, 0, 256);
+    assert_in_range(width, 0, 256);
+    for (size_t i = 0; i < before; i++) ids[i] = (double)((int)i % vocabulary);
+    snprintf(name, sizeof name, "%s/template", phase);
+    if (before) write_values(s, name, ids, before);
+    if (!width) return;
+    memset(ids, 0, sizeof ids);
+    memcpy(ids, tokens, (size_t)length * sizeof *ids);
+    snprintf(name, sizeof name, "%s/ids_2", phase);
+    write_values(s, name, ids, width);
+    snprintf(name, sizeof name, "%s/length_2", phase);
+    write_values(s, name, &real, 1);
 }
 
 void parity_denoise(enum parity_on on, const struct parity_model *model, const char *golden,
@@ -236,6 +274,7 @@ void parity_denoise(enum parity_on on, const struct parity_model *model, const c
         write_values(s, name, ids, width);
         snprintf(name, sizeof name, "%s/length", phases[i]);
         write_values(s, name, &length, 1);
+        write_other_ids(s, phases[i], ids, (int)length, model->vocabulary);
     }
     s->kept.latents = true;
     for (int i = 0; i < program->num_stages && strcmp(program->stages[i].name, "decode") != 0; i++)
@@ -270,15 +309,7 @@ void parity_stage(enum parity_on on, const struct parity_model *model, const cha
 {
     if (!size.text_tokens) size.text_tokens = 1;
     struct side *s = open_side(on, model, size);
-    const struct kw__program *program = s->golden.program;
-    size_t count = 0;
-    for (int i = 0; i < program->num_stages; i++)
-        for (int p = 0; strcmp(program->stages[i].name, stage) == 0 && p < program->stages[i].num_phases;
-             p++) {
-            const struct kw__graph *g = program->stages[i].phases[p].graph;
-            for (size_t v = 1; v < g->num_values; v++)
-                if (strcmp(g->values[v].name, out) == 0) count = (size_t)kw__elements(&g->values[v]);
-        }
+    size_t count = state_elements(s->golden.program, stage, out);
     run_stage(s, stage);
     double *got = read_state(s, out, count);
     compare(s, golden, got, count);

@@ -16,13 +16,14 @@ struct parity_model {
     enum kw__opcode output; /* the denoiser's last operator: the last of this code in a step */
 };
 
-/* One pass of the denoiser, of the noise "latents" and "text" at a timestep, which may be none of a
+/* One pass of the denoiser, of the noise "latents", "text" and "pooled" at a timestep, which may be none of a
  * schedule's. `lengths`: valid text rows of each row of the batch; NULL: the graph has no such input. */
 void parity_denoiser(enum parity_on on, const struct parity_model *model, const char *golden,
                      struct golden_size size, const double *lengths, double timestep);
 
 /* Text encoding and all stages up to "decode": the latents after each iteration of a phase "step", one after
- * the other. Token i of pass p is (3 + p + 7 i) mod vocabulary. */
+ * the other. Token i of pass p is (3 + p + 7 i) mod vocabulary, of a second text encoder too, whose length is
+ * the first's; of a template before the prompt it is i mod vocabulary. */
 void parity_denoise(enum parity_on on, const struct parity_model *model, const char *golden,
                     struct golden_size size);
 
