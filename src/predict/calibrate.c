@@ -16,14 +16,6 @@ static const double difference_step = 1e-5;
 
 /* ---- Pricing --------------------------------------------------------------------------------------- */
 
-static void price_group(const struct kw__samples *s, int group, const struct kw__prices *prices,
-                        double *latency_s, double *energy_j)
-{
-    const struct kw__demand *demand = &s->groups[group];
-    kw__price_total(demand->workload, &demand->binding, prices, demand->timed, s->scratch, latency_s,
-                    energy_j);
-}
-
 /* Which rates a workload needs was checked when the samples were made: any of them stands for all. */
 static kw_status prices_at(const struct kw__samples *s, const double *theta, struct kw__prices *out,
                            kw_error *err)
@@ -37,7 +29,7 @@ kw_status kw__kernel_price(const struct kw__samples *samples, int group, const d
 {
     struct kw__prices prices;
     kw_status status = prices_at(samples, theta, &prices, err);
-    if (!status) price_group(samples, group, &prices, latency_s, energy_j);
+    if (!status) kw__price_total(&samples->groups[group].bundles, &prices, latency_s, energy_j);
     return status;
 }
 
@@ -69,7 +61,7 @@ static kw_status price_groups(const struct context *c, const double *x, double *
     for (size_t g = 0; !status && g < c->samples->num_groups; g++) {
         double latency_s, energy_j;
         if (!c->needed[g]) continue;
-        price_group(c->samples, (int)g, &prices, &latency_s, &energy_j);
+        kw__price_total(&c->samples->groups[g].bundles, &prices, &latency_s, &energy_j);
         time[g] = log(latency_s);
         power[g] = log(energy_j / latency_s);
     }

@@ -221,72 +221,143 @@ kw_status kw__prices_of(const struct kw__calibration *calibration, const kw_hard
 
 /* ---- Pricing ------------------------------------------------------------------------------------------ */
 
-/* `per_s`: of its rate at its size, NaN without one */
-static void price_item(const struct kw__item *item, double per_s, const struct kw__prices *p,
-                       struct kw__cost_of_item *out)
+static struct kw__bundle bundle_of(const struct kw__item *item, int rate, double share)
 {
     const struct kw__work *w = &item->work;
-    bool arithmetic = w->flop > 0;
-    double compute = arithmetic ? w->flop / per_s : 0.0;
-    double operands = w->main_bytes / p->bytes_per_s;
-    double memory = w->memory_bytes / (arithmetic || isnan(per_s) ? p->bytes_per_s : per_s);
-    if (operands > compute) {
-        memory += operands;
-        compute = 0.0;
+    struct kw__bundle b = {.phase = item->phase,
+                           .rate = rate,
+                           .timed = true,
+                           .arithmetic = w->flop > 0,
+                           .memory_bytes = item->count * w->memory_bytes,
+                           .host_bytes = item->count * w->host_bytes,
+                           .to_device_bytes = item->count * w->to_device_bytes,
+                           .to_host_bytes = item->count * w->to_host_bytes,
+                           .launches = item->count * w->launches};
+    if (b.arithmetic) {
+        b.rated = item->count * w->flop / share;
+        b.main_bytes = item->count * w->main_bytes;
+    } else if (rate >= 0) {
+        b.rated = b.memory_bytes / share;
+        b.memory_bytes = 0;
     }
-    out->compute_s = item->count * compute * p->stretch;
-    out->memory_s = item->count * memory * p->stretch;
-    out->host_s = item->count * w->host_bytes / p->host_bytes_per_s;
-    out->copy_s = 0;
-    if (w->to_device_bytes > 0) out->copy_s += item->count * w->to_device_bytes / p->to_device_bytes_per_s;
-    if (w->to_host_bytes > 0) out->copy_s += item->count * w->to_host_bytes / p->to_host_bytes_per_s;
-    out->busy_s = out->compute_s + out->memory_s;
-    out->gap_s = item->count * w->launches * p->launch_s + out->host_s + out->copy_s;
+    return b;
 }
 
-/* The larger of host's and device's time, a little more where they are alike, since then each waits for the
- * other at times: the norm of order 8 is 9 % more where they are equal and 0.05 % where one is twice the
- * other (judgement). It has no kink at which a fit could get stuck. */
-static double longer_of(double a_s, double b_s)
+static void price(const struct kw__bundle *b, const struct kw__prices *p, struct kw__cost_of_item *out)
 {
-    double most = fmax(a_s, b_s), least = fmin(a_s, b_s);
-    return most > 0 ? most * pow(1 + pow(least / most, 8), 1.0 / 8) : 0;
+    double rated = b->rate < 0 ? 0 : b->rated / p->per_s[b->rate], operands = b->main_bytes / p->bytes_per_s;
+    double compute = b->arithmetic && rated >= operands ? rated : 0;
+    double memory = b->memory_bytes / p->bytes_per_s + (compute > 0 ? 0 : fmax(rated, operands));
+    out->compute_s = compute * p->stretch;
+    out->memory_s = memory * p->stretch;
+    out->host_s = b->host_bytes / p->host_bytes_per_s;
+    out->copy_s = 0;
+    if (b->to_device_bytes > 0) out->copy_s += b->to_device_bytes / p->to_device_bytes_per_s;
+    if (b->to_host_bytes > 0) out->copy_s += b->to_host_bytes / p->to_host_bytes_per_s;
+    out->busy_s = out->compute_s + out->memory_s;
+    out->gap_s = b->launches * p->launch_s + out->host_s + out->copy_s;
+}
+
+/* How much longer the host takes to issue a phase's kernels than they take, `seconds`. The larger of the two
+ * counts, a little more where they are alike, since then each waits for the other at times: the norm of order
+ * 8 is 9 % more where they are equal and 0.05 % where one is twice the other (judgement). It has no kink at
+ * which a fit could get stuck. */
+static double wait_for_host(double launches, double seconds, const struct kw__prices *p)
+{
+    double host = launches * p->dispatch_s;
+    double most = fmax(host, seconds), least = fmin(host, seconds);
+    if (!(most > 0)) return 0;
+    double ratio = least / most;
+    ratio *= ratio, ratio *= ratio, ratio *= ratio;
+    return most * sqrt(sqrt(sqrt(1 + ratio))) - seconds;
+}
+
+static double energy_of(double busy_s, double gap_s, double copy_s, const struct kw__prices *p)
+{
+    double energy_j = busy_s * p->busy_w + (gap_s - copy_s) * p->gap_w;
+    return copy_s > 0 ? energy_j + copy_s * p->copy_w : energy_j;
 }
 
 void kw__price_items(const struct kw__workload *workload, const struct kw__binding *binding,
                      const struct kw__prices *prices, struct kw__cost_of_item *out)
 {
-    for (size_t begin = 0; begin < workload->num_items;) {
-        size_t end = begin;
+    for (size_t begin = 0, end; begin < workload->num_items; begin = end) {
         double seconds = 0, launches = 0;
         int phase = workload->items[begin].phase;
-        for (; end < workload->num_items && workload->items[end].phase == phase; end++) {
-            int rate = binding->rate_of[end];
-            double per_s = rate < 0 ? NAN : prices->per_s[rate] * binding->share[end];
-            price_item(&workload->items[end], per_s, prices, &out[end]);
+        for (end = begin; end < workload->num_items && workload->items[end].phase == phase; end++) {
+            struct kw__bundle one =
+                bundle_of(&workload->items[end], binding->rate_of[end], binding->share[end]);
+            price(&one, prices, &out[end]);
             seconds += out[end].busy_s + out[end].gap_s - out[end].copy_s;
-            launches += workload->items[end].count * workload->items[end].work.launches;
+            launches += one.launches;
         }
-        double waiting = longer_of(launches * prices->dispatch_s, seconds) - seconds; /* for the host */
+        double waiting = wait_for_host(launches, seconds, prices);
         for (size_t i = begin; i < end; i++) {
             const struct kw__item *item = &workload->items[i];
             if (waiting > 0) out[i].gap_s += waiting * item->count * item->work.launches / launches;
-            out[i].energy_j = out[i].busy_s * prices->busy_w + (out[i].gap_s - out[i].copy_s) * prices->gap_w;
-            if (out[i].copy_s > 0) out[i].energy_j += out[i].copy_s * prices->copy_w;
+            out[i].energy_j = energy_of(out[i].busy_s, out[i].gap_s, out[i].copy_s, prices);
         }
-        begin = end;
     }
 }
 
-void kw__price_total(const struct kw__workload *workload, const struct kw__binding *binding,
-                     const struct kw__prices *prices, const bool *timed, struct kw__cost_of_item *scratch,
-                     double *latency_s, double *energy_j)
+/* ---- Totals ------------------------------------------------------------------------------------------- */
+
+/* The longer of FLOPs and operands is the same for both where their ratio is. */
+static bool can_join(const struct kw__bundle *a, const struct kw__bundle *b)
+{
+    return a->phase == b->phase && a->rate == b->rate && a->timed == b->timed &&
+           a->arithmetic == b->arithmetic && a->rated * b->main_bytes == b->rated * a->main_bytes;
+}
+
+kw_status kw__bundle_items(const struct kw__workload *workload, const struct kw__binding *binding,
+                           const bool *timed, struct kw__arena *arena, struct kw__bundles *out, kw_error *err)
+{
+    struct kw__bundle *list = kw__arena_alloc(arena, workload->num_items, sizeof *list);
+    *out = (struct kw__bundles){list, 0};
+    if (!list) return kw__fail_memory(err);
+    for (size_t i = 0; i < workload->num_items; i++) {
+        struct kw__bundle one = bundle_of(&workload->items[i], binding->rate_of[i], binding->share[i]);
+        size_t k = out->count;
+        if (timed) one.timed = timed[i];
+        while (k > 0 && list[k - 1].phase == one.phase && !can_join(&list[k - 1], &one)) k--;
+        if (k == 0 || list[k - 1].phase != one.phase) {
+            list[out->count++] = one;
+            continue;
+        }
+        struct kw__bundle *known = &list[k - 1];
+        known->rated += one.rated;
+        known->main_bytes += one.main_bytes;
+        known->memory_bytes += one.memory_bytes;
+        known->host_bytes += one.host_bytes;
+        known->to_device_bytes += one.to_device_bytes;
+        known->to_host_bytes += one.to_host_bytes;
+        known->launches += one.launches;
+    }
+    return KW_OK;
+}
+
+void kw__price_total(const struct kw__bundles *bundles, const struct kw__prices *prices, double *latency_s,
+                     double *energy_j)
 {
     *latency_s = *energy_j = 0;
-    kw__price_items(workload, binding, prices, scratch);
-    for (size_t i = 0; i < workload->num_items; i++) {
-        if (timed && !timed[i]) continue;
-        *latency_s += scratch[i].busy_s + scratch[i].gap_s;
-        *energy_j += scratch[i].energy_j;
+    for (size_t i = 0; i < bundles->count;) {
+        double seconds = 0, launches = 0, busy = 0, gap = 0, copy = 0, timed = 0;
+        int phase = bundles->list[i].phase;
+        for (; i < bundles->count && bundles->list[i].phase == phase; i++) {
+            const struct kw__bundle *b = &bundles->list[i];
+            struct kw__cost_of_item cost;
+            price(b, prices, &cost);
+            seconds += cost.busy_s + cost.gap_s - cost.copy_s;
+            launches += b->launches;
+            if (!b->timed) continue;
+            busy += cost.busy_s;
+            gap += cost.gap_s;
+            copy += cost.copy_s;
+            timed += b->launches;
+        }
+        double waiting = wait_for_host(launches, seconds, prices);
+        if (waiting > 0) gap += waiting * timed / launches;
+        *latency_s += busy + gap;
+        *energy_j += energy_of(busy, gap, copy, prices);
     }
 }

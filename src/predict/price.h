@@ -56,9 +56,26 @@ struct kw__cost_of_item {
 void kw__price_items(const struct kw__workload *workload, const struct kw__binding *binding,
                      const struct kw__prices *prices, struct kw__cost_of_item *out);
 
-/* Seconds and joules of the items that `timed` marks; NULL: of all. */
-void kw__price_total(const struct kw__workload *workload, const struct kw__binding *binding,
-                     const struct kw__prices *prices, const bool *timed, struct kw__cost_of_item *scratch,
-                     double *latency_s, double *energy_j);
+/* Work that is priced as one: an item's, or the sum of several whose price is the same sum at any prices. */
+struct kw__bundle {
+    int phase, rate;   /* rate: -1: none */
+    bool timed;        /* part of the total */
+    bool arithmetic;   /* takes what its FLOPs or its operands take, whichever is longer */
+    double rated;      /* FLOPs, else bytes, that the rate prices; over what their size makes of the rate */
+    double main_bytes; /* operands beside FLOPs */
+    double memory_bytes, host_bytes, to_device_bytes, to_host_bytes, launches;
+};
+struct kw__bundles {
+    struct kw__bundle *list;
+    size_t count;
+};
+/* What totals need of a workload. `timed`: of each item; NULL: all. */
+kw_status kw__bundle_items(const struct kw__workload *workload, const struct kw__binding *binding,
+                           const bool *timed, struct kw__arena *arena, struct kw__bundles *out,
+                           kw_error *err);
+
+/* Seconds and joules of what is timed. */
+void kw__price_total(const struct kw__bundles *bundles, const struct kw__prices *prices, double *latency_s,
+                     double *energy_j);
 
 #endif

@@ -34,22 +34,21 @@ static bool is_timed(const struct kw__workload *w, const struct kw__item *item, 
     return false;
 }
 
-/* Marks the items that count and sums their FLOPs. */
+/* Bundles the items that count and sums their FLOPs. */
 static kw_status take_part(struct kw__samples *s, struct kw__demand *out, kw_error *err)
 {
     const struct kw__workload *w = out->workload;
     bool stages[KW__MAX_STAGES] = {false}, any = false;
-    if (out->what && !(out->timed = kw__arena_alloc(&s->arena, w->num_items, sizeof *out->timed)))
-        return kw__fail_memory(err);
+    bool *timed = kw__arena_alloc(&s->arena, w->num_items, sizeof *timed);
+    if (!timed) return kw__fail_memory(err);
     for (size_t i = 0; i < w->num_items; i++) {
-        bool timed = !out->what || is_timed(w, &w->items[i], out->what);
-        if (out->what) out->timed[i] = timed;
-        if (timed) any = stages[w->items[i].stage] = true;
+        timed[i] = !out->what || is_timed(w, &w->items[i], out->what);
+        if (timed[i]) any = stages[w->items[i].stage] = true;
     }
     for (int i = 0; i < w->num_stages; i++)
         if (!out->what || stages[i]) out->flop += w->stage_flop[i].flop;
-    return any ? KW_OK
-               : kw__fail(err, KW_ERROR_UNSUPPORTED, "%s has no part called %s", out->model, out->what);
+    if (!any) return kw__fail(err, KW_ERROR_UNSUPPORTED, "%s has no part called %s", out->model, out->what);
+    return kw__bundle_items(w, &out->binding, timed, &s->arena, &out->bundles, err);
 }
 
 /* ---- Groups ----------------------------------------------------------------------------------------- */
@@ -77,10 +76,8 @@ static kw_status count_request(struct kw__samples *s, const kw_model *model, con
     if (status) return status;
     s->workloads[s->num_workloads++] = out->workload;
     status = kw__bind_rates(out->workload, s->priors, &s->arena, &out->binding, err);
-    if (!status)
-        status = kw__prices_of(s->priors, s->hardware, out->workload, &out->binding, 0, zero, &prices, err);
-    if (!status && out->workload->num_items > s->largest) s->largest = out->workload->num_items;
-    return status;
+    if (status) return status;
+    return kw__prices_of(s->priors, s->hardware, out->workload, &out->binding, 0, zero, &prices, err);
 }
 
 static kw_status group_of(struct kw__samples *s, const kw_model *model, const struct kw__stack *stack,
@@ -269,7 +266,7 @@ static kw_status share_out(struct kw__samples *s, kw_error *err)
         kw_status status =
             kw__prices_of(s->priors, s->hardware, d->workload, &d->binding, 0, zero, &prices, err);
         if (status) return status;
-        kw__price_total(d->workload, &d->binding, &prices, d->timed, s->scratch, &seconds[i], &energy_j);
+        kw__price_total(&d->bundles, &prices, &seconds[i], &energy_j);
         all[s->list[i].whole] += seconds[i];
     }
     for (size_t i = 0; i < s->count; i++)
@@ -298,8 +295,6 @@ static kw_status fill(struct kw__samples *s, const kw_catalog *catalog, const st
         return kw__fail(err, KW_ERROR_UNSUPPORTED, "%s has no row of a model in the catalog%s%s",
                         dataset->path, s->left_out.count ? ": " : "",
                         s->left_out.count ? kw__most_left_out(&s->left_out) : "");
-    s->scratch = kw__arena_alloc(&s->arena, s->largest, sizeof *s->scratch);
-    if (s->arena.failed) return kw__fail_memory(err);
     status = number_sessions(s, err);
     return status ? status : share_out(s, err);
 }

@@ -31,7 +31,7 @@ struct kw__demand {
     kw_effective request;
     struct kw__workload *workload; /* of the whole request: parts have it in common */
     struct kw__binding binding;
-    bool *timed;      /* of each item; NULL: all */
+    struct kw__bundles bundles;
     double flop;      /* exact; of a part that of its stages */
     bool closed_form; /* the paper's is defined for it */
     int shape;
@@ -43,14 +43,13 @@ struct kw__samples {
     const struct kw__calibration *priors;
     const kw_hardware *hardware;
     struct kw__sample *list;
-    size_t count, num_wholes, num_groups, largest; /* largest: most items of a workload */
+    size_t count, num_wholes, num_groups;
     int num_shapes, num_sessions;
     struct kw__demand *groups;
     const char *sessions[KW__MAX_SESSIONS];
     struct kw__workload **workloads;
     size_t num_workloads;
-    struct kw__cost_of_item *scratch; /* of `largest` */
-    struct kw__left_outs left_out;    /* rows of models that the catalog does not have, and others */
+    struct kw__left_outs left_out; /* rows of models that the catalog does not have, and others */
 };
 
 /* Takes the rows that can be lowered and priced; which were not, and why, is in `left_out`.

@@ -141,11 +141,12 @@ static void price(const struct kw__calibration *c, const kw_hardware *hardware)
     struct kw__prices prices;
     double values[KW__MAX_PARAMETERS], latency_s, energy_j;
     kw__arena_init(&arena);
-    struct kw__cost_of_item *costs = kw__arena_alloc(&arena, workload->num_items, sizeof *costs);
+    struct kw__bundles bundles;
     for (int k = 0; k < c->num_parameters; k++) values[k] = c->parameters[k].log_value;
-    if (costs && !kw__bind_rates(workload, c, &arena, &binding, &err) &&
-        !kw__prices_of(c, hardware, workload, &binding, 0, values, &prices, &err)) {
-        kw__price_total(workload, &binding, &prices, NULL, costs, &latency_s, &energy_j);
+    if (!kw__bind_rates(workload, c, &arena, &binding, &err) &&
+        !kw__prices_of(c, hardware, workload, &binding, 0, values, &prices, &err) &&
+        !kw__bundle_items(workload, &binding, NULL, &arena, &bundles, &err)) {
+        kw__price_total(&bundles, &prices, &latency_s, &energy_j);
         require(latency_s > 0 && isfinite(latency_s), "no latency");
         require(isnan(energy_j) || energy_j > 0, "no energy");
     }

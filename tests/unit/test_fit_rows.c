@@ -192,6 +192,42 @@ static void score(const struct kw__samples *s, const bool *train, struct kw__ker
     }
 }
 
+/* What fits take for a request or a part of it is the sum over its items, each priced by itself. */
+static void test_totals_are_sums(void **state)
+{
+    (void)state;
+    struct kw__samples *s = make_samples(true);
+    struct stream stream = {{11, 2}, 0};
+    double theta[KW__MAX_PARAMETERS];
+    size_t bundles = 0, items = 0;
+    for (int j = 0; j < priors.calibration->num_parameters; j++) theta[j] = normal(&stream, 0.5);
+    for (size_t g = 0; g < s->num_groups; g++) {
+        const struct kw__demand *d = &s->groups[g];
+        const struct kw__workload *w = d->workload;
+        struct kw__cost_of_item *costs = calloc(w->num_items, sizeof *costs);
+        struct kw__prices prices;
+        double latency_s = 0, energy_j = 0, total_s, total_j;
+        kw_error err;
+        assert_non_null(costs);
+        assert_int_equal(kw__prices_of(priors.calibration, h200, w, &d->binding, 0, theta, &prices, &err),
+                         KW_OK);
+        kw__price_items(w, &d->binding, &prices, costs);
+        for (size_t i = 0; i < w->num_items; i++) {
+            if (d->what && strcmp(d->what, w->stages[w->items[i].stage]) != 0) continue;
+            latency_s += costs[i].busy_s + costs[i].gap_s;
+            energy_j += costs[i].energy_j;
+        }
+        free(costs);
+        assert_int_equal(kw__kernel_price(s, (int)g, theta, &total_s, &total_j, &err), KW_OK);
+        assert_float_equal(total_s / latency_s, 1, 1e-12);
+        assert_float_equal(total_j / energy_j, 1, 1e-12);
+        bundles += d->bundles.count;
+        items += w->num_items;
+    }
+    assert_true(2 * bundles < items);
+    kw__samples_free(s);
+}
+
 /* Over many data sets parameters are within their 90 % intervals, and held-out rows within theirs, about that
  * often; 84 to 92 % over 150 of them, by split and quantity. Stages tell more than wholes, of the same draws:
  * their error was 0.86 and 0.90 of the other's over two times 150, so 0.88 with a sd of 0.05 over 40. */
@@ -613,6 +649,7 @@ static void test_select(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_totals_are_sums),
         cmocka_unit_test(test_recovery_and_coverage),
         cmocka_unit_test(test_own_row_is_not_seen),
         cmocka_unit_test(test_lone_sessions),
