@@ -27,7 +27,11 @@ kw_status kw__csv_open(const char *path, size_t largest_bytes, struct kw__arena 
     fclose(file);
     if (bad) return kw__fail(err, KW_ERROR_IO, "cannot read %s", path);
     size_t mark = got >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
-    *out = (struct kw__csv){.path = path, .at = text + mark, .end = text + got, .next_line = 1};
+    *out = (struct kw__csv){.path = path,
+                            .at = text + mark,
+                            .end = text + got,
+                            .is_cut = got > 0 && text[got - 1] != '\n',
+                            .next_line = 1};
     return KW_OK;
 }
 
@@ -105,6 +109,13 @@ kw_status kw__csv_next(struct kw__csv *csv, bool *more, kw_error *err)
     if (status) {
         csv->at = newline ? newline + 1 : csv->end;
         csv->next_line = csv->line + 1;
+        return status;
     }
-    return status;
+    if (csv->at == csv->end && csv->is_cut)
+        return kw__fail(
+            err, KW_ERROR_FORMAT,
+            "%s:%d: the file ends within this line, and its last value may be cut off; if the line "
+            "is whole, end it with a line break",
+            csv->path, csv->line);
+    return KW_OK;
 }

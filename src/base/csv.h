@@ -1,6 +1,9 @@
 /* Reading CSV as RFC 4180 has it, in place: quoted fields may hold commas, doubled quotes and line breaks;
- * lines end in LF or CRLF; nothing stands between a quote and a comma; no NUL bytes. What is wrong is said
- * with file and line, and reading may go on behind that line. */
+ * lines end in LF or CRLF, the last one too; nothing stands between a quote and a comma; no NUL bytes. What
+ * is wrong is said with file and line, and reading may go on behind that line.
+ *
+ * A record that ends with the file and not with its line is refused: a number that was cut off is still a
+ * number. */
 #ifndef KW_BASE_CSV_H
 #define KW_BASE_CSV_H
 
@@ -18,6 +21,7 @@ struct kw__csv {
     size_t num_fields;
     /* the reader's own */
     char *at, *end; /* NUL-terminated at `end` */
+    bool is_cut;    /* the last line does not end */
     int next_line;
 };
 

@@ -231,7 +231,7 @@ static kw_status recognise(const struct kw__csv *r, const struct format **out, k
                     formats[0].columns[2].name);
 }
 
-static kw_status read_field(const struct kw__csv *r, const struct column *column, char *text,
+static kw_status read_field(const struct kw__csv *r, const struct column *column, bool zeros, char *text,
                             struct kw__row *row, kw_error *err)
 {
     char *target = (char *)row + column->offset;
@@ -253,15 +253,16 @@ static kw_status read_field(const struct kw__csv *r, const struct column *column
         memcpy(target, &count, sizeof count);
         return KW_OK;
     }
-    if (*text && (value < 0 || (column->kind == FIGURE && value == 0)))
-        return kw__fail(err, KW_ERROR_FORMAT, "%s:%d: %s is \"%.40s\"; it must be more than 0", r->path,
-                        r->line, column->name, text);
+    if (*text && (value < 0 || (column->kind == FIGURE && value == 0 && !zeros)))
+        return kw__fail(err, KW_ERROR_FORMAT, "%s:%d: %s is \"%.40s\"; it must be %s 0", r->path, r->line,
+                        column->name, text, zeros ? "at least" : "more than");
     value *= column->factor;
     memcpy(target, &value, sizeof value);
     return KW_OK;
 }
 
-static kw_status read_row(const struct kw__csv *r, const struct format *format, size_t columns,
+/* `zeros`: figures may be 0. */
+static kw_status read_row(const struct kw__csv *r, const struct format *format, size_t columns, bool zeros,
                           struct kw__row *row, kw_error *err)
 {
     if (r->num_fields != columns)
@@ -280,7 +281,7 @@ static kw_status read_row(const struct kw__csv *r, const struct format *format, 
                             .line = r->line};
     for (int d = 0; d < KW_NUM_DEVICES; d++) row->energy_wh[d] = row->energy_sd_wh[d] = NAN;
     for (size_t i = 0; i < columns; i++) {
-        kw_status status = read_field(r, &format->columns[i], r->fields[i], row, err);
+        kw_status status = read_field(r, &format->columns[i], zeros, r->fields[i], row, err);
         if (status) return status;
     }
     if (!row->model || !row->gpu || isnan(row->latency_s))
@@ -335,7 +336,7 @@ static kw_status next_row(struct kw__csv *r, const struct format *format, size_t
     for (;;) {
         kw_error why = {0};
         kw_status status = kw__csv_next(r, more, &why);
-        if (!status && *more) status = read_row(r, format, columns, row, &why);
+        if (!status && *more) status = read_row(r, format, columns, listener != NULL, row, &why);
         if (!status) return KW_OK;
         if (!listener || status != KW_ERROR_FORMAT) return kw__fail(err, status, "%s", why.message);
         listener->bad(listener->user, &why);

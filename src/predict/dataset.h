@@ -4,7 +4,7 @@
  * - A file's header is exactly the one known here; every row has as many fields, and each number is a
  *   finite one in its range. What is wrong is said with file, line and column.
  * - An empty field is absent: NaN for a figure, NULL for a text. A row without a latency is refused.
- * - Fields are quoted as RFC 4180 says; lines end in LF or CRLF. */
+ * - Fields are quoted as RFC 4180 says; lines end in LF or CRLF, also the last. */
 #ifndef KW_PREDICT_DATASET_H
 #define KW_PREDICT_DATASET_H
 
@@ -73,7 +73,8 @@ kw_status kw__dataset_open(const kw_catalog *catalog, const char *name, struct k
 kw_status kw__dataset_read(const kw_catalog *catalog, const char *name, const char *path,
                            struct kw__dataset **out, kw_error *err);
 /* Reads what is good of a file in any of these formats: `bad` is told of each row that is not. Models are
- * named as the file does. */
+ * named as the file does. Times and energies may be 0, of which the linter says what is wrong; the functions
+ * above refuse them. */
 kw_status kw__dataset_read_good(const kw_catalog *catalog, const char *path,
                                 void (*bad)(void *user, const kw_error *why), void *user,
                                 struct kw__dataset **out, kw_error *err);

@@ -111,7 +111,8 @@ static void test_csv(void **state)
     (void)state;
     struct kw__dataset *set;
     kw_error err;
-    const char *text = HEADER "\r\n\"a \"\"b\"\", c\",m,g,16,32,5,1,2.5e1,,1,\r\n,m,\"g\",16,32,5,1,1,.5,,2";
+    const char *text =
+        HEADER "\r\n\"a \"\"b\"\", c\",m,g,16,32,5,1,2.5e1,,1,\r\n,m,\"g\",16,32,5,1,1,.5,,2\r\n";
     if (read_text(text, strlen(text), &set, &err) != KW_OK) fail_msg("%s", err.message);
     assert_int_equal(set->num_rows, 2);
     assert_string_equal(set->rows[0].sweep, "a \"b\", c");
@@ -130,7 +131,10 @@ static void test_refusals(void **state)
         const char *text, *says;
     } cases[] = {
         {"", "column 1"},
-        {HEADER, "no rows"},
+        {HEADER "\n", "no rows"},
+        {HEADER, ":1: the file ends within this line"},
+        {HEADER "\ns,m,g,16,32,5,1,1,,,0.10", ":2: the file ends within this line"},
+        {HEADER "\ns,m,g,16,32,5,1,1,,,\"0.1\"", ":2: the file ends within this line"},
         {"sweep,model\n", "column 3 must be \"gpu\""},
         {HEADER ",more\n", "12 columns instead of 11"},
         {HEADER "\ns,m,g,16,32,5,1,1,,\n", ":2: 10 fields instead of 11"},
