@@ -43,6 +43,7 @@ struct comparison {
     size_t num_paths, paths_room;
     struct difference *differences;
     size_t num_differences, differences_room;
+    bool repeats; /* of each other */
 };
 
 /* ---- Matching ---------------------------------------------------------------------------------------- */
@@ -148,7 +149,11 @@ static kw_status find_differences(struct comparison *c, kw_error *err)
         if (strncmp(name, "run.", 4) == 0) continue;
         status = add_difference(c, name, left ? left->value : NULL, right ? right->value : NULL, err);
     }
-    return status;
+    if (status) return status;
+    const char *keys[2] = {kw__run_key(a, &c->arena), kw__run_key(b, &c->arena)};
+    if (!keys[0] || !keys[1]) return kw__fail_memory(err);
+    c->repeats = strcmp(keys[0], keys[1]) == 0;
+    return KW_OK;
 }
 
 /* Whether the intervals have no value in common: 1, 0, or -1 when one is not known. */
@@ -247,7 +252,10 @@ static void put_differences(struct kw__out *out, const struct comparison *c)
         kw__out_puts(out,
                      "The runs are of two sessions: by that alone, times and energies differ by 2 to 5 %.\n");
     if (!c->num_differences) {
-        kw__out_puts(out, "They are repeats of each other: nothing in their settings differs.\n");
+        kw__out_puts(out, c->repeats
+                              ? "They are repeats of each other: nothing in their settings differs.\n"
+                              : "Nothing in their settings differs, but nothing says what ran either: no "
+                                "model, command or project.\n");
         return;
     }
     kw__table_init(&table);

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/number.h"
+#include "base/uuid.h"
 #include "hardware/hardware.h"
 #include "report/out.h"
 #include "store/fields.h"
@@ -18,26 +19,15 @@ enum { RUNS_AT_ONCE = 200, LARGEST_CSV = 1 << 30 };
 
 /* ---- What the content is ------------------------------------------------------------------------------ */
 
-/* FNV-1a of 128 bits: (hash ^ byte) times 2^88 + 2^8 + 0x3b. */
-typedef unsigned __int128 hash_t;
-
-static hash_t hash_text(hash_t hash, const char *text)
-{
-    const hash_t prime = ((hash_t)1 << 88) + 0x13b;
-    do hash = (hash ^ (unsigned char)*text) * prime;
-    while (*text++); /* the end too: "ab", "c" is not "a", "bc" */
-    return hash;
-}
-
-static hash_t hash_number(hash_t hash, double value)
+static kw__hash hash_number(kw__hash hash, double value)
 {
     char text[KW__FORMAT_SIZE];
-    return hash_text(hash, kw__format_exact(text, value));
+    return kw__hash_text(hash, kw__format_exact(text, value));
 }
 
 /* Fields that are known, by name and value: what a later version may add changes nothing, nor do names that
  * are the catalog's; the file's own are among the settings. */
-static hash_t hash_fields(hash_t hash, const struct kw__fields *fields, const void *base)
+static kw__hash hash_fields(kw__hash hash, const struct kw__fields *fields, const void *base)
 {
     static const char *const left_out[] = {"uuid", "dataset", "model", "hardware", "stack", "source"};
     for (size_t i = 0; i < fields->count; i++) {
@@ -48,19 +38,19 @@ static hash_t hash_fields(hash_t hash, const struct kw__fields *fields, const vo
         for (size_t k = 0; k < sizeof left_out / sizeof left_out[0]; k++)
             skip = skip || strcmp(name, left_out[k]) == 0;
         if (skip) continue;
-        hash = hash_text(hash, name);
+        hash = kw__hash_text(hash, name);
         (void)snprintf(text, sizeof text, "%" PRId64, value.whole);
         if (value.type == KW__VALUE_REAL)
             hash = hash_number(hash, value.real);
         else
-            hash = hash_text(hash, value.type == KW__VALUE_TEXT ? value.text : text);
+            hash = kw__hash_text(hash, value.type == KW__VALUE_TEXT ? value.text : text);
     }
     return hash;
 }
 
 static void make_uuid(const struct kw__run *run, char out[37])
 {
-    hash_t hash = ((hash_t)0x6c62272e07bb0142u << 64) + 0x62b821756295c58du; /* FNV's offset */
+    kw__hash hash = kw__hash_begin;
     hash = hash_fields(hash, &kw__run_fields, run);
     for (size_t i = 0; i < run->num_windows; i++) {
         hash = hash_fields(hash, &kw__window_fields, &run->windows[i]);
@@ -69,13 +59,8 @@ static void make_uuid(const struct kw__run *run, char out[37])
                 hash = hash_number(hash, kw__quantity_of(&run->windows[i], q, d)->value);
     }
     for (size_t i = 0; i < run->num_settings; i++)
-        hash = hash_text(hash_text(hash, run->settings[i].name), run->settings[i].value);
-    uint64_t high = (uint64_t)(hash >> 64), low = (uint64_t)hash;
-    high = (high & ~(uint64_t)0xF000) | 0x8000;             /* version 8: of no algorithm's */
-    low = (low & ~((uint64_t)3 << 62)) | (uint64_t)2 << 62; /* the variant */
-    (void)snprintf(out, 37, "%08x-%04x-%04x-%04x-%012" PRIx64, (unsigned)(high >> 32),
-                   (unsigned)(high >> 16 & 0xFFFF), (unsigned)(high & 0xFFFF), (unsigned)(low >> 48),
-                   low & 0xFFFFFFFFFFFF);
+        hash = kw__hash_text(kw__hash_text(hash, run->settings[i].name), run->settings[i].value);
+    kw__hash_uuid(hash, out);
 }
 
 /* ---- Adding ------------------------------------------------------------------------------------------- */

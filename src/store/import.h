@@ -1,7 +1,8 @@
 /* Files of measurements as runs of the store. Four forms, told apart by their content:
  *
  *   ours         kinowatt.runs/1, as `kinowatt runs export` writes it: everything, uuids and findings too
- *   CodeCarbon   emissions.csv of any version since 2: kWh, W, s. What it says is 0 was not measured
+ *   CodeCarbon   emissions.csv of any version since 2: kWh, W, s. What has neither energy nor power was not
+ *                measured. The row's texts are kept, too, so that it can be exported as it was
  *   ML.ENERGY    JSON of the leaderboard or of its data kit: text-to-video configurations
  *   published    CSV in a format of predict/dataset.h: the paper's tables, and others' like them
  *
@@ -35,5 +36,9 @@ struct kw__import_counts {
 /* KW_ERROR_FORMAT: the file is of no form. The counts hold also after a failure. */
 kw_status kw__import_file(const struct kw__import *import, const char *path, struct kw__import_counts *counts,
                           kw_error *err);
+
+/* What the row of CodeCarbon's that became this run had in a column, as it stood there; NULL: nothing, or the
+ * run is another's. */
+const char *kw__import_column(const struct kw__run *run, const char *column);
 
 #endif

@@ -16,7 +16,7 @@ static const double j_per_kwh = 3.6e6, j_per_wh = 3600;
 
 /* ---- CodeCarbon --------------------------------------------------------------------------------------- */
 
-/* Columns that are used, and where; the others become settings of this run. */
+/* Columns that become figures and names of the run. All but the run's id are kept as they stand, too. */
 enum column {
     TIMESTAMP,
     DURATION,
@@ -29,14 +29,42 @@ enum column {
     RUN_ID,
     GPU_COUNT,
     GPU_MODEL,
-    CPU_COUNT,
-    CPU_MODEL,
-    VERSION,
     NUM_COLUMNS
 };
-static const char *const column_names[NUM_COLUMNS] = {
-    "timestamp",  "duration", "cpu_power", "gpu_power", "ram_power", "cpu_energy", "gpu_energy",
-    "ram_energy", "run_id",   "gpu_count", "gpu_model", "cpu_count", "cpu_model",  "codecarbon_version"};
+static const char *const column_names[NUM_COLUMNS] = {"timestamp", "duration",   "cpu_power",  "gpu_power",
+                                                      "ram_power", "cpu_energy", "gpu_energy", "ram_energy",
+                                                      "run_id",    "gpu_count",  "gpu_model"};
+
+/* Columns that say what ran and on what, which repeats have in common; the others tell of one run. CodeCarbon
+ * has a name for a project that nobody named, and an id for such an experiment: these say nothing. */
+static const struct {
+    const char *column, *setting, *unnamed;
+} common[] = {{"cpu_model", "cpu", NULL},
+              {"cpu_count", "cpu.cores", NULL},
+              {"codecarbon_version", "version.codecarbon", NULL},
+              {"project_name", "codecarbon.project_name", "codecarbon"},
+              {"experiment_id", "codecarbon.experiment_id", "5b0fa12a-3dd7-45bb-9766-cc326314d9f1"}};
+enum { NUM_COMMON = sizeof common / sizeof common[0], LONGEST_NAME = 96 };
+
+/* The setting of this run alone that keeps a column. Returns `buffer`. */
+static const char *own_setting(const char *column, char buffer[LONGEST_NAME])
+{
+    (void)snprintf(buffer, LONGEST_NAME, "run.codecarbon.%.64s", column);
+    return buffer;
+}
+
+const char *kw__import_column(const struct kw__run *run, const char *column)
+{
+    char name[LONGEST_NAME];
+    if (!run->source || strcmp(run->source, "CodeCarbon") != 0) return NULL;
+    if (strcmp(column, column_names[RUN_ID]) == 0) return run->session;
+    for (int i = 0; i < NUM_COMMON; i++) {
+        const char *text =
+            strcmp(column, common[i].column) == 0 ? kw__run_setting(run, common[i].setting) : NULL;
+        if (text) return text;
+    }
+    return kw__run_setting(run, own_setting(column, name));
+}
 
 static int find(const struct kw__csv *header, const char *name)
 {
@@ -56,7 +84,6 @@ struct carbon {
     size_t num_columns;
     int places[NUM_COLUMNS]; /* of the columns used; -1: not there */
     const char *names[KW__CSV_COLUMNS];
-    bool used[KW__CSV_COLUMNS];
 };
 
 /* The field; "" when there is no such column. */
@@ -107,7 +134,8 @@ static kw_status read_devices(const struct carbon *c, struct kw__run *run, kw_er
         kw_status status = number(c, devices[i].energy, &energy_kwh, err);
         if (!status) status = number(c, devices[i].power, &power_w, err);
         if (status) return status;
-        if (energy_kwh > 0)
+        /* both 0: no meter. An energy of 0 while power was drawn is kept, for the linter to find */
+        if (energy_kwh > 0 || power_w > 0)
             kw__import_energy(run, devices[i].device, energy_kwh * j_per_kwh, power_w > 0 ? power_w : NAN,
                               devices[i].status);
     }
@@ -116,17 +144,17 @@ static kw_status read_devices(const struct carbon *c, struct kw__run *run, kw_er
 
 static kw_status read_settings(const struct carbon *c, struct kw__run *run, kw_error *err)
 {
-    char name[96];
     kw_status status = KW_OK;
     for (size_t i = 0; i < c->num_columns && !status; i++) {
-        if (c->used[i] || !*c->csv.fields[i]) continue;
-        (void)snprintf(name, sizeof name, "run.codecarbon.%.64s", c->names[i]);
-        status = kw__run_set(run, name, c->csv.fields[i], err);
+        char own[LONGEST_NAME];
+        const char *text = c->csv.fields[i], *name = own_setting(c->names[i], own);
+        if ((int)i == c->places[RUN_ID] || !*text) continue;
+        for (int k = 0; k < NUM_COMMON; k++)
+            if (strcmp(c->names[i], common[k].column) == 0 &&
+                !(common[k].unnamed && strcmp(text, common[k].unnamed) == 0))
+                name = common[k].setting;
+        status = kw__run_set(run, name, text, err);
     }
-    if (!status && *field(c, CPU_MODEL)) status = kw__run_set(run, "cpu", field(c, CPU_MODEL), err);
-    if (!status && *field(c, CPU_COUNT)) status = kw__run_set(run, "cpu.cores", field(c, CPU_COUNT), err);
-    if (!status && *field(c, VERSION))
-        status = kw__run_set(run, "version.codecarbon", field(c, VERSION), err);
     return status;
 }
 
@@ -173,11 +201,7 @@ static void read_header(struct carbon *c)
 {
     c->num_columns = c->csv.num_fields;
     for (int i = 0; i < NUM_COLUMNS; i++) c->places[i] = find(&c->csv, column_names[i]);
-    for (size_t i = 0; i < c->num_columns; i++) {
-        c->names[i] = c->csv.fields[i];
-        c->used[i] = false;
-        for (int k = 0; k < NUM_COLUMNS; k++) c->used[i] = c->used[i] || c->places[k] == (int)i;
-    }
+    for (size_t i = 0; i < c->num_columns; i++) c->names[i] = c->csv.fields[i];
 }
 
 kw_status kw__import_codecarbon(struct kw__importing *importing, kw_error *err)

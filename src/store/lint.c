@@ -74,23 +74,11 @@ static bool is_warm_up(const struct kw__run *run)
 
 /* ---- Groups of repeats --------------------------------------------------------------------------- */
 
-static char *group_key(struct kw__arena *arena, const struct kw__run *run)
+/* Those of one data set. */
+static const char *group_key(struct kw__arena *arena, const struct kw__run *run)
 {
-    const struct kw__run_request *r = &run->request;
-#define TEXT(t) ((t) ? (t) : "")
-    char *key = kw__arena_printf(arena,
-                                 "%s\n%s\n%s\n%s\n%s\n%s\n%" PRId64 " %" PRId64 " %" PRId64 " %" PRId64
-                                 " %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " %.9g %.9g %.9g",
-                                 TEXT(run->model), TEXT(run->what), TEXT(run->hardware), TEXT(run->stack),
-                                 TEXT(run->weights), TEXT(run->dataset), r->width, r->height,
-                                 r->num_frames ? r->num_frames : r->num_frames_asked, r->num_inference_steps,
-                                 r->batch_size, r->prompt_tokens, r->negative_tokens, r->num_gpus,
-                                 r->guidance_scale, r->fps, r->flow_shift);
-#undef TEXT
-    for (size_t i = 0; key && i < run->num_settings; i++)
-        if (strncmp(run->settings[i].name, "run.", 4) != 0)
-            key = kw__arena_printf(arena, "%s\n%s=%s", key, run->settings[i].name, run->settings[i].value);
-    return key;
+    const char *key = kw__run_key(run, arena);
+    return key ? kw__arena_printf(arena, "%s\n%s", run->dataset ? run->dataset : "", key) : NULL;
 }
 
 static uint64_t hash(const char *text) /* FNV-1a */
@@ -497,10 +485,13 @@ static double repeats_of(const struct kw__run *run, const struct group *group)
     return fmax(1, fmax((double)group->count, runs));
 }
 
-static void check_repeats(double repeats, int64_t count, struct found *found)
+static void check_repeats(const struct kw__run *run, double repeats, int64_t count, struct found *found)
 {
     if (count > 0 && repeats < FEWEST_REPEATS)
-        report(found, "few-repeats", NULL, false, "repeat it until there are three at least",
+        report(found, "few-repeats", NULL, false,
+               kw__run_is_named(run) ? "repeat it until there are three at least"
+                                     : "name what ran, as by a project of its own, and repeat it until there "
+                                       "are three at least",
                "%" PRId64 " run%s of these settings: the spread is not known", count, count > 1 ? "s" : "");
 }
 
@@ -522,7 +513,7 @@ kw_status kw__lint_run(struct kw__lint *lint, const struct kw__run *run, struct 
     check_details(run, &found);
     status = check_work(lint, run, profile, group, &found, err);
     if (status) return status;
-    if (!is_warm_up(run)) check_repeats(repeats, group->count, &found);
+    if (!is_warm_up(run)) check_repeats(run, repeats, group->count, &found);
     if (arena->failed) return kw__fail_memory(err);
     *out = found.list;
     *count = found.count;

@@ -27,7 +27,8 @@
  * - shared-device: other processes ran on it
  * - stages-exceed-whole: nested windows hold no more than what they are nested in
  * - window-not-closed: a stage ended because the run did
- * - few-repeats: fewer than three runs of the same settings, those of which a row says to be the mean counted
+ * - few-repeats: fewer than three runs of the same settings, those of which a row says to be the mean
+ * counted; runs of which nothing says what they were count alone
  */
 #ifndef KW_STORE_LINT_H
 #define KW_STORE_LINT_H

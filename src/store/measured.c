@@ -27,12 +27,10 @@ static bool is_odd(const char *weights)
 /* NULL: the run can be fitted, as far as it tells. */
 static const char *unfit(const struct kw__run *run)
 {
-    if (run->state && strcmp(run->state, "done") != 0) return "failed or stopped";
-    if (run->repeat < -1) return "warm-ups";
+    const char *why = kw__run_unmeasured(run);
+    if (why) return why;
     if (!run->model) return "no model is named";
     if (run->request.num_gpus > 1) return "on several GPUs";
-    const char *basis = kw__run_setting(run, "basis");
-    if (basis && strcmp(basis, "measured") != 0) return "computed from other runs, not measured";
     if (is_odd(run->weights)) return "random weights of another law than normal";
     return NULL;
 }

@@ -1,5 +1,6 @@
 #include "store/run.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +10,7 @@
 #include "base/error.h"
 #include "base/time.h"
 #include "base/uuid.h"
+#include "report/out.h"
 
 /* ---- Making one ----------------------------------------------------------------------------------- */
 
@@ -89,56 +91,54 @@ const char *kw__run_setting(const struct kw__run *run, const char *name)
 
 /* ---- Repeats ---------------------------------------------------------------------------------------- */
 
-static bool same_text(const char *a, const char *b)
+bool kw__run_is_named(const struct kw__run *run)
 {
-    return a == b || (a && b && strcmp(a, b) == 0);
+    static const char *const names[] = {"command", "codecarbon.project_name", "codecarbon.experiment_id"};
+    bool named = run->model != NULL;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        named = named || kw__run_setting(run, names[i]);
+    return named;
 }
 
-static bool same_number(double a, double b)
+static void put_line(struct kw__out *out, const char *text)
 {
-    return a == b || (isnan(a) && isnan(b));
+    kw__out_puts(out, text ? text : "");
+    kw__out_puts(out, "\n");
 }
 
-static bool same_request(const struct kw__run_request *a, const struct kw__run_request *b)
+const char *kw__run_key(const struct kw__run *run, struct kw__arena *arena)
 {
-    return a->width == b->width && a->height == b->height && a->num_frames == b->num_frames &&
-           a->num_frames_asked == b->num_frames_asked && a->num_inference_steps == b->num_inference_steps &&
-           a->batch_size == b->batch_size && a->prompt_tokens == b->prompt_tokens &&
-           a->negative_tokens == b->negative_tokens && a->num_gpus == b->num_gpus &&
-           same_number(a->guidance_scale, b->guidance_scale) && same_number(a->fps, b->fps) &&
-           same_number(a->flow_shift, b->flow_shift);
-}
-
-/* The first setting from `at` on that says what was run, not which run it was. */
-static size_t next_setting(const struct kw__run *run, size_t at)
-{
-    while (at < run->num_settings && strncmp(run->settings[at].name, "run.", 4) == 0) at++;
-    return at;
-}
-
-static bool same_settings(const struct kw__run *a, const struct kw__run *b)
-{
-    size_t i = next_setting(a, 0), j = next_setting(b, 0);
-    while (i < a->num_settings && j < b->num_settings) {
-        if (strcmp(a->settings[i].name, b->settings[j].name) != 0 ||
-            strcmp(a->settings[i].value, b->settings[j].value) != 0)
-            return false;
-        i = next_setting(a, i + 1);
-        j = next_setting(b, j + 1);
+    const struct kw__run_request *r = &run->request;
+    const char *const texts[] = {run->model,    run->what ? run->what : "pipeline",
+                                 run->hardware, run->stack,
+                                 run->weights,  kw__run_is_named(run) ? NULL : run->uuid};
+    struct kw__out out;
+    kw__out_init(&out);
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) put_line(&out, texts[i]);
+    kw__out_printf(&out,
+                   "%" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64
+                   " %" PRId64 " %.9g %.9g %.9g\n",
+                   r->width, r->height, r->num_frames ? r->num_frames : r->num_frames_asked,
+                   r->num_inference_steps, r->batch_size, r->prompt_tokens, r->negative_tokens, r->num_gpus,
+                   r->guidance_scale, r->fps, r->flow_shift);
+    for (size_t i = 0; i < run->num_settings; i++) {
+        if (strncmp(run->settings[i].name, "run.", 4) == 0) continue; /* of this run alone */
+        kw__out_puts(&out, run->settings[i].name);
+        kw__out_puts(&out, "=");
+        put_line(&out, run->settings[i].value);
     }
-    return i == a->num_settings && j == b->num_settings;
+    const char *key = out.failed ? NULL : kw__arena_strdup(arena, out.data);
+    kw__out_free(&out);
+    return key;
 }
 
-static const char *what_of(const struct kw__run *run)
+const char *kw__run_unmeasured(const struct kw__run *run)
 {
-    return run->what ? run->what : "pipeline";
-}
-
-bool kw__run_same(const struct kw__run *a, const struct kw__run *b)
-{
-    return same_text(a->model, b->model) && same_text(what_of(a), what_of(b)) &&
-           same_text(a->hardware, b->hardware) && same_text(a->stack, b->stack) &&
-           same_text(a->weights, b->weights) && same_request(&a->request, &b->request) && same_settings(a, b);
+    const char *basis = kw__run_setting(run, "basis");
+    if (run->state && strcmp(run->state, "done") != 0) return "failed or stopped";
+    if (run->repeat < -1) return "warm-ups";
+    if (basis && strcmp(basis, "measured") != 0) return "computed from other runs, not measured";
+    return NULL;
 }
 
 /* ---- From a meter ----------------------------------------------------------------------------------- */

@@ -7,7 +7,7 @@
  * - `settings` holds what has no field here (attention backend, dtypes, prompt, versions): names and texts,
  * as whoever measured gave them. Two runs are repeats of each other when model, what, hardware, stack,
  * weights, request and settings agree, less those settings whose names begin with "run." (they tell of this
- * run alone: "run.exit_code", "run.seed").
+ * run alone: "run.exit_code", "run.seed"), and one of them names what ran.
  *
  * A run that the library fills owns its strings: they are of its arena. */
 #ifndef KW_STORE_RUN_H
@@ -116,7 +116,13 @@ size_t kw__run_work(const struct kw__run *run);
  * NaN: not known, as the whole of a command that no window divides holds the program's start. */
 double kw__run_work_s(const struct kw__run *run);
 
-/* Whether two runs are repeats of each other. */
-bool kw__run_same(const struct kw__run *a, const struct kw__run *b);
+/* Whether anything says what ran: a model, a command, the names of a project. */
+bool kw__run_is_named(const struct kw__run *run);
+/* The text that a run and its repeats have in common, in the arena; NULL: no memory. A run of which nothing
+ * says what it was has no repeats. */
+const char *kw__run_key(const struct kw__run *run, struct kw__arena *arena);
+/* Why a run is not the measurement of one run as it is, in words that a list of runs can have as its title:
+ * "warm-ups". NULL: it is. */
+const char *kw__run_unmeasured(const struct kw__run *run);
 
 #endif
