@@ -10,7 +10,7 @@ struct kw__runs_settings {
     const char *store, *format;
     struct kw__run_filter filter;
     double carbon_intensity; /* g CO2e per kWh; NaN: not given */
-    bool check;
+    bool check, all;
 };
 
 /* The store of --store, or the usual one. Returns KW__EXIT_OK or the exit code. */

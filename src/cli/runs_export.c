@@ -3,10 +3,12 @@
  *
  *   kinowatt    everything, schema kinowatt.runs/1, one run a line; with --csv one row for each window
  *   codecarbon  CodeCarbon's emissions.csv (3.3): kWh, kg, W, s. energy_consumed adds up the devices whose
- *               columns are not empty; emissions are there with --carbon-intensity alone
+ *               columns are not empty; emissions are there with --carbon-intensity alone. What was imported
+ *               from such a file comes out as it stood there
  *   mlenergy    the ML.ENERGY leaderboard's JSON (3.0): GPU energy and power of a batch
  *
- * The last two have no place to say that a run was a warm-up: those are left out unless they are named.
+ * The last two have no place to say that a run was a warm-up, failed, computed or flagged by the linter:
+ * those are left out unless they are named or --all is given, and counted by why.
  *
  * Runs are read and written one by one, so any number may be exported. A file appears whole or not at all;
  * what goes to stdout goes as it comes. What is not known is empty or null, never 0.
@@ -23,11 +25,14 @@
 #include "base/number.h"
 #include "base/pending.h"
 #include "base/time.h"
+#include "base/uuid.h"
 #include "cli/runs.h"
+#include "predict/dataset.h"
 #include "store/fields.h"
+#include "store/import.h"
 #include "store/run_json.h"
 
-static const double kwh_per_j = 1.0 / 3.6e6;
+static const double j_per_kwh = 3.6e6;
 
 struct export
 {
@@ -36,8 +41,10 @@ struct export
     struct kw__pending file;
     bool to_file;
     struct kw__out out; /* what is not yet written */
-    size_t runs, warm_ups /* left out */;
-    bool plain_only; /* no warm-ups */
+    size_t runs;
+    bool plain_only; /* whole measurements that nothing is wrong with */
+    struct kw__arena arena;
+    struct kw__left_outs left_out;
     void (*put)(struct export * export, const struct kw__run *run, const struct kw__finding *findings,
                 size_t count);
 };
@@ -51,12 +58,17 @@ static void put_json(struct export *e, const struct kw__run *run, const struct k
     kw__run_put_json(&e->out, run, 0, findings, count);
 }
 
-/* A comma and the value; nothing for NaN. */
-static void put_number(struct kw__out *out, double value)
+/* Nothing for NaN. */
+static void put_figure(struct kw__out *out, double value)
 {
     char text[KW__FORMAT_SIZE];
-    kw__out_puts(out, ",");
     if (isfinite(value)) kw__out_puts(out, kw__format_exact(text, value));
+}
+
+static void put_number(struct kw__out *out, double value)
+{
+    kw__out_puts(out, ",");
+    put_figure(out, value);
 }
 
 static void put_text(struct kw__out *out, const char *text)
@@ -121,12 +133,67 @@ static void put_windows(struct export *e, const struct kw__run *run, const struc
 
 /* ---- CodeCarbon -------------------------------------------------------------------------------------- */
 
-static const char codecarbon_header[] =
-    "timestamp,project_name,run_id,experiment_id,duration,emissions,emissions_rate,cpu_power,gpu_power,"
-    "ram_power,cpu_energy,gpu_energy,ram_energy,energy_consumed,water_consumed,country_name,country_iso_code,"
-    "region,cloud_provider,cloud_region,os,python_version,codecarbon_version,cpu_count,cpu_model,gpu_count,"
-    "gpu_model,longitude,latitude,ram_total_size,tracking_mode,cpu_utilization_percent,"
-    "gpu_utilization_percent,ram_utilization_percent,ram_used_gb,on_cloud,pue,wue\n";
+/* Columns that a run of ours has something for, and the others, which are empty but in what was imported. */
+enum carbon {
+    OTHER,
+    TIMESTAMP,
+    PROJECT,
+    RUN_ID,
+    EXPERIMENT,
+    DURATION,
+    EMISSIONS,
+    EMISSIONS_RATE,
+    POWER,
+    ENERGY,
+    CONSUMED,
+    CPU_COUNT,
+    CPU_MODEL,
+    GPU_COUNT,
+    GPU_MODEL
+};
+static const struct {
+    const char *name;
+    enum carbon what;
+    int device;
+} carbon_columns[] = {{"timestamp", TIMESTAMP, 0},
+                      {"project_name", PROJECT, 0},
+                      {"run_id", RUN_ID, 0},
+                      {"experiment_id", EXPERIMENT, 0},
+                      {"duration", DURATION, 0},
+                      {"emissions", EMISSIONS, 0},
+                      {"emissions_rate", EMISSIONS_RATE, 0},
+                      {"cpu_power", POWER, KW_CPU},
+                      {"gpu_power", POWER, KW_GPU},
+                      {"ram_power", POWER, KW_RAM},
+                      {"cpu_energy", ENERGY, KW_CPU},
+                      {"gpu_energy", ENERGY, KW_GPU},
+                      {"ram_energy", ENERGY, KW_RAM},
+                      {"energy_consumed", CONSUMED, 0},
+                      {"water_consumed", OTHER, 0},
+                      {"country_name", OTHER, 0},
+                      {"country_iso_code", OTHER, 0},
+                      {"region", OTHER, 0},
+                      {"cloud_provider", OTHER, 0},
+                      {"cloud_region", OTHER, 0},
+                      {"os", OTHER, 0},
+                      {"python_version", OTHER, 0},
+                      {"codecarbon_version", OTHER, 0},
+                      {"cpu_count", CPU_COUNT, 0},
+                      {"cpu_model", CPU_MODEL, 0},
+                      {"gpu_count", GPU_COUNT, 0},
+                      {"gpu_model", GPU_MODEL, 0},
+                      {"longitude", OTHER, 0},
+                      {"latitude", OTHER, 0},
+                      {"ram_total_size", OTHER, 0},
+                      {"tracking_mode", OTHER, 0},
+                      {"cpu_utilization_percent", OTHER, 0},
+                      {"gpu_utilization_percent", OTHER, 0},
+                      {"ram_utilization_percent", OTHER, 0},
+                      {"ram_used_gb", OTHER, 0},
+                      {"on_cloud", OTHER, 0},
+                      {"pue", OTHER, 0},
+                      {"wue", OTHER, 0}};
+enum { CARBON_COLUMNS = sizeof carbon_columns / sizeof carbon_columns[0] };
 
 /* The first channel of a device that has a name. */
 static const char *channel_name(const struct kw__run *run, int device)
@@ -144,58 +211,97 @@ static double num_gpus(const struct kw__run *run)
     return count ? (double)count : NAN;
 }
 
-/* What the GPU calls itself, else the hardware that was named, where GPUs were used at all. */
+/* What the GPU calls itself, or the file did that it came in, else the hardware that was named, where GPUs
+ * were used at all. */
 static const char *gpu_model(const struct kw__run *run)
 {
     const char *name = channel_name(run, KW_GPU);
+    if (!name) name = kw__run_setting(run, "run.gpu_as_named");
     if (name || isnan(num_gpus(run)) || (run->hardware && strcmp(run->hardware, "cpu") == 0)) return name;
     return run->hardware;
 }
 
-/* CodeCarbon's moment is the end, to the second and without a zone. */
-static void put_end(struct kw__out *out, const struct kw__run *run, double duration_s)
+/* CodeCarbon's moment is the end, to the second and without a zone. Returns `buffer`. */
+static const char *end_of(const struct kw__run *run, char buffer[32])
 {
-    double began_s;
-    char text[32];
-    if (!kw__time_parse(run->began, &began_s)) return;
+    double began_s, duration_s = run->windows[0].duration_s;
+    buffer[0] = '\0';
+    if (!kw__time_parse(run->began, &began_s)) return buffer;
     if (isfinite(duration_s)) began_s += duration_s;
-    kw__time_format(began_s, text, sizeof text);
-    text[19] = '\0';
-    kw__out_puts(out, text);
+    kw__time_format(round(began_s), buffer, 32);
+    buffer[19] = '\0';
+    return buffer;
+}
+
+/* The same for all runs of the same settings, which are what experiments consist of. */
+static void put_experiment(struct kw__out *out, const struct kw__run *run)
+{
+    char uuid[37];
+    struct kw__arena arena;
+    kw__arena_init(&arena);
+    const char *key = kw__run_key(run, &arena);
+    if (key) {
+        kw__hash_uuid(kw__hash_text(kw__hash_begin, key), uuid);
+        kw__out_csv(out, uuid);
+    } else
+        out->failed = true;
+    kw__arena_free(&arena);
+}
+
+/* Of all devices that are known. */
+static double consumed_j(const struct kw__run_window *whole)
+{
+    double sum_j = NAN;
+    for (int d = 0; d < KW_NUM_DEVICES; d++) {
+        double energy_j = whole->energy_j[d].value;
+        if (!isnan(energy_j)) sum_j = isnan(sum_j) ? energy_j : sum_j + energy_j;
+    }
+    return sum_j;
+}
+
+/* A column of a run of ours: its text, else its number. */
+static void put_carbon(struct kw__out *out, const struct export *e, const struct kw__run *run, size_t column)
+{
+    const struct kw__run_window *whole = &run->windows[0];
+    int d = carbon_columns[column].device;
+    double emissions_kg = consumed_j(whole) / j_per_kwh * e->settings->carbon_intensity / 1000;
+    char text[32];
+    switch (carbon_columns[column].what) {
+    case OTHER: break;
+    case TIMESTAMP: kw__out_csv(out, end_of(run, text)); break;
+    case PROJECT: kw__out_csv(out, run->dataset ? run->dataset : "kinowatt"); break;
+    case RUN_ID: kw__out_csv(out, run->uuid); break;
+    case EXPERIMENT: put_experiment(out, run); break;
+    case DURATION: put_figure(out, whole->duration_s); break;
+    case EMISSIONS: put_figure(out, emissions_kg); break;
+    case EMISSIONS_RATE: put_figure(out, emissions_kg / whole->duration_s); break;
+    case POWER: put_figure(out, whole->power_w[d].value); break;
+    case ENERGY: put_figure(out, whole->energy_j[d].value / j_per_kwh); break;
+    case CONSUMED: put_figure(out, consumed_j(whole) / j_per_kwh); break;
+    case CPU_COUNT: kw__out_csv(out, kw__run_setting(run, "cpu.cores")); break;
+    case CPU_MODEL: kw__out_csv(out, kw__run_setting(run, "cpu")); break;
+    case GPU_COUNT: put_figure(out, num_gpus(run)); break;
+    case GPU_MODEL: kw__out_csv(out, gpu_model(run)); break;
+    }
 }
 
 static void put_codecarbon(struct export *e, const struct kw__run *run, const struct kw__finding *findings,
                            size_t count)
 {
-    static const int order[KW_NUM_DEVICES] = {KW_CPU, KW_GPU, KW_RAM};
     (void)findings;
     (void)count;
     if (!run->num_windows) return;
-    struct kw__out *out = &e->out;
-    const struct kw__run_window *whole = &run->windows[0];
-    const char *cores = kw__run_setting(run, "cpu.cores");
-    double consumed_j = NAN;
-    for (int d = 0; d < KW_NUM_DEVICES; d++) {
-        double energy_j = whole->energy_j[d].value;
-        if (!isnan(energy_j)) consumed_j = isnan(consumed_j) ? energy_j : consumed_j + energy_j;
+    bool reckon = !isnan(e->settings->carbon_intensity);
+    for (size_t i = 0; i < CARBON_COLUMNS; i++) {
+        enum carbon what = carbon_columns[i].what;
+        const char *imported = kw__import_column(run, carbon_columns[i].name);
+        if (i) kw__out_puts(&e->out, ",");
+        if (imported && !(reckon && (what == EMISSIONS || what == EMISSIONS_RATE)))
+            kw__out_csv(&e->out, imported);
+        else
+            put_carbon(&e->out, e, run, i);
     }
-    double emissions_kg = consumed_j * kwh_per_j * e->settings->carbon_intensity / 1000;
-    put_end(out, run, whole->duration_s);
-    put_text(out, run->dataset ? run->dataset : "kinowatt");
-    put_text(out, run->uuid);
-    put_text(out, run->sweep ? run->sweep : run->session);
-    put_number(out, whole->duration_s);
-    put_number(out, emissions_kg);
-    put_number(out, emissions_kg / whole->duration_s);
-    for (int i = 0; i < KW_NUM_DEVICES; i++) put_number(out, whole->power_w[order[i]].value);
-    for (int i = 0; i < KW_NUM_DEVICES; i++) put_number(out, whole->energy_j[order[i]].value * kwh_per_j);
-    put_number(out, consumed_j * kwh_per_j);
-    kw__out_puts(out, ",,,,,,,,,"); /* water_consumed to codecarbon_version */
-    put_text(out, cores);
-    put_text(out, kw__run_setting(run, "cpu"));
-    put_number(out, num_gpus(run));
-    put_text(out, gpu_model(run));
-    kw__out_puts(out, ",,,,,,,,,,,\n"); /* longitude to wue */
+    kw__out_puts(&e->out, "\n");
 }
 
 /* ---- ML.ENERGY --------------------------------------------------------------------------------------- */
@@ -206,17 +312,20 @@ static void member(json_t *object, const char *name, double value)
 }
 
 /* What an imported row had besides: a number where it is one. */
-static void setting(json_t *object, const struct kw__run *run, const char *name)
+static void put_besides(json_t *object, const struct kw__run *run)
 {
-    const char *text = kw__run_setting(run, name);
-    double value;
-    if (!text) return;
-    if (strcmp(text, "true") == 0 || strcmp(text, "false") == 0)
-        json_object_set_new(object, name, json_boolean(text[0] == 't'));
-    else if (kw__number_parse(text, &value))
-        member(object, name, value);
-    else
-        json_object_set_new(object, name, kw__cli_string(text));
+    bool imported = run->source && strcmp(run->source, "ML.ENERGY") == 0;
+    for (size_t i = 0; imported && i < run->num_settings; i++) {
+        const char *name = run->settings[i].name, *text = run->settings[i].value;
+        double value;
+        if (strncmp(name, "run.", 4) == 0) continue;
+        if (strcmp(text, "true") == 0 || strcmp(text, "false") == 0)
+            json_object_set_new(object, name, json_boolean(text[0] == 't'));
+        else if (kw__number_parse(text, &value))
+            member(object, name, value);
+        else
+            json_object_set_new(object, name, kw__cli_string(text));
+    }
 }
 
 static double known(int64_t count)
@@ -227,15 +336,13 @@ static double known(int64_t count)
 static void put_mlenergy(struct export *e, const struct kw__run *run, const struct kw__finding *findings,
                          size_t count)
 {
-    static const char *const besides[] = {"activated_params_billions", "ring_degree",
-                                          "total_params_billions",     "ulysses_degree",
-                                          "use_torch_compile",         "weight_precision"};
     (void)findings;
     (void)count;
     if (!run->num_windows) return;
     const struct kw__run_window *whole = &run->windows[0];
     const struct kw__run_request *r = &run->request;
-    const char *nickname = kw__run_setting(run, "nickname");
+    const char *model = kw__run_setting(run, "run.model_as_named");
+    if (!model) model = run->model;
     double batch = known(r->batch_size);
     json_t *o = json_object();
     member(o, "avg_power_watts", whole->power_w[KW_GPU].value);
@@ -245,14 +352,14 @@ static void put_mlenergy(struct export *e, const struct kw__run *run, const stru
     member(o, "fps", r->fps);
     json_object_set_new(o, "gpu_model", kw__cli_string(gpu_model(run)));
     member(o, "inference_steps", known(r->num_inference_steps));
-    json_object_set_new(o, "model_id", kw__cli_string(run->model));
-    json_object_set_new(o, "nickname", kw__cli_string(nickname ? nickname : run->model));
+    json_object_set_new(o, "model_id", kw__cli_string(model));
+    json_object_set_new(o, "nickname", kw__cli_string(run->model));
     member(o, "num_frames", known(r->num_frames ? r->num_frames : r->num_frames_asked));
     member(o, "num_gpus", num_gpus(run));
     member(o, "throughput_videos_per_sec", batch / whole->duration_s);
     member(o, "video_height", known(r->height));
     member(o, "video_width", known(r->width));
-    for (size_t i = 0; i < sizeof besides / sizeof besides[0]; i++) setting(o, run, besides[i]);
+    put_besides(o, run);
     char *text = json_dumps(o, JSON_SORT_KEYS | JSON_REAL_PRECISION(15));
     json_decref(o);
     kw__out_puts(&e->out, e->runs ? ",\n  " : "\n  ");
@@ -267,7 +374,9 @@ static void put_mlenergy(struct export *e, const struct kw__run *run, const stru
 
 static void put_codecarbon_header(struct kw__out *out)
 {
-    kw__out_puts(out, codecarbon_header);
+    for (size_t i = 0; i < CARBON_COLUMNS; i++)
+        kw__out_printf(out, "%s%s", i ? "," : "", carbon_columns[i].name);
+    kw__out_puts(out, "\n");
 }
 
 static void put_json_header(struct kw__out *out)
@@ -317,17 +426,30 @@ static kw_status flush(struct export *e, kw_error *err)
     return status;
 }
 
+/* Why a run is left out of a format that can't say so; NULL: it is not. */
+static const char *unfit(const struct export *e, const struct kw__run *run,
+                         const struct kw__finding *findings, size_t count)
+{
+    const char *why = kw__run_unmeasured(run);
+    bool pipeline = !run->what || strcmp(run->what, "pipeline") == 0;
+    for (size_t i = 0; !why && i < count; i++)
+        if (findings[i].excludes) why = "flagged by the linter, '!' in 'kinowatt runs'";
+    if (!why && e->put == put_mlenergy && !(run->model && pipeline)) why = "no clips of a model";
+    return why;
+}
+
 static kw_status export_run(void *user, struct kw__run *run, kw_error *err)
 {
     struct export *e = user;
     struct kw__finding *findings;
     size_t count;
-    if (e->plain_only && run->repeat < -1) {
-        e->warm_ups++;
-        return KW_OK;
-    }
     kw_status status = kw__store_get_findings(e->store, run->id, &run->arena, &findings, &count, err);
     if (status) return status;
+    const char *why = e->plain_only ? unfit(e, run, findings, count) : NULL;
+    if (why) {
+        kw__leave_out(&e->left_out, &e->arena, why);
+        return e->arena.failed ? kw__fail_memory(err) : KW_OK;
+    }
     e->put(e, run, findings, count);
     e->runs += run->num_windows > 0 || e->put == put_json;
     return e->out.len >= WRITTEN_AT_ONCE || e->out.failed ? flush(e, err) : KW_OK;
@@ -353,7 +475,8 @@ static kw_status write_all(struct export *e, const struct format *format, const 
     kw_status status = e->to_file ? kw__pending_open(options->output, &e->file, err) : KW_OK;
     if (status) return status;
     e->put = format->put;
-    e->plain_only = !options->n_args && (e->put == put_codecarbon || e->put == put_mlenergy);
+    e->plain_only =
+        !options->n_args && !e->settings->all && (e->put == put_codecarbon || e->put == put_mlenergy);
     kw__out_init(&e->out);
     format->header(&e->out);
     status = export_all(e, options, err);
@@ -382,6 +505,8 @@ static int check(const struct kw__runs_settings *settings, const struct kw__opti
     if (!*format) return kw__cli_usage("--format %s is JSON; leave --csv out", settings->format);
     if (!isnan(settings->carbon_intensity) && strcmp(settings->format, "codecarbon") != 0)
         return kw__cli_usage("--carbon-intensity is for --format codecarbon");
+    if (settings->all && strcmp(settings->format, "kinowatt") == 0)
+        return kw__cli_usage("--all is for the other formats: --format kinowatt leaves nothing out");
     if (options->n_args && (f->model || f->hardware || f->stack || f->dataset || f->kind || f->limit))
         return kw__cli_usage("name runs or say which by --model and the like, not both");
     for (size_t i = 0; i < options->n_args; i++) {
@@ -392,16 +517,35 @@ static int check(const struct kw__runs_settings *settings, const struct kw__opti
     return KW__PROCEED;
 }
 
+/* "29 runs are left out: 20 warm-ups; 9 failed or stopped; codecarbon has no place ..." */
+static void say_left_out(const struct export *e)
+{
+    const struct kw__left_outs *all = &e->left_out;
+    struct kw__out out;
+    int runs = 0;
+    kw__out_init(&out);
+    for (size_t i = 0; i < all->count; i++) {
+        kw__out_printf(&out, "%s%d %s", i ? "; " : "", all->list[i].count, all->list[i].why);
+        runs += all->list[i].count;
+    }
+    if (runs && !out.failed)
+        kw__cli_warn("%d run%s left out: %s; %s has no place to say so, --all writes them too", runs,
+                     runs > 1 ? "s are" : " is", out.data, e->settings->format);
+    kw__out_free(&out);
+}
+
 int kw__runs_export(int argc, char **argv)
 {
     struct kw__runs_settings settings = {.format = "kinowatt", .carbon_intensity = NAN};
-    const struct kw__option extra[] = {{"format", 0, KW__OPTION_TEXT, "NAME",
-                                        "kinowatt (unless given), codecarbon or mlenergy", &settings.format},
-                                       {"carbon-intensity", 0, KW__OPTION_ABOVE, "G_PER_KWH",
-                                        "g CO2e a kWh, for codecarbon's emissions",
-                                        &settings.carbon_intensity},
-                                       KW__RUNS_FILTERS(settings),
-                                       KW__RUNS_STORE(settings)};
+    const struct kw__option extra[] = {
+        {"format", 0, KW__OPTION_TEXT, "NAME", "kinowatt (unless given), codecarbon or mlenergy",
+         &settings.format},
+        {"carbon-intensity", 0, KW__OPTION_ABOVE, "G_PER_KWH", "g CO2e a kWh, for codecarbon's emissions",
+         &settings.carbon_intensity},
+        {"all", 0, KW__OPTION_FLAG, NULL, "codecarbon, mlenergy: also what is no sound measurement",
+         &settings.all},
+        KW__RUNS_FILTERS(settings),
+        KW__RUNS_STORE(settings)};
     const struct kw__usage usage = {
         .name = "runs export",
         .synopsis = "[RUN...]",
@@ -409,7 +553,9 @@ int kw__runs_export(int argc, char **argv)
             "Writes runs, all of them unless some are named, oldest first.\n\n"
             "  kinowatt    everything, as JSON that 'kinowatt import' reads; --csv: one row for each window\n"
             "  codecarbon  CSV with the columns of CodeCarbon's emissions.csv\n"
-            "  mlenergy    JSON with the names of the ML.ENERGY leaderboard",
+            "  mlenergy    JSON with the names of the ML.ENERGY leaderboard\n\n"
+            "The last two cannot say that a run was a warm-up, failed, was computed from others or is\n"
+            "flagged by the linter: those are left out and counted, unless --all is given.",
         .sets = KW__WITH_CSV | KW__WITH_OUTPUT,
         .most = 100000,
         .extra = extra,
@@ -422,12 +568,12 @@ int kw__runs_export(int argc, char **argv)
     if (code != KW__PROCEED) return code;
     struct export e = {.settings = &settings};
     kw_error err = {0};
+    kw__arena_init(&e.arena);
     code = kw__runs_open(&settings, KW__STORE_READ, &e.store);
     if (code) return code;
     if (write_all(&e, format, &options, &err)) code = kw__cli_fail(&err);
-    if (!code && e.warm_ups)
-        kw__cli_warn("%zu warm-up%s left out: %s cannot say that a run was one", e.warm_ups,
-                     e.warm_ups > 1 ? "s were" : " was", settings.format);
+    if (!code) say_left_out(&e);
+    kw__arena_free(&e.arena);
     kw__store_close(e.store);
     return code;
 }

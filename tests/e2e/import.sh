@@ -89,7 +89,7 @@ run "$KINOWATT" runs --check --store mislabelled.db --json
 expect_rc 2
 run "$KINOWATT" runs export --store h200.db --format mlenergy
 expect_json 'len(d["configurations"]) == 116'
-expect_err '^kinowatt: warning: 29 warm-ups were left out'
+expect_err '^kinowatt: warning: 29 runs are left out: 29 warm-ups; mlenergy has no place '
 run "$KINOWATT" runs export 1 --store h200.db --format codecarbon # a warm-up that is named
 expect_out_lines 2
 ok "the H200 data set"
@@ -105,7 +105,24 @@ for rows in clips.db "$root/data/measured/h200-diffusers/h200_diffusers_full.csv
     run "$KINOWATT" validate "${from[@]}" --hardware h200 --model wan2.1-t2v-1.3b
     expect_err 'has 2 rows that can be fitted, and 3 are the least'
 done
-ok "what was computed is not taken for measured"
+for format in codecarbon mlenergy; do # CodeCarbon's lines: a header and a run each; ML.ENERGY's: 3 around the runs
+    run "$KINOWATT" runs export --store clips.db --format $format
+    expect_rc 0
+    expect_out_lines $(($([[ $format == mlenergy ]] && echo 2 || echo 1) + 4))
+    expect_err '^kinowatt: warning: 18 runs are left out: 18 computed from other runs, not measured; .* --all '
+    expect_err_lines 1
+    run "$KINOWATT" runs export --store clips.db --format $format --all
+    expect_out_lines $(($([[ $format == mlenergy ]] && echo 2 || echo 1) + 22))
+    expect_err_lines 0
+done
+"$KINOWATT" record --meter none --store failed.db -- false 2>"$err"
+run "$KINOWATT" runs export --store failed.db --format codecarbon
+expect_out_lines 1
+expect_err '^kinowatt: warning: 1 run is left out: 1 failed or stopped; '
+run "$KINOWATT" runs export --store mislabelled.db --format mlenergy
+expect_json 'd["configurations"] == []'
+expect_err ": 1 flagged by the linter, '!' in 'kinowatt runs'; "
+ok "what was computed, failed or is flagged is not taken for measured"
 
 # ---- Others' ----
 
@@ -135,7 +152,49 @@ expect_out '^total .* ~0.40 Wh '
 expect_out '^  run.codecarbon.country_iso_code +FRA$'
 run "$KINOWATT" runs show 2 --store e.db
 expect_out '^GPU of total is absent: CodeCarbon measured nothing of it$'
+run "$KINOWATT" runs export 1 2 --store e.db --format codecarbon --carbon-intensity 500
+expect_out '^2025-05-30T14:49:15,clips,1b2c,e,36.0,0.0038,' # 0.0076 kWh
 ok "CodeCarbon's emissions.csv: kWh, and 0 that means nothing"
+
+# Two of one project, and each the only one of its own. The last drew 690 W and used no energy.
+head -1 emissions.csv >projects.csv
+while read -r project seconds kwh power; do
+    echo "2025-05-30T14:49:15,$project,r,e,$seconds,,,,$power,,,$kwh,,,,,,,,,,,,,1,1 x NVIDIA H200,,,,,,"
+done >>projects.csv <<'ROWS'
+A 0.5 0.0000833 600
+B 3600 0.6 600
+C 60 0.01 600
+C 61 0.0102 600
+D 60 0 690
+ROWS
+import projects.csv --store projects.db
+expect_rc 0
+run "$KINOWATT" runs --check --store projects.db --csv
+expect_out '^1,,,short-window,0,"gpu: 0.5 s '
+expect test "$(grep -c '^[0-9]*,,,few-repeats,0,1 run of ' "$out")" = 3
+expect test "$(grep -c '^[0-9]*,,,few-repeats,0,2 runs of ' "$out")" = 2
+expect_out '^[0-9]+,,,zero-energy,1,gpu: no energy at all in 60 s,'
+expect_out_lines 8
+sed -i 's/,[A-D],r,e,/,codecarbon,r,5b0fa12a-3dd7-45bb-9766-cc326314d9f1,/' projects.csv # what CodeCarbon calls the nameless
+import projects.csv --store nameless.db
+run "$KINOWATT" runs --check --store nameless.db
+expect_out '^few-repeats: 5 runs$'
+expect_out '^  - name what ran, as by a project of its own'
+run "$KINOWATT" runs compare 3 4 --store nameless.db
+expect_out '^Nothing in their settings differs, but nothing says what ran'
+run "$KINOWATT" runs compare 1 5 --store projects.db
+expect_out '^codecarbon.project_name +[A-D] +[A-D]$'
+ok "CodeCarbon's rows are repeats when their project and experiment say so"
+
+# One row of CodeCarbon 3.3, all columns; and what we make of runs that others measured.
+cat >full.csv <<'CSV'
+timestamp,project_name,run_id,experiment_id,duration,emissions,emissions_rate,cpu_power,gpu_power,ram_power,cpu_energy,gpu_energy,ram_energy,energy_consumed,water_consumed,country_name,country_iso_code,region,cloud_provider,cloud_region,os,python_version,codecarbon_version,cpu_count,cpu_model,gpu_count,gpu_model,longitude,latitude,ram_total_size,tracking_mode,cpu_utilization_percent,gpu_utilization_percent,ram_utilization_percent,ram_used_gb,on_cloud,pue,wue
+2026-09-07T12:24:28,clips,2ab8fba5,5b0fa12a-3dd7-45bb-9766-cc326314d9f1,90.00570463899999,0.0051,5.7e-05,29.31,184.68412374636605,20.0,0.0038037780288533,0.0131223574423219,0.0033876408256166,0.020313776296792,0.0,France,FRA,"Nice, Var",,,Linux,3.12.3,3.2.8,16,"AMD EPYC, 8 cores",2.0,2 x NVIDIA H200,8.4,49.0,62.6,machine,12.0,98.0,33.1,20.7,N,1.1,0.0
+CSV
+import full.csv --store full-row.db
+run "$KINOWATT" runs export --store full-row.db --format codecarbon
+expect cmp "$out" full.csv
+ok "CodeCarbon's rows come out as they came in"
 
 cat >ml.json <<'JSON'
 {"architecture": "diffusion",
@@ -155,7 +214,14 @@ expect_err '^kinowatt: ml.json:7: batch_latency_s must be '
 run "$KINOWATT" runs --store m.db --csv --dataset leaderboard
 expect_out '^1,.*,import,wan2.1-t2v-1.3b,"832x480x81, 50 steps, batch 2",h100-sxm,,100,65000,650,done,!$' # two of these take 190 s there
 run "$KINOWATT" runs export --store m.db --format mlenergy
-expect_out '"energy_per_video_joules": 32500, .*"use_torch_compile": false, '
+expect_err ': 1 flagged by the linter'
+run "$KINOWATT" runs export --store m.db --format mlenergy --all
+expect_err_lines 0
+expect_out '"energy_per_video_joules": 32500, .*"gpu_model": "H100", .*"model_id": "Wan-AI/Wan2.1-T2V-1.3B-Diffusers", .*"use_torch_compile": false, '
+cp "$out" m1.json
+import m1.json --store m2.db
+run "$KINOWATT" runs export --store m2.db --format mlenergy --all
+expect cmp "$out" m1.json
 ok "ML.ENERGY's JSON: two clips a batch"
 
 for name in delavande2025_models delavande2025_wan_sweeps mlenergy_v3_one_gpu h200_diffusers040; do
@@ -170,6 +236,25 @@ import p.json --store q.db
 export_to q.json q.db
 expect cmp p.json q.json
 ok "the published tables"
+
+# Rows of 0 are kept and flagged; a last line that does not end may have lost digits.
+sed '2s/,9.85711,/,0,/; 3s/,2.045,/,0,/; 4q' "$root/data/published/delavande2025_wan_sweeps.csv" >zeros.csv
+import zeros.csv --store z.db
+expect_rc 0
+expect_out '^zeros.csv: 3 runs imported$'
+run "$KINOWATT" runs --check --store z.db
+expect_out '^energy-without-time: 1 run, 3 windows$' # one of each device
+expect_out '^zero-energy: 1 run$'
+head -c -4 zeros.csv >cut.csv
+import cut.csv --store cut.db
+expect_rc 1
+expect_out '^cut.csv: 2 runs imported, 1 not read$'
+expect_err '^kinowatt: cut.csv:4: the file ends within this line, .* end it with a line break$'
+head -c -4 full.csv >cut.csv
+import cut.csv --store cut.db
+expect_rc 1
+expect_err '^kinowatt: cut.csv:2: the file ends within this line'
+ok "zeros and a file that is cut off within a line"
 
 # ---- What is none of them ----
 
@@ -233,7 +318,7 @@ expect_out_lines 3001
 ok "killed at any moment: the next import completes it"
 
 (
-    ulimit -f 400
+    ulimit -f 600
     trap '' XFSZ
     "$KINOWATT" import half1.csv --store full.db >"$out" 2>"$err"
 )

@@ -137,6 +137,7 @@ refused() # RC REGEX ARGUMENT...
 refused 2 "--format 'x' is not known" export --format x
 refused 2 '--format mlenergy is JSON' export --format mlenergy --csv
 refused 2 '--carbon-intensity is for' export --carbon-intensity 5
+refused 2 '--all is for the other formats' export --all
 refused 2 'name runs or say which' export 1 --limit 3
 refused 2 "'x' is no run's number" show x
 refused 2 "'0' is no run's number" delete 0
