@@ -103,13 +103,17 @@ static kw_status compile_best(struct kw__pipeline *p, const kw_catalog *catalog,
 static void take_prompts(struct kw__pipeline *p)
 {
     struct kw__pipeline_info *info = &p->info;
-    info->tokenizer = kw__tokenizer_name(p->prompts.tokenizer);
-    for (int i = 0; i < p->prompts.count; i++) {
-        const struct kw__encoded_prompt *prompt = &p->prompts.prompts[i];
-        info->tokens[i] = prompt->count;
-        info->whole_tokens[i] = prompt->whole;
-        if (*prompt->warning) info->warnings[info->num_warnings++] = prompt->warning;
-    }
+    info->tokenizer = kw__tokenizer_name(p->prompts.tokenizers[0]);
+    for (int e = 0; e < p->prompts.encoders; e++)
+        for (int i = 0; i < p->prompts.count; i++) {
+            const struct kw__encoded_prompt *prompt = &p->prompts.prompts[e][i];
+            if (e == 0) info->tokens[i] = prompt->count;
+            if (e == 0) info->whole_tokens[i] = prompt->whole;
+            if (*prompt->warning) info->warnings[info->num_warnings++] = prompt->warning;
+        }
+    if (info->request.guidance_passes == 1 && p->options.negative_prompt && *p->options.negative_prompt)
+        info->warnings[info->num_warnings++] =
+            "the negative prompt is not read: guidance takes no second pass here";
     if (*p->prompts.warning) info->warnings[info->num_warnings++] = p->prompts.warning;
 }
 
@@ -273,9 +277,21 @@ kw_status kw__pipeline_load(struct kw__pipeline *p, kw_error *err)
 
 /* ---- Running --------------------------------------------------------------------------------------- */
 
-/* The ids of a prompt as its phase reads them: as many as the graph has, the same for the whole batch. */
-static kw_status write_prompt(struct kw__pipeline *p, const struct kw__phase *phase,
-                              const struct kw__encoded_prompt *prompt, kw_error *err)
+/* Element i of an input of a row of the batch: ids of the prompt or its length, of each text encoder. The
+ * tokens of a template stand in for it: no tokenizer that makes its own is known. NaN: of no prompt. */
+static double prompt_element(const struct kw__pipeline *p, int pass, const char *name, size_t i)
+{
+    static const char *const ids[] = {"ids", "ids_2"}, *const lengths[] = {"length", "length_2"};
+    for (int e = 0; e < p->prompts.encoders; e++) {
+        const struct kw__encoded_prompt *prompt = &p->prompts.prompts[e][pass];
+        if (strcmp(name, ids[e]) == 0) return prompt->ids[i];
+        if (strcmp(name, lengths[e]) == 0) return (double)prompt->count;
+    }
+    return strcmp(name, "template") == 0 ? (double)i : (double)NAN;
+}
+
+/* What a phase reads of a prompt: as much as the graph has, the same for the whole batch. */
+static kw_status write_prompt(struct kw__pipeline *p, const struct kw__phase *phase, int pass, kw_error *err)
 {
     const struct kw__graph *g = phase->graph;
     kw_status status = KW_OK;
@@ -283,13 +299,11 @@ static kw_status write_prompt(struct kw__pipeline *p, const struct kw__phase *ph
         const struct kw__value *value = &g->values[v];
         if (value->kind != KW__INPUT) continue;
         size_t count = (size_t)kw__elements(value), width = count / (size_t)value->dim[0];
-        bool ids = strcmp(value->name, "ids") == 0;
-        if (!ids && strcmp(value->name, "length") != 0) continue;
+        if (!count || isnan(prompt_element(p, pass, value->name, 0))) continue;
         float *data = malloc((count ? count : 1) * sizeof *data);
         char name[64];
         if (!data) return kw__fail_memory(err);
-        for (size_t i = 0; i < count; i++)
-            data[i] = ids ? (float)prompt->ids[i % width] : (float)prompt->count;
+        for (size_t i = 0; i < count; i++) data[i] = (float)prompt_element(p, pass, value->name, i % width);
         snprintf(name, sizeof name, "%s/%s", phase->name, value->name);
         status = kw__exec_write(p->run, name, data, count, err);
         free(data);
@@ -323,7 +337,7 @@ static kw_status write_inputs(struct kw__pipeline *p, uint64_t seed, float *late
         for (int i = 0; !status && i < p->program->stages[s].num_phases; i++)
             for (int k = 0; !status && k < p->prompts.count; k++)
                 if (strcmp(p->program->stages[s].phases[i].name, phases[k]) == 0)
-                    status = write_prompt(p, &p->program->stages[s].phases[i], &p->prompts.prompts[k], err);
+                    status = write_prompt(p, &p->program->stages[s].phases[i], k, err);
     for (int s = 0; s < p->program->num_stages; s++)
         for (int i = 0; !status && i < p->program->stages[s].num_phases; i++)
             status = write_noise(p, p->program->stages[s].phases[i].graph, seed, err);

@@ -68,7 +68,7 @@ struct kw__clip {
     double peak_resident_bytes;  /* the same with mapped files, since the process began */
 };
 
-enum { KW__PIPELINE_WARNINGS = 4 };
+enum { KW__PIPELINE_WARNINGS = 6 };
 
 /* What is known once a pipeline is open. Strings belong to it. */
 struct kw__pipeline_info {

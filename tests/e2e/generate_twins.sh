@@ -10,12 +10,13 @@ generate() # ARGUMENT...
     sed -i '/warning: other processes used/d' "$err" # so they do while other tests run
 }
 
+passes='2 passes' # a step, with guidance
 # So many frames come out as the request says.
 makes() # FRAMES-ASKED FRAMES REQUEST-PATTERN
 {
     generate -f "$1" -o clip.y4m
     expect_rc 0
-    expect_out "^Request +$3, 2 steps, guidance [0-9.]+ \(2 passes a step\)\$"
+    expect_out "^Request +$3, 2 steps, guidance [0-9.]+ \($passes a step\)\$"
     expect test "$(grep -ao FRAME clip.y4m | wc -l)" = "$2"
     ok "$twin: $1 frames asked for make $2"
 }
@@ -75,3 +76,16 @@ expect_rc 0
 for stage in text_encode denoise upscale refine decode; do expect_out "^$stage "; done
 expect grep -aq "(1, 16, 1, 2, 4)" latents.npy
 ok "$twin: each stage is reported; the latents are the last stage's"
+
+# two text encoders, guidance in one pass, frames in chunks of five latent ones, two of which are blended
+twin=hunyuanvideo-nano size=(-W 64 -H 48) passes='1 pass'
+makes 20 17 '64 x 48, 17 frames \(of 20 asked for\) at 24 fps .*'
+repeats 5
+refuses '-W 72' 'width 72 is no multiple of 16; try 64 or 80'
+refuses '--weights .' 'reads a prompt as .* not supported yet; leave --weights out'
+generate -f 1 -o clip.y4m -n 'a dog' -p "$(printf 'a cat %.0s' {1..20})"
+expect_rc 0
+expect_err 'the negative prompt is not read'
+expect_err 'the prompt for the second text encoder has [0-9]+ tokens and the model reads 77'
+expect_err "Llama's tokenizer is not supported yet: each byte of a prompt is a token"
+ok "$twin: what it does not read is said"

@@ -289,8 +289,8 @@ static void test_each_pipelines_rule(void **state)
         assert_int_equal(kw_request_resolve(model, &request, &r, &err), KW_OK);
         if (kw__prompts_open(model, &r, "random", "a &amp;  b", " ", &prompts, &err))
             fail_msg("%s", err.message);
-        assert_int_equal(prompts.prompts[0].count, cases[i].tokens);
-        assert_int_equal(prompts.prompts[1].count, i == 0 ? 1 : 2);
+        assert_int_equal(prompts.prompts[0][0].count, cases[i].tokens);
+        assert_int_equal(prompts.prompts[0][1].count, i == 0 ? 1 : 2);
         kw__prompts_close(&prompts);
         assert_int_equal(kw__prompts_open(model, &r, "random", "\xC3(", NULL, &prompts, &err),
                          KW_ERROR_USAGE);
