@@ -328,7 +328,9 @@ static kw_status check_file(const struct kw__store *store, kw_error *err)
                    : kw__fail(err, KW_ERROR_IO, "cannot read %s: %s", path, strerror(error));
     if (error != ENOENT) return kw__fail_write(err, path, error);
     kw_status status = kw__folder_parents(store->path, err);
-    return status ? status : kw__pending_room(1, &path, (const double[]){KW__STORE_NEW_BYTES}, err);
+    const char *const paths[] = {path, path, path}; /* beside each other */
+    const double bytes[] = {KW__STORE_NEW_BYTES, KW__STORE_NEW_BYTES, KW__STORE_NEW_BYTES};
+    return status ? status : kw__pending_room(3, paths, bytes, err);
 }
 
 /* A file in a folder that can't be written has no place for the log's index, which SQLite reports in two

@@ -10,9 +10,9 @@
 /* "KWRU": the file says whose it is. */
 enum { KW__STORE_APPLICATION_ID = 0x4B575255 };
 
-/* What a new database, its log and the log's index take until its first run is kept. Without that room none
- * is begun, which would stay behind empty. */
-enum { KW__STORE_NEW_BYTES = 512 << 10 };
+/* What a new database, its log and the log's index take at most, each, until the first run is kept. Without
+ * that room none is begun, which would stay behind empty. */
+enum { KW__STORE_NEW_BYTES = 192 << 10 };
 
 /* migrations[v] makes version v + 1 of version v; an empty file has version 0. */
 extern const char *const kw__store_migrations[];
