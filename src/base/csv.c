@@ -23,9 +23,9 @@ kw_status kw__csv_open(const char *path, size_t largest_bytes, struct kw__arena 
     FILE *file = fopen(path, "rb");
     if (!file) return kw__fail(err, KW_ERROR_IO, "cannot read %s: %s", path, strerror(errno));
     size_t got = fread(text, 1, size, file);
-    bool bad = ferror(file) != 0;
+    int bad = ferror(file) ? errno : 0;
     fclose(file);
-    if (bad) return kw__fail(err, KW_ERROR_IO, "cannot read %s", path);
+    if (bad) return kw__fail(err, KW_ERROR_IO, "cannot read %s: %s", path, strerror(bad));
     size_t mark = got >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
     *out = (struct kw__csv){.path = path,
                             .at = text + mark,
@@ -73,7 +73,8 @@ static kw_status read_plain(struct kw__csv *csv, char **field, kw_error *err)
     if (*csv->at == '"')
         return kw__fail(err, KW_ERROR_FORMAT, "%s:%d: a quote within a field", csv->path, csv->line);
     if (*csv->at == '\0' && csv->at != csv->end)
-        return kw__fail(err, KW_ERROR_FORMAT, "%s:%d: a NUL byte", csv->path, csv->line);
+        return kw__fail(err, KW_ERROR_FORMAT, "%s:%d: a NUL byte: this is no text file", csv->path,
+                        csv->line);
     return KW_OK;
 }
 

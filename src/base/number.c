@@ -156,3 +156,8 @@ void kw__number_exact(char *buffer, double value)
     }
     exact_by_trying(buffer, value);
 }
+
+const char *kw__plural(int64_t count)
+{
+    return count == 1 ? "" : "s";
+}

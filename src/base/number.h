@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* Reads a text that is a decimal number from its first character to its last: digits with at most one
  * point, a sign, an exponent; no blanks, hexadecimal, "nan" or "inf". One too large for a double is
@@ -24,6 +25,9 @@ int kw__number_vformat(char *buffer, size_t size, const char *format, va_list ar
  * what "%.15g", "%.16g" or "%.17g" gives, but ten times faster for usual magnitudes. `buffer` holds 32
  * bytes; the value is finite. */
 void kw__number_exact(char *buffer, double value);
+
+/* "s", or "" for one: "%d run%s". */
+const char *kw__plural(int64_t count);
 
 /* The value to so many significant digits, at most 17. */
 double kw__number_round(double value, int digits);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/number.h"
 
 #define WRAP_COLUMNS 100
 
@@ -241,14 +242,15 @@ void kw__cli_put_request(struct kw__out *out, const kw_effective *r)
     if (r->requested_width != r->width || r->requested_height != r->height)
         kw__out_printf(out, " (of %" PRId64 " x %" PRId64 " asked for)", r->requested_width,
                        r->requested_height);
-    kw__out_printf(out, ", %" PRId64 " frames", r->num_frames);
+    kw__out_printf(out, ", %" PRId64 " frame%s", r->num_frames, kw__plural(r->num_frames));
     if (r->requested_frames != r->num_frames)
         kw__out_printf(out, " (of %" PRId64 " asked for)", r->requested_frames);
     if (r->fps > 0)
         kw__out_printf(out, " at %g fps (%s)", r->fps,
                        kw__format_seconds(buffer, (double)r->num_frames / r->fps));
-    kw__out_printf(out, ", %" PRId64 " steps, guidance %g (%s a step)", r->num_inference_steps,
-                   r->guidance_scale, r->guidance_passes == 2 ? "2 passes" : "1 pass");
+    kw__out_printf(out, ", %" PRId64 " step%s, guidance %g (%s a step)", r->num_inference_steps,
+                   kw__plural(r->num_inference_steps), r->guidance_scale,
+                   r->guidance_passes == 2 ? "2 passes" : "1 pass");
     if (r->batch_size > 1) kw__out_printf(out, ", batch of %" PRId64, r->batch_size);
     kw__out_printf(out,
                    "\nTokens    %" PRId64 " from a latent of %" PRId64 " x %" PRId64 " x %" PRId64

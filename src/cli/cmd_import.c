@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/number.h"
 #include "cli/cli.h"
 #include "cli/keep.h"
 #include "store/import.h"
@@ -25,7 +26,7 @@ static void put_count(struct kw__out *out, const char *before, int64_t count, co
 static void put_counts(struct kw__out *out, const char *path, const struct kw__import_counts *counts)
 {
     kw__cli_put(out, path);
-    kw__out_printf(out, ": %" PRId64 " %s imported", counts->added, counts->added == 1 ? "run" : "runs");
+    kw__out_printf(out, ": %" PRId64 " run%s imported", counts->added, kw__plural(counts->added));
     put_count(out, ", ", counts->known, "there already");
     put_count(out, ", ", counts->bad, "not read");
     kw__out_puts(out, "\n");

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/number.h"
 #include "base/time.h"
 #include "cli/runs.h"
 #include "store/run_json.h"
@@ -274,7 +275,7 @@ static int delete_runs(struct kw__store *store, const struct kw__options *option
     if (status || ended) return kw__cli_fail(&err);
     struct kw__out out;
     kw__out_init(&out);
-    kw__out_printf(&out, "Deleted %zu run%s\n", options->n_args, options->n_args == 1 ? "" : "s");
+    kw__out_printf(&out, "Deleted %zu run%s\n", options->n_args, kw__plural((int64_t)options->n_args));
     return kw__cli_emit(options, &out);
 }
 
@@ -323,5 +324,7 @@ int kw__cmd_runs(int argc, char **argv)
                     {"export", kw__runs_export}};
     for (size_t i = 0; argc > 1 && i < sizeof commands / sizeof commands[0]; i++)
         if (strcmp(argv[1], commands[i].name) == 0) return commands[i].run(argc - 1, argv + 1);
+    if (argc > 1 && argv[1][0] != '-')
+        return kw__cli_usage("runs knows no '%.80s'; show, compare, delete and export are", argv[1]);
     return cmd_list(argc, argv);
 }

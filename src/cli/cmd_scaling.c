@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/number.h"
 #include "cli/cli.h"
 #include "cli/folder.h"
 #include "cli/scaling.h"
@@ -137,15 +138,18 @@ static void put_published(struct kw__out *out, const struct kw__scaling *s)
 {
     if (s->num_rows)
         kw__out_printf(out, "\nPublished: %s, %s, %zu row%s of this request%s.\n", s->rows[0].row->source,
-                       s->rows[0].row->gpu, s->num_rows, s->num_rows == 1 ? "" : "s",
+                       s->rows[0].row->gpu, s->num_rows, kw__plural((int64_t)s->num_rows),
                        s->num_rows == 1 ? "" : "; several at a point are averaged");
     const struct kw__row *row = s->elsewhere;
     if (!row) return;
-    kw__out_printf(out, "\nPublished at another request: %zu rows of %s", s->num_elsewhere, row->source);
+    kw__out_printf(out, "\nPublished at another request: %zu row%s of %s", s->num_elsewhere,
+                   kw__plural((int64_t)s->num_elsewhere), row->source);
     if (s->axis != KW__AXIS_RESOLUTION)
         kw__out_printf(out, " at %" PRId64 " x %" PRId64, row->width, row->height);
-    if (s->axis != KW__AXIS_FRAMES) kw__out_printf(out, ", %" PRId64 " frames", row->frames);
-    if (s->axis != KW__AXIS_STEPS) kw__out_printf(out, ", %" PRId64 " steps", row->steps);
+    if (s->axis != KW__AXIS_FRAMES)
+        kw__out_printf(out, ", %" PRId64 " frame%s", row->frames, kw__plural(row->frames));
+    if (s->axis != KW__AXIS_STEPS)
+        kw__out_printf(out, ", %" PRId64 " step%s", row->steps, kw__plural(row->steps));
     kw__out_puts(out, ".\nTo see them beside, add");
     if (s->axis != KW__AXIS_RESOLUTION)
         kw__out_printf(out, " -W %" PRId64 " -H %" PRId64, row->width, row->height);
@@ -165,10 +169,12 @@ static void put_axis(struct kw__out *out, const struct kw__scaling *s)
         comma = ", ";
     }
     if (s->axis != KW__AXIS_FRAMES) {
-        kw__out_printf(out, "%s%" PRId64 " frames", comma, r->num_frames);
+        kw__out_printf(out, "%s%" PRId64 " frame%s", comma, r->num_frames, kw__plural(r->num_frames));
         comma = ", ";
     }
-    if (s->axis != KW__AXIS_STEPS) kw__out_printf(out, "%s%" PRId64 " steps", comma, r->num_inference_steps);
+    if (s->axis != KW__AXIS_STEPS)
+        kw__out_printf(out, "%s%" PRId64 " step%s", comma, r->num_inference_steps,
+                       kw__plural(r->num_inference_steps));
     kw__out_puts(out, "\n\n");
     put_points(out, s);
     kw__out_puts(out, "\n");

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/number.h"
 #include "base/folder.h"
 #include "base/pending.h"
 #include "base/time.h"
@@ -270,9 +271,11 @@ static int finish(const struct job *job)
     check(job);
     if (!failed) return KW__EXIT_OK;
     if (job->plan->options.command && job->plan->options.tasks == 0 && !file_of(job, "output.log", log, &err))
-        kw__fail(&err, KW_ERROR_IO, "%" PRId64 " runs failed; what they printed is in %.300s", failed, log);
+        kw__fail(&err, KW_ERROR_IO, "%" PRId64 " run%s failed; what %s printed is in %.300s", failed,
+                 kw__plural(failed), failed == 1 ? "it" : "they", log);
     else
-        kw__fail(&err, KW_ERROR_IO, "%" PRId64 " runs failed; 'kinowatt runs' says why", failed);
+        kw__fail(&err, KW_ERROR_IO, "%" PRId64 " run%s failed; 'kinowatt runs' says why", failed,
+                 kw__plural(failed));
     return kw__cli_fail(&err);
 }
 

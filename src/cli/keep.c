@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/number.h"
 #include "cli/cli.h"
 
 int kw__keep_open(const char *given, struct kw__keep *keep)
@@ -54,8 +55,8 @@ void kw__keep_say_counts(const struct kw__check_counts *counts)
 {
     if (counts->findings)
         kw__cli_warn("%" PRId64 " finding%s in %" PRId64 " run%s; 'kinowatt runs --check' shows %s",
-                     counts->findings, counts->findings == 1 ? "" : "s", counts->flagged,
-                     counts->flagged == 1 ? "" : "s", counts->findings == 1 ? "it" : "them");
+                     counts->findings, kw__plural(counts->findings), counts->flagged,
+                     kw__plural(counts->flagged), counts->findings == 1 ? "it" : "them");
 }
 
 void kw__keep_check(struct kw__keep *keep, const kw_catalog *catalog, struct kw__run *run,

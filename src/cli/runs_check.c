@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/number.h"
 #include "cli/runs.h"
 #include "store/check.h"
 
@@ -81,7 +82,7 @@ static int print_kinds(const struct summary *s, const struct kw__check_counts *c
     struct kw__out out;
     kw__out_init(&out);
     kw__out_printf(&out, "%" PRId64 " run%s checked, %" PRId64 " of them with findings\n", counts->runs,
-                   counts->runs == 1 ? "" : "s", counts->flagged);
+                   kw__plural(counts->runs), counts->flagged);
     for (int excludes = 1; excludes >= 0; excludes--) {
         bool any = false;
         for (size_t i = 0; i < s->count; i++) {
@@ -89,8 +90,7 @@ static int print_kinds(const struct summary *s, const struct kw__check_counts *c
             if (kind->excludes != (excludes == 1)) continue;
             if (!any) kw__out_puts(&out, excludes ? "\nLeft out of fits\n" : "\nLess certain\n");
             any = true;
-            kw__out_printf(&out, "\n%s: %" PRId64 " run%s", kind->code, kind->runs,
-                           kind->runs == 1 ? "" : "s");
+            kw__out_printf(&out, "\n%s: %" PRId64 " run%s", kind->code, kind->runs, kw__plural(kind->runs));
             if (kind->findings > kind->runs) kw__out_printf(&out, ", %" PRId64 " windows", kind->findings);
             kw__out_puts(&out, "\n");
             kw__cli_put_item(&out, kind->example);

@@ -26,11 +26,11 @@ const char *kw__runs_request(const struct kw__run *run, char *buffer, size_t siz
         used += (size_t)snprintf(buffer + used, size - used, "%" PRId64 "x%" PRId64, r->width, r->height);
     int64_t frames = r->num_frames ? r->num_frames : r->num_frames_asked;
     if (frames > 0 && used < size)
-        used +=
-            (size_t)snprintf(buffer + used, size - used, used ? "x%" PRId64 : "%" PRId64 " frames", frames);
+        used += (size_t)snprintf(buffer + used, size - used, "%s%" PRId64 "%s%s", used ? "x" : "", frames,
+                                 used ? "" : " frame", used ? "" : kw__plural(frames));
     if (r->num_inference_steps > 0 && used < size)
-        used += (size_t)snprintf(buffer + used, size - used, "%s%" PRId64 " steps", used ? ", " : "",
-                                 r->num_inference_steps);
+        used += (size_t)snprintf(buffer + used, size - used, "%s%" PRId64 " step%s", used ? ", " : "",
+                                 r->num_inference_steps, kw__plural(r->num_inference_steps));
     if (r->batch_size > 1 && used < size)
         (void)snprintf(buffer + used, size - used, "%sbatch %" PRId64, used ? ", " : "", r->batch_size);
     return buffer;

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/number.h"
 #include "report/svg.h"
 
 static const struct {
@@ -105,15 +106,16 @@ static void note_of(char *buffer, size_t size, const struct kw__scaling *s)
     const kw_prediction *p = s->points[0].prediction;
     const kw_effective *r = &p->request;
     char fixed[96], published[160] = "";
+    const char *frames = kw__plural(r->num_frames), *steps = kw__plural(r->num_inference_steps);
     if (s->axis == KW__AXIS_RESOLUTION)
-        snprintf(fixed, sizeof fixed, "%" PRId64 " frames, %" PRId64 " steps", r->num_frames,
-                 r->num_inference_steps);
+        snprintf(fixed, sizeof fixed, "%" PRId64 " frame%s, %" PRId64 " step%s", r->num_frames, frames,
+                 r->num_inference_steps, steps);
     else if (s->axis == KW__AXIS_FRAMES)
-        snprintf(fixed, sizeof fixed, "%" PRId64 " x %" PRId64 ", %" PRId64 " steps", r->width, r->height,
-                 r->num_inference_steps);
+        snprintf(fixed, sizeof fixed, "%" PRId64 " x %" PRId64 ", %" PRId64 " step%s", r->width, r->height,
+                 r->num_inference_steps, steps);
     else
-        snprintf(fixed, sizeof fixed, "%" PRId64 " x %" PRId64 ", %" PRId64 " frames", r->width, r->height,
-                 r->num_frames);
+        snprintf(fixed, sizeof fixed, "%" PRId64 " x %" PRId64 ", %" PRId64 " frame%s", r->width, r->height,
+                 r->num_frames, frames);
     if (s->num_rows)
         snprintf(published, sizeof published, " Points: %s, %s.", s->rows[0].row->source,
                  s->rows[0].row->gpu);

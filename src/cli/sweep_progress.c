@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/number.h"
 #include "cli/sweep.h"
 
 enum { LABEL = 256 };
@@ -77,7 +78,8 @@ void kw__sweep_announce(const struct kw__sweep_progress *progress, const struct 
     kw__out_init(&out);
     kw__out_puts(&out, "Sweep ");
     kw__cli_put(&out, plan->options.name);
-    kw__out_printf(&out, ": %zu points, %" PRId64 " runs", plan->num_points, done + wanted);
+    kw__out_printf(&out, ": %zu point%s, %" PRId64 " run%s", plan->num_points,
+                   kw__plural((int64_t)plan->num_points), done + wanted, kw__plural(done + wanted));
     if (done) kw__out_printf(&out, ", %" PRId64 " of them done", done);
     kw__out_puts(&out, "; anchor ");
     kw__cli_put(&out, kw__sweep_point_label(plan, plan->anchor, label, sizeof label));

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/number.h"
 #include "cli/sweep.h"
 
 #define EN_DASH "\xE2\x80\x93"
@@ -181,7 +182,7 @@ static void put_left(struct kw__out *out, const struct kw__sweep_result *result)
     int listed = 0;
     kw__sweep_count(result->state, &done, &wanted);
     if (!wanted) return;
-    kw__out_printf(out, "Left out  %" PRId64 " runs:", wanted);
+    kw__out_printf(out, "Left out  %" PRId64 " run%s:", wanted, kw__plural(wanted));
     for (size_t i = 0; i < result->plan->num_points; i++) {
         int64_t of_point = kw__sweep_wanted(result->state, i);
         if (!of_point) continue;

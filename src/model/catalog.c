@@ -210,6 +210,15 @@ bool kw__catalog_has(const kw_catalog *catalog, kw_kind kind, const char *name)
     return false;
 }
 
+/* "a, b, c". False: there are none, or more than fit into a message. */
+static bool list_names(const kw_catalog *catalog, kw_kind kind, char *out, size_t size)
+{
+    size_t used = 0;
+    for (size_t i = 0; i < catalog->counts[kind] && used < size; i++)
+        used += (size_t)snprintf(out + used, size - used, "%s%s", i ? ", " : "", catalog->names[kind][i]);
+    return used > 0 && used < size;
+}
+
 kw_status kw__catalog_path(const kw_catalog *catalog, kw_kind kind, const char *name, char **path,
                            kw_error *err)
 {
@@ -224,6 +233,10 @@ kw_status kw__catalog_path(const kw_catalog *catalog, kw_kind kind, const char *
     if (nearest)
         return kw__fail(err, KW_ERROR_NOT_FOUND, "unknown %s \"%s\"; did you mean \"%s\"?", kinds[kind].noun,
                         name, nearest);
+    char names[400];
+    if (list_names(catalog, kind, names, sizeof names))
+        return kw__fail(err, KW_ERROR_NOT_FOUND, "unknown %s \"%.60s\"; known: %s%s", kinds[kind].noun, name,
+                        names, kind == KW_HARDWARE ? ", cpu" : "");
     return kw__fail(err, KW_ERROR_NOT_FOUND, "unknown %s \"%s\"; the names are in %s/%s", kinds[kind].noun,
                     name, catalog->folder, kinds[kind].folder);
 }

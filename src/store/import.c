@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/error.h"
 #include "base/number.h"
@@ -192,16 +193,20 @@ static const char *stem_of(const char *path, char *buffer, size_t size)
 /* The first character that says something. */
 static kw_status first_char(const char *path, int *out, kw_error *err)
 {
-    FILE *file = fopen(path, "rb");
+    struct stat info;
+    bool there = stat(path, &info) == 0;
+    if (there && !S_ISREG(info.st_mode)) /* a pipe would be waited for */
+        return kw__fail(err, KW_ERROR_FORMAT, "%s is no regular file; name a file of measurements", path);
+    FILE *file = there ? fopen(path, "rb") : NULL;
     if (!file)
         return kw__fail(err, errno == ENOENT ? KW_ERROR_NOT_FOUND : KW_ERROR_IO, "cannot read %s: %s", path,
                         strerror(errno));
     do *out = getc(file);
     while (*out == ' ' || *out == '\t' || *out == '\r' || *out == '\n' || *out == 0xEF || *out == 0xBB ||
            *out == 0xBF);
-    bool bad = ferror(file) != 0;
+    int bad = ferror(file) ? errno : 0;
     fclose(file);
-    return bad ? kw__fail(err, KW_ERROR_IO, "cannot read %s", path) : KW_OK;
+    return bad ? kw__fail(err, KW_ERROR_IO, "cannot read %s: %s", path, strerror(bad)) : KW_OK;
 }
 
 static kw_status import_csv(struct kw__importing *importing, kw_error *err)

@@ -255,6 +255,7 @@ kw_status kw__json_split_next(struct kw__json_split *s, json_t **element, kw_err
         case KW__JSON_ARRAY: status = read_array(s, element, err); break;
         case KW__JSON_END: break;
         }
-    if (!status && ferror(s->file)) return kw__fail(err, KW_ERROR_IO, "cannot read %s", s->path);
+    if (!status && ferror(s->file))
+        return kw__fail(err, KW_ERROR_IO, "cannot read %s: %s", s->path, strerror(errno));
     return status;
 }

@@ -492,7 +492,7 @@ static void check_repeats(const struct kw__run *run, double repeats, int64_t cou
                kw__run_is_named(run) ? "repeat it until there are three at least"
                                      : "name what ran, as by a project of its own, and repeat it until there "
                                        "are three at least",
-               "%" PRId64 " run%s of these settings: the spread is not known", count, count > 1 ? "s" : "");
+               "%" PRId64 " run%s of these settings: the spread is not known", count, kw__plural(count));
 }
 
 /* ---- All of them --------------------------------------------------------------------------------- */

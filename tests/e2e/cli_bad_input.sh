@@ -49,6 +49,9 @@ refused 2 'unknown model "xyzzy"' models xyzzy
 refused 2 'unknown model "xyzzy"' compare "$model" xyzzy
 refused 2 'unknown model' predict $'a\nb\033[31m'
 refused 2 'there is no model folder \./nowhere' predict ./nowhere
+refused 2 'unknown hardware "xyzzy"; known: a100.*, rtx-5090, cpu$' hardware xyzzy
+refused 2 'unknown stack "xyzzy"; known: diffusers-0.34, .*, kinowatt-cpu-f32$' predict "$model" --stack xyzzy
+refused 2 "runs knows no 'list'; show, compare" runs list
 refused 2 'unknown hardware "h100-sx"; did you mean "h100-sxm"' predict "$model" --hardware h100-sx
 refused 2 'unknown hardware "h20"; did you mean "h200"' hardware h20
 refused 2 'unknown stack "diffuser-0.34"; did you mean "diffusers-0.34"' predict "$model" --stack diffuser-0.34

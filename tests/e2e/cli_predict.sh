@@ -107,6 +107,10 @@ python 'float(d[0][-1]["ratio_launches"]) < 1 and float(d[0][-1]["ratio_bytes"])
 python 'near(d[0]["against"]["total"]["latency_s"], d[1][-1]["against_latency_s"])' <("$KINOWATT" explain "$model" --against kinowatt --json) x.csv
 ok "explain --against: both bills, and the reverse is the inverse"
 
+run "$KINOWATT" predict "$model" -f 1 -s 1
+expect_out '^Request +832 x 480, 1 frame at 16 fps \(62\.5 ms\), 1 step, '
+ok "one of them is singular"
+
 run "$KINOWATT" explain "$model" --calibration diffusers-0.40@h200 --against kinowatt --json
 expect_json 'd["hardware"] == d["against"]["hardware"] == "h200" and d["stack"] == "diffusers-0.40"'
 ok "explain --calibration: both bills on its hardware"

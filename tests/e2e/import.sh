@@ -59,6 +59,19 @@ expect_err '^kinowatt: broken.json:2: not valid JSON'
 expect_out '^broken.json: 1 run imported, 1 not read$'
 ok "of a file that is broken or cut off, what is good"
 
+mkfifo pipe
+for file in pipe .; do
+    run timeout 10 "$KINOWATT" import $file --store e.db
+    expect_rc 1
+    expect_err "^kinowatt: [$file]* is no regular file; name a file"
+    expect_err_lines 1
+done
+head -c 100 /dev/zero >zeros
+import zeros --store e.db
+expect_rc 1
+expect_err '^kinowatt: zeros:1: a NUL byte: this is no text file$'
+ok "what is no file of text"
+
 # The data set that comes with kinowatt: 145 runs, 116 of them no warm-ups, which add up as the clock and the counter say.
 import "$root/data/measured/h200-diffusers/runs.json" --store h200.db
 expect_rc 0

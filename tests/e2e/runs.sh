@@ -144,7 +144,7 @@ refused 2 "'0' is no run's number" delete 0
 refused 2 'there is no run 9 in ' compare 1 9
 refused 2 'name two runs' compare 1
 refused 2 'there is no run 9 in ' export 9
-refused 2 "unexpected argument 'list'" list
+refused 2 "runs knows no 'list'; show" list
 refused 2 'no runs are kept yet: there is no none.db' --store none.db
 expect test ! -e none.db
 refused 2 'no runs are kept yet: there is no none.db' delete 1 --store none.db
