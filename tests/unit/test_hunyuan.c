@@ -170,6 +170,22 @@ static void closed_forms_agree_at_any_size(void **state)
     }
 }
 
+/* 50 latent cells are tiles of 32, 26 and 2, and 7 latent frames chunks of 5, 4 and 1: nine shapes of three
+ * kinds, as many graphs as there are. */
+static void tiles_and_chunks_of_every_kind(void **state)
+{
+    (void)state;
+    static const double sizes[] = {32, 26, 2};
+    kw_request request = asked(400, 400, 25);
+    struct kw__program *program = family_lower(hunyuan, &request, KW__BF16, KW__ALWAYS);
+    double sum = 0;
+    for (int i = 0; i < 3; i++)
+        for (int j = 0; j < 3; j++) sum += 2 * decoder_form(7, sizes[i] * sizes[j]);
+    expect_near("tiles", family_count(program, "decode").flop, sum, 1e-12);
+    assert_int_equal(program->stages[2].num_phases, 9 * 3 + 2); /* what they are made from, and the clip */
+    kw__program_free(program);
+}
+
 /* ---- On a stack --------------------------------------------------------------------------------------- */
 
 /* Every operator has its kernels, and where text encoders and VAE are in f16 they are no other model's of
@@ -390,6 +406,7 @@ int main(void)
         cmocka_unit_test(tensors),
         cmocka_unit_test(golden_counts),
         cmocka_unit_test(closed_forms_agree_at_any_size),
+        cmocka_unit_test(tiles_and_chunks_of_every_kind),
         cmocka_unit_test(eager_stacks_know_the_operators),
         cmocka_unit_test(parameters),
         cmocka_unit_test(frames_are_rounded_down),
