@@ -181,8 +181,8 @@ static kw_status resolve(const kw_model *model, kw_effective *r, kw_error *err)
 static void keep(struct kw__graph *g, const char *name, int pass, int value)
 {
     if (!value) return;
-    const struct kw__value *v = &g->values[value];
-    kw__state_next(g, kw__text_state(g, name, pass, v->dtype, v->ndim, v->dim), value);
+    const struct kw__value v = g->values[value];
+    kw__state_next(g, kw__text_state(g, name, pass, v.dtype, v.ndim, v.dim), value);
 }
 
 /* CLIP reads ids of its own; the row of the prompt's end stands for all. */
@@ -198,6 +198,7 @@ static int pooled_text(const struct hunyuan *h, struct kw__graph *g)
     return KW__OP(g, KW__MEAN_ROWS, &last, program->dtypes.denoiser, x, length);
 }
 
+/* Llama's last blocks run too: what they make is kept, though nothing reads it. */
 static void encode(const void *self, struct kw__graph *g, int pass, int ids, int length)
 {
     const struct hunyuan *h = self;
