@@ -184,6 +184,26 @@ static double tile_work(const struct kw__graph *g, const struct kw__op *op,
            whole_tiles(channels, list->tile[2]);
 }
 
+/* A block for each row of D channels, or for each group of each clip, x[B,C,T,H,W], or of each frame of as
+ * many as one launch takes. */
+static void add_walk(const struct kw__graph *g, const struct kw__op *op, const struct kw__kernel_list *list,
+                     double bytes, struct kw__work *out)
+{
+    const struct kw__value *x = input(g, op, 0);
+    out->walk_bytes += bytes;
+    out->walk_launches = 1;
+    if (op->code != KW__GROUPNORM) {
+        double heads = op->attr.heads > 1 ? (double)op->attr.heads : 1;
+        out->walk_blocks = (double)kw__elements(x) / (double)kw__last_dim(x) * heads;
+        return;
+    }
+    double frames = op->attr.per_frame ? (double)x->dim[2] : 1;
+    double groups = (double)(x->dim[0] * op->attr.groups);
+    if (list->frames_at_once) out->walk_launches = ceil(frames / (double)list->frames_at_once);
+    out->walk_blocks = groups * frames / out->walk_launches; /* on average: the last launch may have fewer */
+    out->walk_elements = (double)kw__elements(x) / (groups * frames);
+}
+
 void kw__op_work(const struct kw__graph *g, const struct kw__op *op, const struct kw__stack *stack,
                  struct kw__work *out)
 {
@@ -205,8 +225,10 @@ void kw__op_work(const struct kw__graph *g, const struct kw__op *op, const struc
     }
     for (size_t i = 0; list && i < list->num_kernels; i++) {
         const struct kw__kernel *k = &list->kernels[i];
-        out->memory_bytes += (k->read + k->written) * kernel_elements(g, op, k->per);
+        double bytes = (k->read + k->written) * kernel_elements(g, op, k->per);
+        out->memory_bytes += bytes;
         out->launches += k->launches;
+        if (k->walks) add_walk(g, op, list, bytes, out);
     }
 }
 

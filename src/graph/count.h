@@ -30,6 +30,10 @@ struct kw__work {
     double host_bytes;   /* written by transfers and on the host */
     double to_device_bytes, to_host_bytes; /* weights that are copied (graph/placement.h) */
     double launches;
+    /* of `memory_bytes` and `launches`, those of kernels that walk (graph/stack.h), how many blocks of
+     * threads one launch has, and how many elements of a group each goes through; 0 elements where a block
+     * has a row */
+    double walk_bytes, walk_launches, walk_blocks, walk_elements;
 };
 void kw__op_work(const struct kw__graph *g, const struct kw__op *op, const struct kw__stack *stack,
                  struct kw__work *out);

@@ -108,6 +108,12 @@ static kw_status read_kernel(struct kw__stack *stack, struct kw__json in, const 
     if (!status && kw__json_has(in, "launches"))
         status = kw__json_number(in, "launches", 0, 1e6, &out->launches, err);
     if (!status && kw__json_has(in, "per")) status = kw__json_string(in, "per", &per, err);
+    if (!status && kw__json_has(in, "walks")) {
+        status = kw__json_bool(in, "walks", &out->walks, err);
+        if (!status && strcmp(op->name, "groupnorm") && strcmp(op->name, "layernorm") &&
+            strcmp(op->name, "rmsnorm"))
+            status = kw__fail(err, KW_ERROR_FORMAT, "%s: \"walks\" says nothing of %s", in.path, op->name);
+    }
     if (status) return status;
     out->name = kw__arena_strdup(&stack->arena, name);
     return read_per(in, op, per, &out->per, err);
@@ -132,10 +138,14 @@ static kw_status read_own(struct kw__json in, const struct kw__op_info *op, stru
     bool moves = op->class == KW__CLASS_TRANSFER || op->class == KW__CLASS_HOST;
     const char *bad = kw__json_has(in, "tile") && op->class != KW__CLASS_ATTENTION ? "tile"
                       : kw__json_has(in, "host") && !moves                         ? "host"
-                                                                                   : NULL;
+                      : kw__json_has(in, "frames_at_once") && strcmp(op->name, "groupnorm") != 0
+                          ? "frames_at_once"
+                          : NULL;
     if (bad) return kw__fail(err, KW_ERROR_FORMAT, "%s: \"%s\" says nothing of %s", in.path, bad, op->name);
     if (kw__json_has(in, "tile")) status = kw__json_ints(in, "tile", 3, 1, 1 << 16, out->tile, err);
     if (!status && kw__json_has(in, "host")) status = kw__json_number(in, "host", 0, 1e6, &out->host, err);
+    if (!status && kw__json_has(in, "frames_at_once"))
+        status = kw__json_int(in, "frames_at_once", 1, 1 << 16, &out->frames_at_once, err);
     return status;
 }
 

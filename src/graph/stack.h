@@ -5,9 +5,13 @@
  * once. A list of a gemm, attention or conv operator holds the kernels *beside* its main one; a list
  * of any other operator holds all of its kernels, and an empty one says that the operator is a view.
  *
- * Two keys beside "list": "tile" of attention, [queries, keys, channels of a head]: the products are of whole
- * tiles, however few of each there are. "host" of a transfer or host operator: bytes that the host writes for
- * each element beside the operator's result.
+ * Two more keys beside "list": "tile" of attention, [queries, keys, channels of a head]: the products are of
+ * whole tiles, however few of each there are. "host" of a transfer or host operator: bytes that the host
+ * writes for each element beside the operator's result.
+ *
+ * "walks", true, of a kernel of groupnorm, layernorm or rmsnorm: one block of threads has each group, or each
+ * row, and goes through it alone, as PyTorch's do. "frames_at_once" of groupnorm, beside "list": of how many
+ * frames one launch takes the groups, where each frame has its own; without it, of all.
  *
  * "batched_guidance" and "tiled_decode", true or false, say what the stack does whatever the pipeline does;
  * without them it does as the pipeline.
@@ -34,6 +38,7 @@ struct kw__kernel {
     double launches;
     double read, written; /* bytes for each element of what `per` names */
     int per;              /* KW__PER_OUTPUT, KW__PER_SCORES, or the number of an input */
+    bool walks;
 };
 enum { KW__PER_OUTPUT = -1, KW__PER_SCORES = -2 };
 
@@ -42,9 +47,10 @@ struct kw__kernel_list {
     const char *key;      /* operator[.variant][@component]: "modulate", "conv.causal@vae_decoder" */
     size_t num_kernels;
     const struct kw__kernel *kernels;
-    double temporary; /* bytes for each output element alive at once besides operands and results */
-    double host;      /* bytes for each output element that the host writes besides the result */
-    int64_t tile[3];  /* queries, keys, channels; 0: as many as there are */
+    double temporary;       /* bytes for each output element alive at once besides operands and results */
+    double host;            /* bytes for each output element that the host writes besides the result */
+    int64_t tile[3];        /* queries, keys, channels; 0: as many as there are */
+    int64_t frames_at_once; /* 0: all */
 };
 
 /* How weights are kept. */

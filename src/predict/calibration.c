@@ -255,6 +255,23 @@ static kw_status read_offload(struct kw__calibration *c, struct kw__json in, kw_
     return status ? status : kw__json_string(each, "source", &source, err);
 }
 
+static kw_status read_walk(struct kw__calibration *c, struct kw__json in, kw_error *err)
+{
+    static const char *const keys[] = {"elements_per_s", "blocks_per_s", "idle_share", "full_share"};
+    kw_status status = read_section(in, "walk", keys,
+                                    (double *const[]){&c->walk_elements_per_s, &c->walk_blocks_per_s,
+                                                      &c->walk_idle_share, &c->walk_full_share},
+                                    4, err);
+    if (status || isnan(c->walk_elements_per_s)) return status;
+    const char *source = NULL;
+    if (!(c->walk_elements_per_s > 0) || !(c->walk_blocks_per_s > 0) ||
+        c->walk_idle_share > c->walk_full_share || c->walk_full_share > 1)
+        return kw__fail(err, KW_ERROR_FORMAT,
+                        "%s: \"walk\" must have rates above 0, and shares that grow, 1 at most", in.path);
+    return kw__json_string((struct kw__json){in.path, json_object_get(in.object, "walk")}, "source", &source,
+                           err);
+}
+
 static kw_status read_optional(struct kw__calibration *c, struct kw__json in, kw_error *err)
 {
     static const char *const host[] = {"cpu_w", "cpu_log_sd", "ram_w", "ram_j", "ram_log_sd"};
@@ -268,6 +285,7 @@ static kw_status read_optional(struct kw__calibration *c, struct kw__json in, kw
                                                 &c->flops_energy_sd},
                               4, err);
     if (!status) status = read_offload(c, in, err);
+    if (!status) status = read_walk(c, in, err);
     if (!status) status = read_range(c, in, err);
     if (!status && (c->flops_efficiency <= 0 || c->flops_efficiency > 1))
         return kw__fail(err, KW_ERROR_FORMAT, "%s: \"flops\": \"efficiency\" must be above 0, at most 1",

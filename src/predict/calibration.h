@@ -65,6 +65,10 @@ struct kw__calibration {
     struct kw__scaled to_device_bytes_per_s, to_host_bytes_per_s;
     double copy_share;                       /* of the power limit, drawn meanwhile; NaN: as in gaps */
     struct kw__scaled busy_share, gap_share; /* of the hardware's power limit; base NaN: unknown */
+    /* kernels that walk: elements of groups, and blocks with a row each, that one processor gets through in a
+     * second; power with no processor at it and with all, of the limit. NaN: they are taken for bound by
+     * memory */
+    double walk_elements_per_s, walk_blocks_per_s, walk_idle_share, walk_full_share;
     struct kw__scaled dispatch_s; /* host time to issue one kernel: a phase takes at least launches x this */
     /* errors in log: of a session's level, and of the model from shape to shape */
     double session_time_sd, session_power_sd, model_time_sd, model_energy_sd, model_power_sd;

@@ -171,7 +171,7 @@ static kw_status set_power(const struct kw__calibration *calibration, const kw_h
            idle = kw_hardware_get(hardware, "idle_power_w");
     out->stretch = 1.0;
     out->limit_w = limit_w > 0 ? fmin(limit_w, standard) : standard;
-    out->busy_w = out->gap_w = out->copy_w = NAN;
+    out->busy_w = out->gap_w = out->copy_w = out->walk_idle_w = out->walk_full_w = NAN;
     if (isnan(standard) || isnan(calibration->busy_share.base)) return KW_OK; /* energy is absent */
     out->busy_w = fmin(scaled(calibration->busy_share, log_values), 1.0) * standard;
     out->gap_w = fmin(scaled(calibration->gap_share, log_values), 1.0) * standard;
@@ -180,6 +180,10 @@ static kw_status set_power(const struct kw__calibration *calibration, const kw_h
     out->copy_w = out->gap_w;
     if (!isnan(calibration->copy_share)) out->copy_w = fmin(calibration->copy_share * standard, out->limit_w);
     if (idle > out->copy_w) out->copy_w = idle;
+    out->walk_idle_w = fmin(calibration->walk_idle_share * standard, out->limit_w);
+    out->walk_full_w = fmin(calibration->walk_full_share * standard, out->limit_w);
+    if (idle > out->walk_idle_w) out->walk_idle_w = idle;
+    if (idle > out->walk_full_w) out->walk_full_w = idle;
     if (out->limit_w >= out->busy_w) return KW_OK;
     double capped = out->limit_w;
     /* beyond that, what voltage and clock do decides, and no row tells */
@@ -208,6 +212,9 @@ kw_status kw__prices_of(const struct kw__calibration *calibration, const kw_hard
                             kw_hardware_name(hardware), rate->key);
     }
     out->bytes_per_s = peak_of(calibration, hardware, "") * scaled(calibration->memory, log_values);
+    out->walk_elements_per_s = calibration->walk_elements_per_s;
+    out->walk_blocks_per_s = calibration->walk_blocks_per_s;
+    out->num_processors = kw_hardware_get(hardware, "num_sms");
     out->launch_s = scaled(calibration->launch_s, log_values);
     out->dispatch_s = scaled(calibration->dispatch_s, log_values);
     out->host_bytes_per_s = scaled(calibration->host_bytes_per_s, log_values);
@@ -232,7 +239,11 @@ static struct kw__bundle bundle_of(const struct kw__item *item, int rate, double
                            .host_bytes = item->count * w->host_bytes,
                            .to_device_bytes = item->count * w->to_device_bytes,
                            .to_host_bytes = item->count * w->to_host_bytes,
-                           .launches = item->count * w->launches};
+                           .launches = item->count * w->launches,
+                           .walks = item->count * w->walk_launches,
+                           .walk_bytes = item->count * w->walk_bytes,
+                           .walk_blocks = w->walk_blocks,
+                           .walk_elements = w->walk_elements};
     if (b.arithmetic) {
         b.rated = item->count * w->flop / share;
         b.main_bytes = item->count * w->main_bytes;
@@ -241,6 +252,23 @@ static struct kw__bundle bundle_of(const struct kw__item *item, int rate, double
         b.memory_bytes = 0;
     }
     return b;
+}
+
+/* What kernels that walk take, where that is longer than their bytes, which then are no time of the memory's.
+ */
+static void price_walks(const struct kw__bundle *b, const struct kw__prices *p, struct kw__cost_of_item *out)
+{
+    out->walk_s = out->walk_j = 0;
+    if (!(b->walks > 0) || isnan(p->walk_elements_per_s) || isnan(p->num_processors)) return;
+    double of_block =
+        b->walk_elements > 0 ? b->walk_elements / p->walk_elements_per_s : 1 / p->walk_blocks_per_s;
+    double walk = b->walks * ceil(b->walk_blocks / p->num_processors) * of_block;
+    double bytes = b->walk_bytes / p->bytes_per_s * p->stretch;
+    if (walk <= bytes) return;
+    double at_work = fmin(b->walk_blocks / p->num_processors, 1);
+    out->memory_s -= bytes;
+    out->walk_s = walk;
+    out->walk_j = walk * (p->walk_idle_w + (p->walk_full_w - p->walk_idle_w) * at_work);
 }
 
 static void price(const struct kw__bundle *b, const struct kw__prices *p, struct kw__cost_of_item *out)
@@ -254,8 +282,9 @@ static void price(const struct kw__bundle *b, const struct kw__prices *p, struct
     out->copy_s = 0;
     if (b->to_device_bytes > 0) out->copy_s += b->to_device_bytes / p->to_device_bytes_per_s;
     if (b->to_host_bytes > 0) out->copy_s += b->to_host_bytes / p->to_host_bytes_per_s;
+    price_walks(b, p, out);
     out->busy_s = out->compute_s + out->memory_s;
-    out->gap_s = b->launches * p->launch_s + out->host_s + out->copy_s;
+    out->gap_s = b->launches * p->launch_s + out->host_s + out->copy_s + out->walk_s;
 }
 
 /* How much longer the host takes to issue a phase's kernels than they take, `seconds`. The larger of the two
@@ -272,10 +301,11 @@ static double wait_for_host(double launches, double seconds, const struct kw__pr
     return most * sqrt(sqrt(sqrt(1 + ratio))) - seconds;
 }
 
-static double energy_of(double busy_s, double gap_s, double copy_s, const struct kw__prices *p)
+static double energy_of(const struct kw__cost_of_item *c, const struct kw__prices *p)
 {
-    double energy_j = busy_s * p->busy_w + (gap_s - copy_s) * p->gap_w;
-    return copy_s > 0 ? energy_j + copy_s * p->copy_w : energy_j;
+    double energy_j = c->busy_s * p->busy_w + (c->gap_s - c->copy_s - c->walk_s) * p->gap_w;
+    if (c->copy_s > 0) energy_j += c->copy_s * p->copy_w;
+    return c->walk_s > 0 ? energy_j + c->walk_j : energy_j;
 }
 
 void kw__price_items(const struct kw__workload *workload, const struct kw__binding *binding,
@@ -295,18 +325,22 @@ void kw__price_items(const struct kw__workload *workload, const struct kw__bindi
         for (size_t i = begin; i < end; i++) {
             const struct kw__item *item = &workload->items[i];
             if (waiting > 0) out[i].gap_s += waiting * item->count * item->work.launches / launches;
-            out[i].energy_j = energy_of(out[i].busy_s, out[i].gap_s, out[i].copy_s, prices);
+            out[i].energy_j = energy_of(&out[i], prices);
         }
     }
 }
 
 /* ---- Totals ------------------------------------------------------------------------------------------- */
 
-/* The longer of FLOPs and operands is the same for both where their ratio is. */
+/* The longer of FLOPs and operands is the same for both where their ratio is; that of walks and their bytes
+ * too.
+ */
 static bool can_join(const struct kw__bundle *a, const struct kw__bundle *b)
 {
     return a->phase == b->phase && a->rate == b->rate && a->timed == b->timed &&
-           a->arithmetic == b->arithmetic && a->rated * b->main_bytes == b->rated * a->main_bytes;
+           a->arithmetic == b->arithmetic && a->rated * b->main_bytes == b->rated * a->main_bytes &&
+           a->walk_blocks == b->walk_blocks && a->walk_elements == b->walk_elements &&
+           a->walk_bytes * b->walks == b->walk_bytes * a->walks;
 }
 
 kw_status kw__bundle_items(const struct kw__workload *workload, const struct kw__binding *binding,
@@ -332,6 +366,8 @@ kw_status kw__bundle_items(const struct kw__workload *workload, const struct kw_
         known->to_device_bytes += one.to_device_bytes;
         known->to_host_bytes += one.to_host_bytes;
         known->launches += one.launches;
+        known->walks += one.walks;
+        known->walk_bytes += one.walk_bytes;
     }
     return KW_OK;
 }
@@ -341,7 +377,8 @@ void kw__price_total(const struct kw__bundles *bundles, const struct kw__prices 
 {
     *latency_s = *energy_j = 0;
     for (size_t i = 0; i < bundles->count;) {
-        double seconds = 0, launches = 0, busy = 0, gap = 0, copy = 0, timed = 0;
+        double seconds = 0, launches = 0, timed = 0;
+        struct kw__cost_of_item sum = {0};
         int phase = bundles->list[i].phase;
         for (; i < bundles->count && bundles->list[i].phase == phase; i++) {
             const struct kw__bundle *b = &bundles->list[i];
@@ -350,14 +387,16 @@ void kw__price_total(const struct kw__bundles *bundles, const struct kw__prices 
             seconds += cost.busy_s + cost.gap_s - cost.copy_s;
             launches += b->launches;
             if (!b->timed) continue;
-            busy += cost.busy_s;
-            gap += cost.gap_s;
-            copy += cost.copy_s;
+            sum.busy_s += cost.busy_s;
+            sum.gap_s += cost.gap_s;
+            sum.copy_s += cost.copy_s;
+            sum.walk_s += cost.walk_s;
+            sum.walk_j += cost.walk_j;
             timed += b->launches;
         }
         double waiting = wait_for_host(launches, seconds, prices);
-        if (waiting > 0) gap += waiting * timed / launches;
-        *latency_s += busy + gap;
-        *energy_j += energy_of(busy, gap, copy, prices);
+        if (waiting > 0) sum.gap_s += waiting * timed / launches;
+        *latency_s += sum.busy_s + sum.gap_s;
+        *energy_j += energy_of(&sum, prices);
     }
 }

@@ -7,6 +7,11 @@
  * rate. mu is the rate of the operator's key, and where the calibration says so, at its size; so is beta of
  * an operator without arithmetic whose key has a rate. Kernels draw the busy power, gaps the gap power,
  * copies of weights a power of their own, all shares of the hardware's limit and never below its idle power.
+ * Kernels that walk (graph/stack.h), of b blocks of e elements each on a GPU of p processors, take
+ *
+ *     max(B / (beta BW), ceil(b / p) e / rate)      e = 1 and another rate where a block has a row
+ *
+ * and draw what lies between the calibration's power with no processor at work and with all by min(1, b / p).
  * A phase takes at least what the host needs to issue its kernels. Under a limit below the busy power an
  * operator cannot finish sooner than its energy above the gap power over (limit - gap power), so its busy
  * time stretches; a limit above the hardware's own is taken as that. Tile and wave quantisation has no term:
@@ -21,8 +26,9 @@
 struct kw__prices {
     double per_s[KW__MAX_RATES]; /* FLOPs, or bytes, of each rate at efficiency 1 of its curve, or flat */
     double bytes_per_s, launch_s, dispatch_s, host_bytes_per_s;
-    double to_device_bytes_per_s, to_host_bytes_per_s; /* of weights */
-    double busy_w, gap_w, copy_w;
+    double to_device_bytes_per_s, to_host_bytes_per_s;             /* of weights */
+    double walk_elements_per_s, walk_blocks_per_s, num_processors; /* NaN: as kernels bound by memory */
+    double busy_w, gap_w, copy_w, walk_idle_w, walk_full_w;
     double stretch; /* of busy time by a lower limit; 1 without */
     double limit_w;
 };
@@ -48,7 +54,8 @@ kw_status kw__prices_of(const struct kw__calibration *calibration, const kw_hard
                         double limit_w, const double *log_values, struct kw__prices *out, kw_error *err);
 
 struct kw__cost_of_item {
-    double busy_s, gap_s; /* of all `count` operators; gap: launches, dispatch, host, copies */
+    double busy_s, gap_s;  /* of all `count` operators; gap: launches, dispatch, host, copies, walks */
+    double walk_s, walk_j; /* of kernels that walk, in which most processors are idle */
     double compute_s, memory_s, host_s, copy_s;
     double energy_j; /* of the GPU; NaN when the power is not known */
 };
@@ -64,6 +71,8 @@ struct kw__bundle {
     double rated;      /* FLOPs, else bytes, that the rate prices; over what their size makes of the rate */
     double main_bytes; /* operands beside FLOPs */
     double memory_bytes, host_bytes, to_device_bytes, to_host_bytes, launches;
+    double walks, walk_bytes, walk_blocks,
+        walk_elements; /* launches that walk, and of each (struct kw__work) */
 };
 struct kw__bundles {
     struct kw__bundle *list;

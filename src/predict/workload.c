@@ -85,6 +85,7 @@ static bool same_work(const struct kw__work *a, const struct kw__work *b)
     return a->flop == b->flop && a->main_bytes == b->main_bytes && a->memory_bytes == b->memory_bytes &&
            a->host_bytes == b->host_bytes && a->to_device_bytes == b->to_device_bytes &&
            a->to_host_bytes == b->to_host_bytes && a->launches == b->launches && a->size == b->size &&
+           a->walk_blocks == b->walk_blocks && a->walk_elements == b->walk_elements &&
            strcmp(a->key, b->key) == 0;
 }
 

@@ -286,6 +286,66 @@ static void small_kernels_wait_for_the_host(void **state)
     folder_remove(folder);
 }
 
+/* ---- Kernels of which a block has a group, or a row ------------------------------------------------ */
+
+/* CogVideoX-2b, one step and the decoder, with a calibration of a folder. */
+static void cogvideox_costs(const char *folder, double *denoise_s, double *decode_s, double *decode_j)
+{
+    char path[FOLDER_BYTES + 40];
+    kw_request request = KW_REQUEST_INIT;
+    kw_predict_options options = KW_PREDICT_OPTIONS_INIT;
+    kw_model *model;
+    kw_prediction *p;
+    kw_error err;
+    snprintf(path, sizeof path, "%s/diffusers-0.40@h200.json", folder);
+    options.hardware = "h200";
+    options.stack = "diffusers-0.40";
+    options.calibration = path;
+    request.num_inference_steps = 1;
+    if (kw_model_open(catalog, "cogvideox-2b", &model, &err)) fail_msg("%s", err.message);
+    if (kw_predict(catalog, model, &request, &options, &p, &err)) fail_msg("%s", err.message);
+    *denoise_s = p->stages[1].latency_s.value;
+    *decode_s = p->stages[2].latency_s.value;
+    *decode_j = p->stages[2].energy_j[KW_GPU].value;
+    kw_prediction_free(p);
+    kw_model_close(model);
+}
+
+static void few_blocks_leave_processors_idle(void **state)
+{
+    (void)state;
+    const char *file = "diffusers-0.40@h200.json";
+    char folder[FOLDER_BYTES];
+    double step_s, decode_s, decode_j, slow_step_s, slow_decode_s, slow_decode_j;
+    folder_copy("data/calibrations", folder);
+    folder_set(folder, file, "walk.elements_per_s", "1e9");
+    folder_set(folder, file, "walk.blocks_per_s", "7e6");
+    folder_set(folder, file, "walk.idle_share", "0.2");
+    folder_set(folder, file, "walk.full_share", "0.6");
+    folder_set(folder, file, "launch.dispatch_seconds", "1e-9"); /* nothing waits for the host */
+    cogvideox_costs(folder, &step_s, &decode_s, &decode_j);
+    /* The decoder normalises 44.83 G elements, as ATen's operators of AutoencoderKLCogVideoX.decode say with
+     * their shapes, in 32 groups of one clip: 32 of 132 processors are at it. */
+    folder_set(folder, file, "walk.elements_per_s", "5e8");
+    cogvideox_costs(folder, &slow_step_s, &slow_decode_s, &slow_decode_j);
+    assert_float_equal(slow_decode_s - decode_s, 44.83e9 / 32 / 1e9, 0.001 * 1.401);
+    assert_float_equal((slow_decode_j - decode_j) / (slow_decode_s - decode_s), 700 * (0.2 + 0.4 * 32 / 132),
+                       1e-6);
+    assert_float_equal(slow_step_s, step_s, 1e-9);
+    /* Two layer norms a block of 2 x 17,776 x 30 rows of 64 channels, over 132 processors; the others' rows
+     * are long enough to be bound by memory. */
+    folder_set(folder, file, "walk.elements_per_s", "1e9");
+    folder_set(folder, file, "walk.blocks_per_s", "3.5e6");
+    cogvideox_costs(folder, &slow_step_s, &slow_decode_s, &slow_decode_j);
+    assert_float_equal(slow_step_s - step_s, 30 * 2 * ceil(2 * 17776 * 30 / 132.0) / 7e6, 1e-6);
+    assert_float_equal(slow_decode_s, decode_s, 1e-9);
+    /* without it they are bound by memory */
+    folder_set(folder, file, "walk", NULL);
+    cogvideox_costs(folder, &slow_step_s, &slow_decode_s, &slow_decode_j);
+    assert_true(slow_step_s < step_s && slow_decode_s < decode_s);
+    folder_remove(folder);
+}
+
 /* ---- More work takes longer ------------------------------------------------------------------------ */
 
 static double latency(const struct scene *s)
@@ -748,6 +808,7 @@ int main(void)
         cmocka_unit_test(absent_is_not_zero),
         cmocka_unit_test(a_card_of_unknown_power),
         cmocka_unit_test(small_kernels_wait_for_the_host),
+        cmocka_unit_test(few_blocks_leave_processors_idle),
         cmocka_unit_test(latency_grows_with_the_work),
         cmocka_unit_test(steps_are_alike),
         cmocka_unit_test(a_lower_limit_never_shortens),
