@@ -287,7 +287,7 @@ static double prompt_element(const struct kw__pipeline *p, int pass, const char 
         if (strcmp(name, ids[e]) == 0) return prompt->ids[i];
         if (strcmp(name, lengths[e]) == 0) return (double)prompt->count;
     }
-    return strcmp(name, "template") == 0 ? (double)i : (double)NAN;
+    return strcmp(name, "template") == 0 ? (double)((int64_t)i % p->prompts.vocabulary) : (double)NAN;
 }
 
 /* What a phase reads of a prompt: as much as the graph has, the same for the whole batch. */

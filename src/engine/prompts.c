@@ -135,6 +135,7 @@ kw_status kw__prompts_open(const kw_model *model, const kw_effective *request, c
     struct reading readings[KW__TEXT_ENCODERS];
     *out = (struct kw__prompts){.count = (int)request->guidance_passes};
     kw_status status = find_readings(model, request, readings, &out->encoders, err);
+    if (!status) out->vocabulary = readings[0].vocabulary;
     for (int e = 0; !status && e < out->encoders; e++) {
         size_t width = (size_t)readings[e].width;
         status =

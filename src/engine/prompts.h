@@ -15,6 +15,7 @@ enum { KW__TEXT_ENCODERS = 2 }; /* at most: the second reads ids_2 */
 
 struct kw__prompts {
     int encoders, count; /* 2 prompts with guidance */
+    int64_t vocabulary;  /* of the first encoder */
     struct kw__tokenizer *tokenizers[KW__TEXT_ENCODERS];
     struct kw__encoded_prompt prompts[KW__TEXT_ENCODERS][2];
     char warning[256]; /* of the tokenizers; "": none */
