@@ -4,7 +4,7 @@
     kinowatt record -- python stacks/diffusers/run.py cogvideox-2b
     python stacks/diffusers/run.py --configs PLAN.jsonl --results OUT.jsonl --budget 450
 
-What is not given is as the paper ran that model. A plan has one point a line, a JSON object with the
+What is not given is as the paper ran that model, or its pipeline's own example does. A plan has one point a line, a JSON object with the
 options' names (underscores for hyphens), "model", "name" (its window) and, if you like:
     estimate_s   what it will take: a point that no longer fits in the budget is left out, and said so
     reserved     true: its time is kept free for it from the start (an anchor at the end of a session)
@@ -25,6 +25,7 @@ import time
 FAMILIES = {  # _class_name of model_index.json: the module
     "AnimateDiffPipeline": "animatediff",
     "CogVideoXPipeline": "cogvideox",
+    "HunyuanVideoPipeline": "hunyuan",
     "LTXConditionPipeline": "ltx",
     "MochiPipeline": "mochi",
     "WanPipeline": "wan",

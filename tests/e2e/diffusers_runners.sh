@@ -26,6 +26,7 @@ tiny wan "$root/data/models/wan2.1-t2v-1.3b" '"width": 64, "height": 64, "num_fr
 tiny cogvideox "$root/data/models/cogvideox-5b" '"width": 96, "height": 64, "num_frames": 9'
 tiny ltx "$root/data/models/ltx-video-0.9.7-dev" '"width": 192, "height": 100, "num_frames": 17'
 tiny mochi "$root/data/models/mochi-1-preview" '"width": 64, "height": 64, "num_frames": 7'
+tiny hunyuan "$root/data/models/hunyuanvideo" '"width": 64, "height": 64, "num_frames": 5'
 tiny animatediff "$root/data/models/animatediff-lightning-4step" '"width": 64, "height": 64, "num_frames": 8'
 sed -n '/"name": "wan"/{s/"name": "wan"/"name": "zeros", "weights": "random:0:zeros"/p;s/"random:0:zeros"/"random:0:uniform", "batch_size": 2/;s/zeros/batch/p}' \
     plan.jsonl >more.jsonl

@@ -12,6 +12,7 @@ EXPECTED = {
     "cogvideox": (PLAIN, 9, [96, 64], [1, 16, 3, 8, 12], 72, 2 * 2),
     "ltx": (LTX, 17, [256, 128], [1, 128, 3, 4, 8], 96, 2 * 2 * 2),  # 192x100: 128x64, doubled
     "mochi": (PLAIN, 7, [64, 64], [1, 12, 2, 8, 8], 32, None),
+    "hunyuan": (PLAIN, 5, [64, 64], [1, 16, 2, 8, 8], 32, 2 * (1 + 1 + 1)),  # steps; refiner, dual and single block
     "animatediff": (PLAIN, 8, [64, 64], [8, 4, 8, 8], None, None),
 }
 

@@ -38,6 +38,32 @@ CHANGES = {
             "layers_per_block": [1] * 5,
         },
     },
+    "HunyuanVideoPipeline": {
+        "text_encoder": {
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "num_hidden_layers": 3,
+            "vocab_size": 200,
+        },
+        "text_encoder_2": {
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_attention_heads": 4,
+            "num_hidden_layers": 2,
+        },
+        "transformer": {
+            **HEADS,
+            "num_layers": 1,
+            "num_single_layers": 1,
+            "num_refiner_layers": 1,
+            "rope_axes_dim": [4, 6, 6],
+            "text_embed_dim": 32,
+            "pooled_projection_dim": 32,
+        },
+        "vae": {"block_out_channels": [8, 8, 16, 16], "norm_num_groups": 4, "layers_per_block": 1},
+    },
     "AnimateDiffPipeline": {
         "text_encoder": {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2},
         "unet": {"block_out_channels": [32, 32, 64, 64], "cross_attention_dim": 32, "norm_num_groups": 8},
