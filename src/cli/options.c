@@ -191,6 +191,39 @@ static const struct kw__option *find(const struct table *table, int value)
     return NULL;
 }
 
+static bool begins(const char *name, const char *with, size_t length)
+{
+    return strncmp(name, with, length) == 0;
+}
+
+/* What getopt_long calls ambiguous is not when one of the names begins all others: --guidance is
+ * guidance-scale, not guidance-scale-2. NULL: it is. */
+static const struct kw__option *shortest(const struct table *table, const char *name, size_t length)
+{
+    const struct kw__option *found = NULL;
+    for (size_t i = 0; i < table->count; i++) {
+        const struct kw__option *row = &table->rows[i];
+        if (!begins(row->name, name, length)) continue;
+        if (!found || begins(found->name, row->name, strlen(row->name)))
+            found = row;
+        else if (!begins(row->name, found->name, strlen(found->name)))
+            return NULL;
+    }
+    return found;
+}
+
+/* The option of an argument that getopt_long did not take, and its value, which may be the next argument. */
+static int set_shortest(const struct kw__usage *usage, const struct table *table, const char *text, int argc,
+                        char **argv)
+{
+    size_t length = strncmp(text, "--", 2) == 0 ? strcspn(text + 2, "=") : 0;
+    const struct kw__option *row = length && !optopt ? shortest(table, text + 2, length) : NULL;
+    if (!row) return unknown(usage, table, text, optopt);
+    if (text[2 + length] == '=') return set(usage, row, text + 3 + length);
+    if (optind < argc) return set(usage, row, argv[optind++]);
+    return kw__cli_usage("%s needs a value; see 'kinowatt %s --help'", text, usage->name);
+}
+
 static int read_all(const struct kw__usage *usage, const struct table *table, int argc, char **argv,
                     struct kw__options *out)
 {
@@ -218,7 +251,7 @@ static int read_all(const struct kw__usage *usage, const struct table *table, in
         else if (value == ':')
             rc = kw__cli_usage("%s needs a value; see 'kinowatt %s --help'", text, usage->name);
         else if (value == '?')
-            rc = unknown(usage, table, text, optopt);
+            rc = set_shortest(usage, table, text, argc, argv);
         else
             rc = set(usage, find(table, value), optarg);
         if (rc != KW__PROCEED) return rc;
