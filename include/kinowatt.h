@@ -139,7 +139,8 @@ KW_API kw_status kw_model_info_get(const kw_model *model, kw_model_info *info, k
 typedef struct kw_request {
     size_t struct_size;
     int64_t width, height, num_frames, num_inference_steps, batch_size;
-    double guidance_scale;                  /* < 0: default; <= 1 runs one pass, as diffusers does */
+    double guidance_scale;   /* < 0: default; <= 1 runs one pass, as diffusers does */
+    double guidance_scale_2; /* of the second transformer of models that have two; < 0: guidance_scale */
     int64_t prompt_tokens, negative_tokens; /* real tokens before padding; < 0: assumed */
     double flow_shift, fps;                 /* 0: default */
     double power_limit_w;                   /* 0: the hardware's */
@@ -148,7 +149,7 @@ typedef struct kw_request {
 } kw_request;
 #define KW_REQUEST_INIT                                                                                      \
     {                                                                                                        \
-        sizeof(kw_request), 0, 0, 0, 0, 0, -1.0, -1, -1, 0.0, 0.0, 0.0, 0                                    \
+        sizeof(kw_request), 0, 0, 0, 0, 0, -1.0, -1.0, -1, -1, 0.0, 0.0, 0.0, 0                              \
     }
 
 /* A request after the pipeline's own rules (WAN: frames become 4n+1, sizes must be multiples of 16;
@@ -159,6 +160,7 @@ typedef struct kw_effective {
     int64_t requested_width, requested_height, requested_frames;
     int64_t guidance_passes; /* 1 or 2 */
     double guidance_scale;
+    double guidance_scale_2;                             /* NaN: the model has one transformer */
     int64_t prompt_tokens, negative_tokens, text_tokens; /* text_tokens: after padding */
     double flow_shift, fps, power_limit_w;
     int64_t latent_channels, latent_frames, latent_height, latent_width;

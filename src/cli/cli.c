@@ -189,6 +189,8 @@ json_t *kw__cli_request(const kw_effective *r)
     json_t *request = json_object();
     for (size_t i = 0; i < sizeof members / sizeof members[0]; i++)
         json_object_set_new(request, members[i].name, kw__cli_number(members[i].value));
+    if (!isnan(r->guidance_scale_2))
+        json_object_set_new(request, "guidance_scale_2", kw__cli_number(r->guidance_scale_2));
     return request;
 }
 
@@ -248,9 +250,11 @@ void kw__cli_put_request(struct kw__out *out, const kw_effective *r)
     if (r->fps > 0)
         kw__out_printf(out, " at %g fps (%s)", r->fps,
                        kw__format_seconds(buffer, (double)r->num_frames / r->fps));
-    kw__out_printf(out, ", %" PRId64 " step%s, guidance %g (%s a step)", r->num_inference_steps,
-                   kw__plural(r->num_inference_steps), r->guidance_scale,
-                   r->guidance_passes == 2 ? "2 passes" : "1 pass");
+    kw__out_printf(out, ", %" PRId64 " step%s, guidance %g", r->num_inference_steps,
+                   kw__plural(r->num_inference_steps), r->guidance_scale);
+    if (r->guidance_passes == 2 && !isnan(r->guidance_scale_2) && r->guidance_scale_2 != r->guidance_scale)
+        kw__out_printf(out, ", then %g", r->guidance_scale_2);
+    kw__out_printf(out, " (%s a step)", r->guidance_passes == 2 ? "2 passes" : "1 pass");
     if (r->batch_size > 1) kw__out_printf(out, ", batch of %" PRId64, r->batch_size);
     kw__out_printf(out,
                    "\nTokens    %" PRId64 " from a latent of %" PRId64 " x %" PRId64 " x %" PRId64

@@ -235,9 +235,9 @@ static bool is_default(const kw_request *r)
     const kw_request d = KW_REQUEST_INIT;
     return r->width == d.width && r->height == d.height && r->num_frames == d.num_frames &&
            r->num_inference_steps == d.num_inference_steps && r->batch_size == d.batch_size &&
-           r->guidance_scale == d.guidance_scale && r->prompt_tokens == d.prompt_tokens &&
-           r->negative_tokens == d.negative_tokens && r->flow_shift == d.flow_shift && r->fps == d.fps &&
-           r->power_limit_w == d.power_limit_w;
+           r->guidance_scale == d.guidance_scale && r->guidance_scale_2 == d.guidance_scale_2 &&
+           r->prompt_tokens == d.prompt_tokens && r->negative_tokens == d.negative_tokens &&
+           r->flow_shift == d.flow_shift && r->fps == d.fps && r->power_limit_w == d.power_limit_w;
 }
 
 /* A model that can be predicted, or one of which only published rows are known. */

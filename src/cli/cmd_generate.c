@@ -38,7 +38,8 @@ struct settings {
 struct progress {
     bool shown; /* stderr is a terminal */
     char stage[32];
-    double begin_s, drawn_s;
+    const char *phase; /* as the progress names it */
+    double begin_s, drawn_s, phase_begin_s;
 };
 
 struct job {
@@ -95,6 +96,13 @@ static void catch_signals(void)
     }
 }
 
+/* Whether a phase is denoising steps: "step", or of models with two transformers "low_noise_step". */
+static bool is_steps(const char *phase)
+{
+    size_t length = strlen(phase);
+    return length >= 4 && strcmp(phase + length - 4, "step") == 0;
+}
+
 /* One line of where it stopped and of what there is. */
 static int stopped(const struct job *job)
 {
@@ -105,9 +113,9 @@ static int stopped(const struct job *job)
         snprintf(where, sizeof where, "while writing the clip");
     else if (stage && strcmp(stage, "weights") == 0)
         snprintf(where, sizeof where, "while reading the weights");
-    else if (stage && strcmp(at->phase, "step") == 0)
-        snprintf(where, sizeof where, "in %s, step %" PRId64 " of %" PRId64, stage, at->iteration + 1,
-                 at->iterations);
+    else if (stage && is_steps(at->phase))
+        snprintf(where, sizeof where, "in %s, %s %" PRId64 " of %" PRId64, stage, at->phase,
+                 at->iteration + 1, at->iterations);
     else if (stage)
         snprintf(where, sizeof where, "in %s", stage);
     kw_error err = {0};
@@ -134,9 +142,9 @@ static void draw(const struct progress *bar, const struct kw__progress *at, doub
         used += snprintf(line + used, sizeof line - (size_t)used, "  %" PRId64 "/%" PRId64, at->iteration + 1,
                          at->iterations);
         double steps = (double)at->iteration + (at->ops ? (double)at->op / (double)at->ops : 0);
-        if (strcmp(at->phase, "step") == 0 && steps > 0.2)
+        if (is_steps(at->phase) && steps > 0.2)
             used += snprintf(line + used, sizeof line - (size_t)used, "  %s/step",
-                             kw__format_seconds(text, took / steps));
+                             kw__format_seconds(text, (now - bar->phase_begin_s) / steps));
     }
     if (share > 0.01)
         used += snprintf(line + used, sizeof line - (size_t)used, "  %s left",
@@ -157,6 +165,11 @@ static bool on_progress(void *user, const struct kw__progress *at)
             snprintf(bar->stage, sizeof bar->stage, "%s", at->stage);
             bar->begin_s = now;
             bar->drawn_s = -INFINITY;
+            bar->phase = NULL;
+        }
+        if (bar->phase != at->phase) {
+            bar->phase = at->phase;
+            bar->phase_begin_s = now;
         }
         if (now - bar->drawn_s >= 0.1) {
             draw(bar, at, now);

@@ -103,6 +103,11 @@ static kw_status label_options(struct kw__run *run, const struct job *job, kw_er
     if (r->fps > 0) to->fps = r->fps;
     if (r->flow_shift > 0) to->flow_shift = r->flow_shift;
     kw_status status = KW_OK;
+    if (r->guidance_scale_2 >= 0) {
+        char text[64];
+        snprintf(text, sizeof text, "%g", r->guidance_scale_2);
+        status = kw__kept_label(run, "guidance_scale_2", text, err);
+    }
     for (size_t i = 0; !status && i < s->set.count; i++) {
         const char *value = split(s->set.texts[i], name);
         status = kw__kept_label(run, name, value, err);

@@ -36,6 +36,8 @@ static void build(const struct kw__usage *usage, struct kw__options *o, struct t
         {"num-frames", 'f', KW__OPTION_COUNT, "N", "frames of the clip", &r->num_frames},
         {"num-inference-steps", 's', KW__OPTION_COUNT, "N", "denoising steps", &r->num_inference_steps},
         {"guidance-scale", 'g', KW__OPTION_AMOUNT, "X", "1 or less runs one pass a step", &r->guidance_scale},
+        {"guidance-scale-2", 0, KW__OPTION_AMOUNT, "X", "of the second transformer, in models of two",
+         &r->guidance_scale_2},
         {"fps", 0, KW__OPTION_ABOVE, "X", "frames per second of video", &r->fps},
         {"flow-shift", 0, KW__OPTION_ABOVE, "X", "the scheduler's shift", &r->flow_shift},
     };

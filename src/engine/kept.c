@@ -67,6 +67,8 @@ static void put_settings(struct maker *m, const struct kw__kept *kept)
     char text[64];
     set(m, "prompt", kept->prompt);
     if (info->request.guidance_passes > 1) set(m, "negative_prompt", kept->negative_prompt);
+    if (!isnan(info->request.guidance_scale_2))
+        set_number(m, "guidance_scale_2", info->request.guidance_scale_2);
     set(m, "tokenizer", info->tokenizer);
     set(m, "backend", info->backend);
     set(m, "dtype.text_encoder", kw__dtype_name(d->text_encoder));

@@ -100,11 +100,15 @@ static bool once_per_prompt(const struct kw__graph *g, const struct kw__op *op)
     return !op->dead && (g->values[op->output[0]].scope & ~(unsigned)KW__PROMPT) == 0;
 }
 
+/* Weights of two components may have one name: they are the same when their tensors are. */
 static int find_old(const struct hoist *h, const struct kw__value *wanted)
 {
     for (size_t v = 1; v < h->old_values; v++) {
         const struct kw__value *value = &h->to->values[v];
-        if (value->kind == wanted->kind && strcmp(value->name, wanted->name) == 0) return (int)v;
+        if (value->kind == wanted->kind && strcmp(value->name, wanted->name) == 0 &&
+            value->num_tensors == wanted->num_tensors &&
+            memcmp(value->tensor, wanted->tensor, (size_t)value->num_tensors * sizeof(int)) == 0)
+            return (int)v;
     }
     return 0;
 }

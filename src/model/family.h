@@ -22,7 +22,8 @@ struct kw_model {
     const char *name, *folder, *hub_id, *note; /* the last two may be NULL */
     const struct kw__family *family;
     struct kw__defaults defaults;
-    void *config; /* the family's, in the arena */
+    bool second_guidance; /* some steps have a guidance scale of their own, guidance_scale_2 */
+    void *config;         /* the family's, in the arena */
 };
 
 struct kw__family {

@@ -210,6 +210,18 @@ static kw_status pick_number(const char *option, double asked, double standard, 
     return KW_OK;
 }
 
+static kw_status pick_second_guidance(const kw_model *model, double asked, kw_effective *r, kw_error *err)
+{
+    if (!(asked <= 1e3))
+        return kw__fail(err, KW_ERROR_USAGE, "guidance-scale-2 %g is out of range; give 0 to 1000", asked);
+    if (asked >= 0 && !model->second_guidance)
+        return kw__fail(
+            err, KW_ERROR_USAGE,
+            "guidance-scale-2 has no meaning for this model, which has one transformer; leave it out");
+    r->guidance_scale_2 = !model->second_guidance ? (double)NAN : asked < 0 ? r->guidance_scale : asked;
+    return KW_OK;
+}
+
 static bool is_of_size(const kw_effective *r, int64_t width, int64_t height)
 {
     return r->width == width && r->height == height;
@@ -263,6 +275,8 @@ kw_status kw_request_resolve(const kw_model *model, const kw_request *request, k
                         request->guidance_scale);
     r.guidance_scale = request->guidance_scale < 0 ? d->guidance_scale : request->guidance_scale;
     r.guidance_passes = r.guidance_scale > 1 ? 2 : 1;
+    status = pick_second_guidance(model, request->guidance_scale_2, &r, err);
+    if (status) return status;
     r.requested_width = r.width;
     r.requested_height = r.height;
     r.requested_frames = r.num_frames;
@@ -298,9 +312,13 @@ static void count_parameters(const struct kw__program *program, int64_t out[4])
     static const struct {
         const char *name;
         int part;
-    } components[] = {{"text_encoder", TEXT_ENCODER}, {"text_encoder_2", TEXT_ENCODER},
-                      {"transformer", DENOISER},      {"unet", DENOISER},
-                      {"motion_adapter", DENOISER},   {"vae", DECODER}};
+    } components[] = {{"text_encoder", TEXT_ENCODER},
+                      {"text_encoder_2", TEXT_ENCODER},
+                      {"transformer", DENOISER},
+                      {"transformer_2", DENOISER},
+                      {"unet", DENOISER},
+                      {"motion_adapter", DENOISER},
+                      {"vae", DECODER}};
     for (size_t i = 0; i < program->num_tensors; i++) {
         const struct kw__tensor *t = &program->tensors[i];
         int64_t n = 1;

@@ -138,6 +138,7 @@ static json_t *request_json(bool *bad, const kw_effective *r)
     for (size_t i = 0; i < sizeof ints / sizeof ints[0]; i++)
         put(bad, object, ints[i].name, json_integer(ints[i].value));
     put(bad, object, "guidance_scale", number(r->guidance_scale));
+    if (!isnan(r->guidance_scale_2)) put(bad, object, "guidance_scale_2", number(r->guidance_scale_2));
     put(bad, object, "flow_shift", number(r->flow_shift));
     put(bad, object, "fps", number(r->fps));
     put(bad, object, "power_limit_w", number(r->power_limit_w));

@@ -37,7 +37,7 @@ static bool on_progress(void *user, const struct kw__progress *at)
 }
 
 /* Requests are compared byte by byte: they have no bytes between their members. */
-_Static_assert(sizeof(kw_request) == sizeof(size_t) + 12 * 8, "kw_request has padding");
+_Static_assert(sizeof(kw_request) == sizeof(size_t) + 13 * 8, "kw_request has padding");
 
 static struct held *find(struct kw__engine_runner *runner, size_t point)
 {

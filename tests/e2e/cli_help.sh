@@ -45,7 +45,7 @@ done
 for command in $commands; do
     page=$root/man/kinowatt-$command.1
     expect test -s "$page"
-    "$KINOWATT" "$command" --help | sed -n 's/^ .*--\([a-z-]*\).*/\1/p' | while read -r name; do
+    "$KINOWATT" "$command" --help | sed -n 's/^ .*--\([a-z0-9-]*\).*/\1/p' | while read -r name; do
         grep -qE "Fl Fl $name( |\$)" "$page" || echo "--$name is not on the page"
     done >missing
     expect test ! -s missing

@@ -66,6 +66,19 @@ refuses '-W 72' 'width 72 is no multiple of 16; try 64 or 80'
 refuses '-s 1' 'num-inference-steps 1 is too few'
 refuses '-f 0' 'num-frames'
 
+# two transformers, one step each
+twin=wan2.2-t2v-nano size=(-W 32 -H 32)
+makes 6 5 '32 x 32, 5 frames \(of 6 asked for\) at 16 fps .*'
+generate -f 1 -o first.y4m
+generate -f 1 -o same.y4m --guidance-scale-2 5
+generate -f 1 -o other.y4m --guidance-scale-2 3
+expect_rc 0
+expect_out 'guidance 5, then 3 \(2 passes a step\)'
+expect cmp first.y4m same.y4m
+expect test "$(cmp -s first.y4m other.y4m; echo $?)" = 1
+ok "$twin: the second transformer has a guidance of its own"
+refuses '-W 40' 'width 40 is no multiple of 16; try 32 or 48'
+
 # three stages, each with a window of its own; one step is enough
 twin=ltx-video-nano size=(-W 100 -H 64)
 makes 10 9 '128 x 64 \(of 100 x 64 asked for\), 9 frames \(of 10 asked for\) at 24 fps .*'

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -114,6 +115,8 @@ struct golden_case golden_lower(const char *model, struct golden_size size)
     r.num_inference_steps = size.steps ? size.steps : 1;
     r.guidance_scale = size.guidance;
     if (!size.resolved) r.guidance_passes = size.guidance > 1 ? 2 : 1;
+    if (!isnan(r.guidance_scale_2))
+        r.guidance_scale_2 = size.guidance_2 > 0 ? size.guidance_2 : size.guidance;
     struct kw__dtypes dtypes = KW__ALL_F32;
     if (size.tiled) dtypes.tiled_decode = KW__ALWAYS;
     if (kw__lower(l.model, &r, &dtypes, &l.program, &err)) fail_msg("%s", err.message);

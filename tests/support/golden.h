@@ -16,7 +16,7 @@ void golden_noise(const char *name, size_t count, float *out);
 struct golden_size {
     int64_t frames, height, width; /* of the latents */
     int64_t batch, text_tokens, steps;
-    double guidance;
+    double guidance, guidance_2; /* of the second transformer where there is one; 0: as the first's */
     int64_t prompt_tokens[2];
     const char *rewrite; /* its name, "all", "all twice", "all backwards", or NULL */
     bool resolved;       /* of a request that the pipeline takes, and resolves but for text_tokens */

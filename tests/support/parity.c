@@ -22,7 +22,7 @@ static uint64_t seed = GOLDEN_SEED;
 struct kept {
     const struct kw__graph *graph; /* one operator's output of this graph, or */
     size_t op;
-    bool latents; /* the states of this name, and of those it begins, after each "step" */
+    bool latents; /* the states of this name, and of those it begins, after each step */
     double elements[1 << 14];
     size_t count;
 };
@@ -49,7 +49,9 @@ static int wanted(const struct kept *kept, const struct kw__phase *phase, size_t
     const struct kw__graph *g = phase->graph;
     int out = g->ops[op].output[0];
     if (!kept->latents) return g == kept->graph && op == kept->op ? out : 0;
-    for (size_t v = 1; strcmp(phase->name, "step") == 0 && v < g->num_values; v++)
+    size_t length = strlen(phase->name);
+    bool step = length >= 4 && strcmp(phase->name + length - 4, "step") == 0;
+    for (size_t v = 1; step && v < g->num_values; v++)
         if (g->values[v].kind == KW__STATE && g->values[v].next == out &&
             strncmp(g->values[v].name, "latents", 7) == 0)
             return out;

@@ -21,9 +21,9 @@ struct parity_model {
 void parity_denoiser(enum parity_on on, const struct parity_model *model, const char *golden,
                      struct golden_size size, const double *lengths, double timestep);
 
-/* Text encoding and all stages up to "decode": the latents after each iteration of a phase "step", one after
- * the other. Token i of pass p is (3 + p + 7 i) mod vocabulary, of a second text encoder too, whose length is
- * the first's; of a template before the prompt it is i mod vocabulary. */
+/* Text encoding and all stages up to "decode": the latents after each iteration of the phases whose names end
+ * with "step", one after the other. Token i of pass p is (3 + p + 7 i) mod vocabulary, of a second text
+ * encoder too, whose length is the first's; of a template before the prompt it is i mod vocabulary. */
 void parity_denoise(enum parity_on on, const struct parity_model *model, const char *golden,
                     struct golden_size size);
 
