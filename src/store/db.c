@@ -125,6 +125,7 @@ static const char *const fixed_sql[KW__NUM_SQL] = {
     [KW__SQL_UNDO] = "ROLLBACK TO part",
     [KW__SQL_FIND_RUN] = "SELECT id FROM runs WHERE uuid = ?1 OR (sweep = ?2 AND point = ?3 AND repeat = ?4)",
     [KW__SQL_FIND_REASON] = "SELECT id FROM reasons WHERE text = ?",
+    [KW__SQL_GET_REASON] = "SELECT text FROM reasons WHERE id = ?",
     [KW__SQL_ADD_REASON] = "INSERT INTO reasons (text) VALUES (?)",
     [KW__SQL_ADD_SETTING] = "INSERT INTO settings (run, name, value) VALUES (?, ?, ?)",
     [KW__SQL_GET_SETTINGS] = "SELECT name, value FROM settings WHERE run = ? ORDER BY name",
@@ -169,10 +170,7 @@ static void put_readings(struct kw__out *sql, bool insert)
     for (int q = 0; q < KW__NUM_QUANTITIES; q++) {
         const char *name = kw__quantities[q].name;
         for (int p = 0; p < 4; p++) kw__out_printf(sql, ", %s%s", name, parts[p]);
-        if (insert)
-            kw__out_printf(sql, ", %s_reason", name);
-        else
-            kw__out_printf(sql, ", (SELECT text FROM reasons WHERE id = %s_reason)", name);
+        kw__out_printf(sql, ", %s_reason", name);
     }
     if (!insert) {
         kw__out_puts(sql, " FROM readings WHERE run = ?");

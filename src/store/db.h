@@ -29,6 +29,7 @@ enum kw__sql {
     KW__SQL_UNDO,
     KW__SQL_FIND_RUN,
     KW__SQL_FIND_REASON,
+    KW__SQL_GET_REASON,
     KW__SQL_ADD_REASON,
     KW__SQL_ADD_RUN,
     KW__SQL_ADD_WINDOW,

@@ -189,25 +189,30 @@ static kw_status fail_damaged(const struct kw__store *store, const struct kw__ru
                     store->path, run->id, what, run->id);
 }
 
+/* Whether the value is there. Values are read as what they are of, a row that only this thread sees: that is
+ * half the calls, and needs none of the copies that SQLite makes to protect them. */
+static bool is_there(sqlite3_value *value)
+{
+    return sqlite3_value_type(value) != SQLITE_NULL;
+}
+
 /* The statement's columns from the first on. */
 static kw_status read_fields(struct kw__store *store, struct kw__run *run, sqlite3_stmt *row,
                              const struct kw__fields *fields, void *base, kw_error *err)
 {
     for (size_t i = 0; i < fields->count; i++) {
-        int column = (int)i;
+        sqlite3_value *column = sqlite3_column_value(row, (int)i);
         struct kw__field_value value = {.type = KW__VALUE_NONE};
-        switch (sqlite3_column_type(row, column)) {
+        switch (sqlite3_value_type(column)) {
         case SQLITE_INTEGER:
-            value =
-                (struct kw__field_value){.type = KW__VALUE_WHOLE, .whole = sqlite3_column_int64(row, column)};
+            value = (struct kw__field_value){.type = KW__VALUE_WHOLE, .whole = sqlite3_value_int64(column)};
             break;
         case SQLITE_FLOAT:
-            value =
-                (struct kw__field_value){.type = KW__VALUE_REAL, .real = sqlite3_column_double(row, column)};
+            value = (struct kw__field_value){.type = KW__VALUE_REAL, .real = sqlite3_value_double(column)};
             break;
         case SQLITE_TEXT:
             value = (struct kw__field_value){.type = KW__VALUE_TEXT,
-                                             .text = (const char *)sqlite3_column_text(row, column)};
+                                             .text = (const char *)sqlite3_value_text(column)};
             if (!value.text) return kw__fail_memory(err);
             break;
         default: break;
@@ -243,9 +248,52 @@ static kw_status get_rows(struct kw__store *store, enum kw__sql which, struct kw
     return status;
 }
 
+/* The text of a reason, most often that of the reading before. */
+struct reason {
+    int64_t id;
+    const char *text; /* of the run's arena */
+};
+
+static kw_status get_reason(struct kw__store *store, struct kw__run *run, int64_t id, struct reason *last,
+                            kw_error *err)
+{
+    sqlite3_stmt *get;
+    bool more;
+    if (last->text && id == last->id) return KW_OK;
+    kw_status status = kw__db_use(store, KW__SQL_GET_REASON, &get, err);
+    if (status) return status;
+    (void)sqlite3_bind_int64(get, 1, id);
+    status = kw__db_next(store, get, &more, err);
+    if (status) return status;
+    if (!more) return fail_damaged(store, run, "a reading's reason", err);
+    *last = (struct reason){id, kw__db_text(get, 0, &run->arena)};
+    (void)sqlite3_reset(get);
+    return last->text ? KW_OK : kw__fail_memory(err);
+}
+
+/* One quantity of a row of readings, five columns from `at` on. */
+static kw_status get_reading(struct kw__store *store, struct kw__run *run, sqlite3_stmt *row, int at,
+                             kw_reading *out, struct reason *last, kw_error *err)
+{
+    double *figures[] = {&out->value, &out->low, &out->high};
+    for (int i = 0; i < 3; i++) {
+        sqlite3_value *figure = sqlite3_column_value(row, at + i);
+        *figures[i] = is_there(figure) ? sqlite3_value_double(figure) : NAN;
+    }
+    if (!kw__reading_status_parse((const char *)sqlite3_column_text(row, at + 3), &out->status))
+        return fail_damaged(store, run, "a reading", err);
+    out->reason = NULL;
+    sqlite3_value *reason = sqlite3_column_value(row, at + 4);
+    if (!is_there(reason)) return KW_OK;
+    kw_status status = get_reason(store, run, sqlite3_value_int64(reason), last, err);
+    out->reason = last->text;
+    return status;
+}
+
 static kw_status get_readings(struct kw__store *store, struct kw__run *run, kw_error *err)
 {
     sqlite3_stmt *get;
+    struct reason last = {0, NULL};
     bool more;
     kw_status status = kw__db_use(store, KW__SQL_GET_READINGS, &get, err);
     if (status) return status;
@@ -255,7 +303,7 @@ static kw_status get_readings(struct kw__store *store, struct kw__run *run, kw_e
                 *kw__quantity_of(&run->windows[i], q, d) = (kw_reading){NAN, NAN, NAN, KW_ABSENT, NULL};
     (void)sqlite3_bind_int64(get, 1, run->id);
     while (!(status = kw__db_next(store, get, &more, err)) && more) {
-        const struct kw__field device_field = {"device", KW__FIELD_DEVICE, 0};
+        const struct kw__field device_field = {.kind = KW__FIELD_DEVICE};
         int device = 0, at = 2;
         struct kw__field_value name = {.type = KW__VALUE_TEXT,
                                        .text = (const char *)sqlite3_column_text(get, 1)};
@@ -265,17 +313,9 @@ static kw_status get_readings(struct kw__store *store, struct kw__run *run, kw_e
             status = fail_damaged(store, run, "a reading", err);
             break;
         }
-        for (int q = 0; q < KW__NUM_QUANTITIES; q++, at += 5) {
-            kw_reading *r = kw__quantity_of(&run->windows[position], q, device);
-            double *figures[] = {&r->value, &r->low, &r->high};
-            for (int i = 0; i < 3; i++)
-                *figures[i] = sqlite3_column_type(get, at + i) == SQLITE_NULL
-                                  ? NAN
-                                  : sqlite3_column_double(get, at + i);
-            if (!kw__reading_status_parse((const char *)sqlite3_column_text(get, at + 3), &r->status))
-                status = fail_damaged(store, run, kw__quantities[q].name, err);
-            r->reason = kw__db_text(get, at + 4, &run->arena);
-        }
+        for (int q = 0; q < KW__NUM_QUANTITIES && !status; q++, at += 5)
+            status = get_reading(store, run, get, at, kw__quantity_of(&run->windows[position], q, device),
+                                 &last, err);
         if (status) break;
     }
     (void)sqlite3_reset(get);
@@ -330,7 +370,7 @@ kw_status kw__rows_get(struct kw__store *store, int64_t id, struct kw__run **out
     (void)sqlite3_bind_int64(get, 1, id);
     status = kw__db_next(store, get, &more, err);
     if (status || !more) return status;
-    struct kw__run *run = kw__run_new("");
+    struct kw__run *run = kw__run_blank();
     if (run) {
         run->id = id;
         status = read_fields(store, run, get, &kw__run_fields, run, err);

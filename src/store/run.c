@@ -14,10 +14,8 @@
 
 /* ---- Making one ----------------------------------------------------------------------------------- */
 
-struct kw__run *kw__run_new(const char *kind)
+struct kw__run *kw__run_blank(void)
 {
-    char uuid[37], began[32];
-    struct timespec now;
     struct kw__run *run = calloc(1, sizeof *run);
     if (!run) return NULL;
     kw__arena_init(&run->arena);
@@ -25,6 +23,15 @@ struct kw__run *kw__run_new(const char *kind)
     run->request.guidance_scale = run->request.fps = run->request.flow_shift = NAN;
     run->predicted_latency_s = NAN;
     for (int d = 0; d < KW_NUM_DEVICES; d++) run->predicted_energy_j[d] = NAN;
+    return run;
+}
+
+struct kw__run *kw__run_new(const char *kind)
+{
+    char uuid[37], began[32];
+    struct timespec now;
+    struct kw__run *run = kw__run_blank();
+    if (!run) return NULL;
     if (kw__uuid(uuid)) run->uuid = kw__arena_strdup(&run->arena, uuid);
     clock_gettime(CLOCK_REALTIME, &now);
     kw__time_format((double)now.tv_sec + 1e-9 * (double)now.tv_nsec, began, sizeof began);

@@ -92,6 +92,8 @@ struct kw__run {
     double predicted_latency_s, predicted_energy_j[KW_NUM_DEVICES];
 };
 
+/* A run of which nothing is known, not even which it is. NULL without memory. */
+struct kw__run *kw__run_blank(void);
 /* An empty run: kind and began are set, everything else not known; its uuid is new. NULL without memory or
  * random bytes. */
 struct kw__run *kw__run_new(const char *kind);

@@ -360,7 +360,7 @@ kw_status kw__run_from_json(const json_t *object, struct kw__run **out, struct k
                             size_t *num_findings, kw_error *err)
 {
     if (!json_is_object(object)) return kw__fail(err, KW_ERROR_FORMAT, "a run must be a JSON object");
-    struct kw__run *run = kw__run_new("import");
+    struct kw__run *run = kw__run_blank();
     if (!run) return kw__fail_memory(err);
     kw_status status = read_parts(object, run, err);
     if (!status) status = read_findings(object, run, findings, num_findings, err);

@@ -198,7 +198,8 @@ kw_status kw__store_delete(struct kw__store *store, int64_t id, kw_error *err)
 /* ---- Walking ----------------------------------------------------------------------------------------- */
 
 /* Ids are read a page at a time, so that no statement is open while `each` runs: it may write, and takes as
- * long as it likes. */
+ * long as it likes. Where the store is only read, a page is one transaction, whose locks take as long as
+ * reading a tenth of a run. */
 enum { PAGE = 256 };
 
 struct walk {
@@ -316,6 +317,9 @@ kw_status kw__store_each(struct kw__store *store, const struct kw__run_filter *f
     struct walk walk = {.store = store, .filter = filter ? filter : &all};
     kw_status status = walk.filter->limit > 0 ? find_start(&walk, err) : KW_OK;
     do {
+        bool own = !status && store->mode == KW__STORE_READ && sqlite3_get_autocommit(store->db);
+        if (own) status = kw__db_begin_read(store, err);
+        bool begun = own && !status;
         if (!status) status = next_page(&walk, err);
         for (int i = 0; i < walk.count && !status; i++) {
             struct kw__run *run;
@@ -324,6 +328,7 @@ kw_status kw__store_each(struct kw__store *store, const struct kw__run_filter *f
             status = each(user, run, err);
             kw__run_free(run);
         }
+        if (begun) kw__db_end_read(store);
     } while (!status && walk.count == PAGE);
     free(walk.began);
     return status;
