@@ -73,31 +73,38 @@ double kw__number_round(double value, int digits)
 enum { EXACT_SIZE = 32 };
 typedef unsigned __int128 wide;
 
-static void exact_by_trying(char *buffer, double value)
+static size_t exact_by_trying(char *buffer, double value)
 {
     for (int digits = 15; digits <= 17; digits++) {
         (void)kw__number_format(buffer, EXACT_SIZE, "%.*g", digits, value);
-        if (kw__number_read(buffer, NULL) == value) return;
+        if (kw__number_read(buffer, NULL) == value) break;
     }
+    return strlen(buffer);
 }
 
-/* A decimal of `digits` times 10 to the -`places`, less its trailing zeros. */
-static void put_decimal(char *buffer, bool negative, uint64_t digits, int places)
+/* A decimal of `digits` times 10 to the -`places`, less its trailing zeros. Returns its length. */
+static size_t put_decimal(char *buffer, bool negative, uint64_t digits, int places)
 {
-    char text[32], *at = text + sizeof text;
+    static const char pairs[] = "00010203040506070809101112131415161718192021222324"
+                                "25262728293031323334353637383940414243444546474849"
+                                "50515253545556575859606162636465666768697071727374"
+                                "75767778798081828384858687888990919293949596979899";
+    char text[32], *end = text + sizeof text, *at = end;
     for (; places > 0 && digits % 10 == 0; places--) digits /= 10;
-    uint64_t rest = digits;
-    int written = 0;
-    while (rest || written <= places) { /* a digit before the point at least */
-        if (places > 0 && written == places) *--at = '.';
-        *--at = (char)('0' + rest % 10);
-        rest /= 10;
-        written++;
+    for (; digits >= 10; digits /= 100) memcpy(at -= 2, &pairs[2 * (digits % 100)], 2);
+    if (digits) *--at = (char)('0' + digits);
+    while (end - at <= places) *--at = '0'; /* a digit before the point at least */
+    size_t before = (size_t)(end - at - places), length = 0;
+    if (negative) buffer[length++] = '-';
+    memcpy(buffer + length, at, before);
+    length += before;
+    if (places > 0) {
+        buffer[length++] = '.';
+        memcpy(buffer + length, end - places, (size_t)places);
+        length += (size_t)places;
     }
-    if (negative) *--at = '-';
-    size_t length = (size_t)(text + sizeof text - at);
-    memcpy(buffer, at, length);
     buffer[length] = '\0';
+    return length;
 }
 
 /* 10 to the k, k at most 20. */
@@ -130,31 +137,33 @@ static wide power_of_ten(int k)
  * back as the value when they are off by less than half a step of the double, 10^k / 2 in units of
  * 10^-k 2^-s. For 1e-4 <= value < 1e15: k is at most 20 and s at most 66, so that every number here is
  * below 2^127. */
-void kw__number_exact(char *buffer, double value)
+size_t kw__number_exact(char *buffer, double value)
 {
     static const double bounds[] = {1e-4, 1e-3, 1e-2, 1e-1, 1e0,  1e1,  1e2,  1e3,  1e4,  1e5,
                                     1e6,  1e7,  1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15};
     if (value == 0) { /* of figures the most common */
         memcpy(buffer, signbit(value) ? "-0" : "0", signbit(value) ? 3 : 2);
-        return;
+        return signbit(value) ? 2 : 1;
     }
     double size = fabs(value);
-    int above = -4, exponent; /* 10^above <= size < 10^(above + 1) */
+    if (size < bounds[19] && size == trunc(size)) return put_decimal(buffer, value < 0, (uint64_t)size, 0);
+    int above = -4; /* 10^above <= size < 10^(above + 1) */
     bool usual = size >= bounds[0] && size < bounds[19];
     while (usual && size >= bounds[above + 5]) above++;
-    uint64_t m = usual ? (uint64_t)ldexp(frexp(size, &exponent), 53) : 0;
-    for (int n = 15, s = usual ? 53 - exponent : 0; usual && n <= 17; n++) {
+    uint64_t bits, hidden = (uint64_t)1 << 52;
+    memcpy(&bits, &size, sizeof bits);
+    uint64_t m = (bits & (hidden - 1)) | hidden;
+    for (int n = 15, s = 1075 - (int)(bits >> 52); usual && n <= 17; n++) {
         int k = n - 1 - above;
         wide power = power_of_ten(k), half = (wide)1 << (s - 1), exact = m * power;
         uint64_t digits = (uint64_t)((exact + half) >> s);
         wide back = (wide)digits << s, off = exact > back ? exact - back : back - exact;
         if (off == half && (digits & 1)) digits--;
-        if (off && m == (uint64_t)1 << 52) break; /* the step below a power of two is half as wide */
+        if (off && m == hidden) break; /* the step below a power of two is half as wide */
         if (2 * off > power || (2 * off == power && (m & 1))) continue;
-        put_decimal(buffer, value < 0, digits, k);
-        return;
+        return put_decimal(buffer, value < 0, digits, k);
     }
-    exact_by_trying(buffer, value);
+    return exact_by_trying(buffer, value);
 }
 
 const char *kw__plural(int64_t count)

@@ -23,8 +23,8 @@ int kw__number_vformat(char *buffer, size_t size, const char *format, va_list ar
 
 /* The decimal of the fewest digits, from 15 on, that reads back as the same double, without trailing zeros:
  * what "%.15g", "%.16g" or "%.17g" gives, but ten times faster for usual magnitudes. `buffer` holds 32
- * bytes; the value is finite. */
-void kw__number_exact(char *buffer, double value);
+ * bytes; the value is finite. Returns the text's length. */
+size_t kw__number_exact(char *buffer, double value);
 
 /* "s", or "" for one: "%d run%s". */
 const char *kw__plural(int64_t count);

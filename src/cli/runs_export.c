@@ -62,7 +62,7 @@ static void put_json(struct export *e, const struct kw__run *run, const struct k
 static void put_figure(struct kw__out *out, double value)
 {
     char text[KW__FORMAT_SIZE];
-    if (isfinite(value)) kw__out_puts(out, kw__format_exact(text, value));
+    if (isfinite(value)) kw__out_write(out, text, kw__number_exact(text, value));
 }
 
 static void put_number(struct kw__out *out, double value)
@@ -109,9 +109,13 @@ static void put_windows_header(struct kw__out *out)
 static void put_windows(struct export *e, const struct kw__run *run, const struct kw__finding *findings,
                         size_t count)
 {
-    struct kw__out *out = &e->out, codes;
+    struct kw__out *out = &e->out, codes, of_run; /* the latter stands in each window's row */
     kw__out_init(&codes);
+    kw__out_init(&of_run);
     for (size_t i = 0; i < count; i++) kw__out_printf(&codes, "%s%s", i ? " " : "", findings[i].code);
+    put_fields(&of_run, &kw__run_fields, run);
+    put_text(&of_run, codes.data);
+    kw__out_puts(&of_run, "\n");
     for (size_t i = 0; i < run->num_windows; i++) {
         kw__out_printf(out, "%zu", i);
         put_fields(out, &kw__window_fields, &run->windows[i]);
@@ -123,12 +127,11 @@ static void put_windows(struct export *e, const struct kw__run *run, const struc
                 put_number(out, r->high);
                 put_text(out, kw__reading_status_name(r->status));
             }
-        put_fields(out, &kw__run_fields, run);
-        put_text(out, codes.data);
-        kw__out_puts(out, "\n");
+        kw__out_write(out, of_run.data, of_run.len);
     }
-    out->failed = out->failed || codes.failed;
+    out->failed = out->failed || codes.failed || of_run.failed;
     kw__out_free(&codes);
+    kw__out_free(&of_run);
 }
 
 /* ---- CodeCarbon -------------------------------------------------------------------------------------- */

@@ -25,8 +25,15 @@ void kw__out_free(struct kw__out *out)
     kw__out_init(out);
 }
 
-/* Room for `extra` bytes and the NUL. On failure the text is kept for kw__out_free only. */
-static bool reserve(struct kw__out *out, size_t extra)
+/* No room is left in one that has failed, so that the inline kw__out_write comes here. */
+static bool fail(struct kw__out *out)
+{
+    out->failed = true;
+    out->cap = out->len;
+    return false;
+}
+
+bool kw__out_reserve(struct kw__out *out, size_t extra)
 {
     if (out->failed) {
         return false;
@@ -35,8 +42,7 @@ static bool reserve(struct kw__out *out, size_t extra)
         return true;
     }
     if (extra > SIZE_MAX / 2 - out->len - 1) {
-        out->failed = true;
-        return false;
+        return fail(out);
     }
     size_t cap = out->cap < 128 ? 256 : out->cap * 2;
     while (cap < out->len + extra + 1) {
@@ -44,24 +50,11 @@ static bool reserve(struct kw__out *out, size_t extra)
     }
     char *data = realloc(out->data, cap);
     if (data == NULL) {
-        out->failed = true;
-        return false;
+        return fail(out);
     }
     out->data = data;
     out->cap = cap;
     return true;
-}
-
-void kw__out_write(struct kw__out *out, const char *bytes, size_t n)
-{
-    if (!reserve(out, n)) {
-        return;
-    }
-    if (n > 0) {
-        memcpy(out->data + out->len, bytes, n);
-    }
-    out->len += n;
-    out->data[out->len] = '\0';
 }
 
 void kw__out_puts(struct kw__out *out, const char *text)
@@ -72,7 +65,7 @@ void kw__out_puts(struct kw__out *out, const char *text)
 void kw__out_printf(struct kw__out *out, const char *format, ...)
 {
     va_list args;
-    if (!reserve(out, 128)) {
+    if (!kw__out_reserve(out, 128)) {
         return;
     }
     va_start(args, format);
@@ -80,12 +73,12 @@ void kw__out_printf(struct kw__out *out, const char *format, ...)
     va_end(args);
     if (need < 0) {
         out->data[out->len] = '\0';
-        out->failed = true;
+        (void)fail(out);
         return;
     }
     if ((size_t)need >= out->cap - out->len) {
         out->data[out->len] = '\0';
-        if (!reserve(out, (size_t)need)) {
+        if (!kw__out_reserve(out, (size_t)need)) {
             return;
         }
         va_start(args, format);
@@ -326,6 +319,6 @@ const char *kw__format_percent(char *buffer, double fraction)
 const char *kw__format_exact(char *buffer, double value)
 {
     buffer[0] = '\0';
-    if (!isnan(value)) kw__number_exact(buffer, value);
+    if (!isnan(value)) (void)kw__number_exact(buffer, value);
     return buffer;
 }

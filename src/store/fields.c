@@ -4,30 +4,16 @@
 #include <string.h>
 
 #define OF(type, field) offsetof(struct type, field)
-#define RUN(kind, field)                                                                                     \
+#define FIELD(name, kind, offset)                                                                            \
     {                                                                                                        \
-#field, KW__FIELD_##kind, OF(kw__run, field)                                                         \
+        name, ", \"" name "\": ", sizeof(", \"" name "\": ") - 1, KW__FIELD_##kind, offset                   \
     }
-#define REQUEST(kind, field)                                                                                 \
-    {                                                                                                        \
-#field, KW__FIELD_##kind, OF(kw__run, request.field)                                                 \
-    }
-#define PREDICTED(name, device)                                                                              \
-    {                                                                                                        \
-        name, KW__FIELD_REAL, OF(kw__run, predicted_energy_j) + (device) * sizeof(double)                    \
-    }
-#define WINDOW(kind, field)                                                                                  \
-    {                                                                                                        \
-#field, KW__FIELD_##kind, OF(kw__run_window, field)                                                  \
-    }
-#define CHANNEL(kind, field)                                                                                 \
-    {                                                                                                        \
-#field, KW__FIELD_##kind, OF(kw__run_channel, field)                                                 \
-    }
-#define DETAIL(kind, field)                                                                                  \
-    {                                                                                                        \
-#field, KW__FIELD_##kind, OF(kw__run_detail, field)                                                  \
-    }
+#define RUN(kind, field) FIELD(#field, kind, OF(kw__run, field))
+#define REQUEST(kind, field) FIELD(#field, kind, OF(kw__run, request.field))
+#define PREDICTED(name, device) FIELD(name, REAL, OF(kw__run, predicted_energy_j) + (device) * sizeof(double))
+#define WINDOW(kind, field) FIELD(#field, kind, OF(kw__run_window, field))
+#define CHANNEL(kind, field) FIELD(#field, kind, OF(kw__run_channel, field))
+#define DETAIL(kind, field) FIELD(#field, kind, OF(kw__run_detail, field))
 
 static const struct kw__field run_fields[] = {
     RUN(TEXT, uuid),

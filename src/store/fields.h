@@ -20,7 +20,8 @@ enum kw__field_kind {
 };
 
 struct kw__field {
-    const char *name;
+    const char *name, *member; /* `, "name": `: its key in JSON */
+    size_t member_bytes;
     enum kw__field_kind kind;
     size_t offset; /* in the struct */
 };

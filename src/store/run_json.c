@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/number.h"
 #include "base/time.h"
 #include "store/fields.h"
 
@@ -55,7 +56,10 @@ static void put_string(struct kw__out *out, const char *text)
 static void put_number(struct kw__out *out, double value)
 {
     char text[KW__FORMAT_SIZE];
-    kw__out_puts(out, isfinite(value) ? kw__format_exact(text, value) : "null");
+    if (isfinite(value))
+        kw__out_write(out, text, kw__number_exact(text, value));
+    else
+        PUT(out, "null");
 }
 
 static void put_whole(struct kw__out *out, int64_t value)
@@ -73,14 +77,11 @@ static void put_fields(struct kw__out *out, const struct kw__fields *fields, con
 {
     for (size_t i = 0; i < fields->count; i++, first = false) {
         struct kw__field_value value = kw__field_get(&fields->fields[i], base);
-        if (first)
-            PUT(out, "\"");
-        else
-            PUT(out, ", \"");
-        kw__out_puts(out, fields->fields[i].name);
-        PUT(out, "\": ");
+        const struct kw__field *field = &fields->fields[i];
+        size_t comma = first ? 2 : 0;
+        kw__out_write(out, field->member + comma, field->member_bytes - comma);
         switch (value.type) {
-        case KW__VALUE_NONE: kw__out_puts(out, "null"); break;
+        case KW__VALUE_NONE: PUT(out, "null"); break;
         case KW__VALUE_TEXT: put_string(out, value.text); break;
         case KW__VALUE_WHOLE: put_whole(out, value.whole); break;
         case KW__VALUE_REAL: put_number(out, value.real); break;
