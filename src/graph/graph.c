@@ -326,7 +326,7 @@ static void infer_axis(const struct kw__op *op, struct kw__value *const *in, str
     const struct kw__attr *a = &op->attr;
     set_dims(y, in[0]->ndim, in[0]->dim);
     if (op->code == KW__SLICE) y->dim[a->axis] = a->width;
-    if (op->code == KW__REPEAT) y->dim[a->heads ? 2 : 0] *= a->width;
+    if (op->code == KW__REPEAT) y->dim[a->heads ? 2 : a->axis] *= a->width;
     for (int i = 1; op->code == KW__CONCAT && i < op->num_inputs; i++)
         if (in[i]) y->dim[a->axis] += in[i]->dim[a->axis];
 }

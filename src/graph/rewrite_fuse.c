@@ -164,11 +164,18 @@ static int addend(const struct match *m, const struct kw__op *add, enum kw__opco
     return b ? 1 : -1;
 }
 
+/* Whether each row has a table of its own, which the product has no operand for. */
+static bool table_of_rows(const struct kw__graph *g, const struct kw__op *gate)
+{
+    return g->values[gate->input[2]].dim[0] != g->values[gate->input[0]].dim[0];
+}
+
 static bool linear_gate(const struct match *m, struct kw__op *op)
 {
     int y = op->code == KW__GATE_ADD ? 1 : op->code == KW__ADD ? addend(m, op, KW__LINEAR) : -1;
     struct kw__op *linear = y < 0 ? NULL : sole_source(m, op, y, KW__LINEAR);
     if (!linear || kw__operand(linear, 4)) return false;
+    if (op->code == KW__GATE_ADD && table_of_rows(m->g, op)) return false;
     struct kw__attr attr = linear->attr;
     attr.row = op->code == KW__GATE_ADD ? op->attr.row : -1;
     op->component = linear->component;

@@ -326,6 +326,11 @@ static const char *variant_of(const struct kw__graph *g, const struct kw__op *op
     if (op->code == KW__LAYERNORM && op->num_inputs > 1 && op->input[1]) return "affine";
     if (op->code == KW__RMSNORM && op->attr.heads > 1) return "heads";
     if (op->code == KW__RMSNORM && !kw__operand(op, 1)) return "plain";
+    if (op->code == KW__MODULATE || op->code == KW__GATE_ADD) {
+        const struct kw__value *x = &g->values[op->input[0]],
+                               *table = &g->values[op->input[op->num_inputs - 1]];
+        return table->dim[0] != x->dim[0] ? "rows" : "";
+    }
     if (op->code == KW__LINCOMB) snprintf(room, 16, "%d", op->num_inputs);
     if (op->code != KW__CONV) return room;
     const struct kw__value *w = &g->values[op->input[1]];

@@ -24,6 +24,7 @@
  * list there that fits goes before one for all.
  *
  * Variants: layernorm.affine; rmsnorm.heads (of each head alone), rmsnorm.plain (without a weight);
+ * modulate.rows, gate_add.rows (a table for each row);
  * conv.point (1x1x1), conv.fresh, conv.causal, conv.time (with a cache: on the first frame, later, and
  * kernels of time alone); lincomb.N (N inputs). The most specific list that fits an operator is its. */
 #ifndef KW_GRAPH_STACK_H

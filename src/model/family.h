@@ -195,7 +195,9 @@ struct kw__llama_states kw__llama_encode(struct kw__graph *g, const struct kw__l
 
 enum { KW__WAN_VAE_LEVELS = 4, KW__WAN_VAE_MAX_Z = 64 };
 struct kw__wan_vae {
-    int64_t base_dim, z_dim, dim_mult[KW__WAN_VAE_LEVELS], num_res_blocks;
+    int64_t base_dim, z_dim, dim_mult[KW__WAN_VAE_LEVELS], num_res_blocks; /* base_dim: the decoder's */
+    int64_t patch; /* pixels of a side that are channels of one in the decoder */
+    bool residual; /* Wan2.2's: what an up block is given is added to its result */
     bool time_upsample[KW__WAN_VAE_LEVELS - 1]; /* of up_blocks.i */
     double mean[KW__WAN_VAE_MAX_Z], std[KW__WAN_VAE_MAX_Z];
     int64_t space_factor, time_factor; /* pixels of a latent cell's side, frames of a later latent frame */

@@ -2,8 +2,10 @@
  * AutoencoderKLWan.
  *
  * Reads top to bottom as the model runs. L = T (H/16) (W/16) tokens of d = heads x head_dim channels. Wan2.2
- * A14B has two transformers, of which one makes the steps of much noise, the other those of little. Verified
- * parameter counts: 1.3B 1,418,996,800; 14B and each of A14B's 14,288,491,584. */
+ * A14B has two transformers, of which one makes the steps of much noise, the other those of little. TI2V-5B,
+ * which can go on from an image, gives each token a timestep of its own, which without one is the step's; the
+ * cells of its VAE are 16 pixels wide. Verified parameter counts: 1.3B 1,418,996,800; 14B and each of A14B's
+ * 14,288,491,584; TI2V-5B 4,999,787,712. */
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
@@ -17,12 +19,13 @@ struct transformer {
     int64_t heads, head_dim, layers, ffn, freq_dim, text_dim, in_channels, out_channels, patch[3];
     int64_t d; /* heads * head_dim */
     double eps;
-    bool cross_attn_norm;
+    bool cross_attn_norm, token_timesteps;
 };
 
 struct wan {
     int experts; /* the second makes the steps whose timestep is below the boundary */
     struct transformer transformers[2];
+    bool token_timesteps;
     double boundary_ratio; /* of num_train_timesteps */
     double flow_shift, num_train_timesteps;
     struct kw__t5 t5;
@@ -35,14 +38,16 @@ struct wan {
 static kw_status read_index(struct kw__json in, struct wan *wan, kw_error *err)
 {
     bool second = kw__index_has(in, "transformer_2"), boundary = kw__json_has(in, "boundary_ratio");
-    if (json_is_true(json_object_get(in.object, "expand_timesteps")))
-        return kw__fail(err, KW_ERROR_UNSUPPORTED, "%s: \"expand_timesteps\" must not be true", in.path);
     if (second != boundary)
         return kw__fail(err, KW_ERROR_UNSUPPORTED,
                         "%s: \"transformer_2\" and \"boundary_ratio\" go together; \"%s\" is missing",
                         in.path, second ? "boundary_ratio" : "transformer_2");
     wan->experts = second ? 2 : 1;
-    return second ? kw__json_number(in, "boundary_ratio", 0, 1, &wan->boundary_ratio, err) : KW_OK;
+    kw_status status = KW_OK;
+    if (second) status = kw__json_number(in, "boundary_ratio", 0, 1, &wan->boundary_ratio, err);
+    if (!status && kw__json_has(in, "expand_timesteps"))
+        status = kw__json_bool(in, "expand_timesteps", &wan->token_timesteps, err);
+    return status;
 }
 
 static kw_status check_index(struct kw__json in, kw_error *err)
@@ -158,8 +163,10 @@ static kw_status read_model(kw_model *model, kw_error *err)
     status = read_index(in, wan, err);
     json_decref(root);
     model->second_guidance = wan->experts == 2;
-    for (int i = 0; !status && i < wan->experts; i++)
+    for (int i = 0; !status && i < wan->experts; i++) {
+        wan->transformers[i].token_timesteps = wan->token_timesteps;
         status = read_transformer(model, names[i], &wan->transformers[i], err);
+    }
     (void)(status || (status = read_scheduler(model, wan, err)) ||
            (status = kw__t5_read(model, &wan->t5, err)) ||
            (status = kw__wan_vae_read(model, &wan->vae, err)));
@@ -186,13 +193,25 @@ static kw_status check_size(const struct wan *wan, const kw_effective *r, kw_err
     return kw__check_elements(r, largest, err);
 }
 
+/* Multiples of 16 are taken, and made smaller until they hold whole tokens. */
+static kw_status fit(const char *option, int64_t token, int64_t *size, kw_error *err)
+{
+    kw_status status = kw__check_multiple(option, *size, 16, err);
+    if (status) return status;
+    if (*size < token)
+        return kw__fail(err, KW_ERROR_USAGE, "%s %" PRId64 " is too small for this model; try %" PRId64,
+                        option, *size, token);
+    *size = *size / token * token;
+    return KW_OK;
+}
+
 static kw_status resolve(const kw_model *model, kw_effective *r, kw_error *err)
 {
     const struct wan *wan = model->config;
     const int64_t *patch = wan->transformers[0].patch;
     int64_t space = wan->vae.space_factor, time = wan->vae.time_factor;
-    kw_status status = kw__check_multiple("width", r->width, space * patch[2], err);
-    if (!status) status = kw__check_multiple("height", r->height, space * patch[1], err);
+    kw_status status = fit("width", space * patch[2], &r->width, err);
+    if (!status) status = fit("height", space * patch[1], &r->height, err);
     if (status) return status;
     if (r->num_frames % time != 1 % time) r->num_frames = r->num_frames / time * time + 1;
     r->latent_channels = wan->vae.z_dim;
@@ -226,8 +245,8 @@ struct pass {
     const struct transformer *net;
     enum kw__dtype dtype, residual;
     int rope;  /* [L, head_dim] */
-    int temb;  /* [B, 1, d] */
-    int time6; /* [B, 1, 6d] */
+    int temb;  /* [B, 1, d], or one for each token: [B*L, 1, d] */
+    int time6; /* [B, 1, 6d] or [B*L, 1, 6d] */
     int text;  /* [B, text tokens, d] */
     int block;
 };
@@ -261,10 +280,13 @@ static int norm_modulate(const struct pass *p, int x, int table, int shift)
     return KW__OP(p->g, KW__MODULATE, &rows, p->dtype, x, table);
 }
 
+/* timestep[B] -> temb[B,1,d] and what the blocks read, [B,1,6d]; of token_timesteps [B*L,..]. */
 static int time_embedding(struct pass *p, int timestep)
 {
     struct kw__graph *g = p->g;
     g->component = "time_embedding";
+    struct kw__attr each = {.width = g->program->request.tokens};
+    if (p->net->token_timesteps) timestep = KW__OP(g, KW__REPEAT, &each, KW__F32, timestep);
     struct kw__attr width = {.width = p->net->freq_dim};
     int x = KW__OP(g, KW__SINUSOID, &width, KW__F32, timestep); /* this MLP stays in f32 */
     x = linear(p, x, "condition_embedder.time_embedder.linear_1", p->net->d, KW__F32);

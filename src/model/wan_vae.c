@@ -1,4 +1,4 @@
-/* The decoder half of AutoencoderKLWan (diffusers), the causal video VAE of Wan2.1.
+/* The decoder half of AutoencoderKLWan (diffusers), the causal video VAE of Wan2.1 and Wan2.2.
  *
  * Latent frames are decoded one by one. Every causal convolution keeps the last two frames it has
  * seen (a state that starts at zero, which is the zero padding of the first call), so the result is
@@ -6,7 +6,11 @@
  * temporal upsampling; each later one gives 4, and the history of time_conv starts at zero on the
  * second call: two graph variants serve. Tensors are [B, C, T, H, W].
  *
- * Verified parameter count of the whole class: 126,892,531. */
+ * Wan2.2 TI2V's is "residual": past each up block goes what the block is given, its channels repeated until
+ * they fill the larger grid. It works on patches of pixels, which are unfolded when all frames are there.
+ *
+ * Verified parameter counts of the whole class: 126,892,531; of Wan2.2 TI2V's 704,688,668. */
+#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
@@ -18,7 +22,8 @@ static kw_status read_dims(struct kw__json in, struct kw__wan_vae *vae, kw_error
     enum { LEVELS = KW__WAN_VAE_LEVELS };
     const json_t *down = NULL, *attention = NULL;
     kw_status status;
-    (void)((status = kw__json_int(in, "base_dim", 2, 1 << 14, &vae->base_dim, err)) ||
+    const char *base = kw__json_has(in, "decoder_base_dim") ? "decoder_base_dim" : "base_dim";
+    (void)((status = kw__json_int(in, base, 2, 1 << 14, &vae->base_dim, err)) ||
            (status = kw__json_int(in, "z_dim", 1, KW__WAN_VAE_MAX_Z, &vae->z_dim, err)) ||
            (status = kw__json_int(in, "num_res_blocks", 1, 64, &vae->num_res_blocks, err)) ||
            (status = kw__json_ints(in, "dim_mult", LEVELS, 1, 64, vae->dim_mult, err)) ||
@@ -41,40 +46,60 @@ static kw_status read_dims(struct kw__json in, struct kw__wan_vae *vae, kw_error
         vae->time_upsample[i] = json_is_true(flag);
         if (vae->time_upsample[i]) vae->time_factor *= 2;
     }
-    vae->space_factor = 1 << (LEVELS - 1);
     for (int64_t i = 0; i < vae->z_dim; i++)
         if (!(vae->std[i] > 0))
             return kw__fail(err, KW_ERROR_FORMAT, "%s: \"latents_std\" must be positive", in.path);
     for (int i = 0; i < LEVELS; i++)
         if (vae->base_dim * vae->dim_mult[i] % 2)
-            return kw__fail(err, KW_ERROR_FORMAT, "%s: \"base_dim\" x \"dim_mult\" must be even", in.path);
+            return kw__fail(err, KW_ERROR_FORMAT, "%s: \"%s\" x \"dim_mult\" must be even", in.path, base);
     return KW_OK;
 }
 
-/* Keys of later variants (Wan2.2's) that change the structure: they must be at the value that Wan2.1 has. */
-static kw_status check_variant(struct kw__json in, const struct kw__wan_vae *vae, kw_error *err)
+static int64_t level_channels(const struct kw__wan_vae *vae, int level)
 {
+    return vae->base_dim * vae->dim_mult[KW__WAN_VAE_LEVELS - 1 - level];
+}
+
+/* How many times a level's input channels are repeated to fill its larger grid. */
+static int64_t fill(const struct kw__wan_vae *vae, int level)
+{
+    return level_channels(vae, level) * (vae->time_upsample[level] ? 8 : 4);
+}
+
+/* What Wan2.2 adds, all of it optional, and what follows from it. The pipeline goes by the two factors. */
+static kw_status read_variant(struct kw__json in, struct kw__wan_vae *vae, kw_error *err)
+{
+    kw_status status = KW_OK;
+    vae->patch = 1;
+    if (kw__json_has(in, "patch_size")) status = kw__json_int(in, "patch_size", 1, 16, &vae->patch, err);
+    if (!status && kw__json_has(in, "is_residual"))
+        status = kw__json_bool(in, "is_residual", &vae->residual, err);
+    if (status) return status;
+    vae->space_factor = vae->patch << (KW__WAN_VAE_LEVELS - 1);
     const struct {
         const char *key;
-        int64_t value;
-    } ints[] = {{"in_channels", 3},
-                {"out_channels", 3},
-                {"decoder_base_dim", vae->base_dim},
-                {"scale_factor_spatial", vae->space_factor},
-                {"scale_factor_temporal", vae->time_factor}};
-    const json_t *residual = json_object_get(in.object, "is_residual");
-    const char *bad = residual && !json_is_null(residual) && !json_is_false(residual) ? "is_residual" : NULL;
-    if (kw__json_has(in, "patch_size")) bad = "patch_size";
+        int64_t standard, value; /* when it is left out; what the others make it */
+    } ints[] = {{"in_channels", 3, 3 * vae->patch * vae->patch},
+                {"out_channels", 3, 3 * vae->patch * vae->patch},
+                {"scale_factor_spatial", 8, vae->space_factor},
+                {"scale_factor_temporal", vae->time_factor, vae->time_factor}};
     for (size_t i = 0; i < sizeof ints / sizeof ints[0]; i++) {
-        int64_t value = ints[i].value;
-        if (!kw__json_has(in, ints[i].key)) continue;
-        kw_status status = kw__json_int(in, ints[i].key, 1, 1 << 16, &value, err);
+        int64_t value = ints[i].standard;
+        if (kw__json_has(in, ints[i].key)) status = kw__json_int(in, ints[i].key, 1, 1 << 16, &value, err);
+        if (!status && value != ints[i].value)
+            status = kw__fail(err, KW_ERROR_UNSUPPORTED,
+                              "%s: \"%s\" must be %" PRId64 " with the rest of the file", in.path,
+                              ints[i].key, ints[i].value);
         if (status) return status;
-        if (value != ints[i].value) bad = ints[i].key;
     }
-    if (!bad) return KW_OK;
-    return kw__fail(err, KW_ERROR_UNSUPPORTED,
-                    "%s: \"%s\" is that of another VAE than Wan2.1's, which is the one known", in.path, bad);
+    int64_t given = level_channels(vae, 0);
+    for (int i = 0; vae->residual && i < KW__WAN_VAE_LEVELS - 1; i++) {
+        if (fill(vae, i) % given)
+            return kw__fail(err, KW_ERROR_FORMAT,
+                            "%s: \"dim_mult\" must make channels that fill those of the next level", in.path);
+        given = level_channels(vae, i);
+    }
+    return KW_OK;
 }
 
 kw_status kw__wan_vae_read(kw_model *model, struct kw__wan_vae *out, kw_error *err)
@@ -85,7 +110,7 @@ kw_status kw__wan_vae_read(kw_model *model, struct kw__wan_vae *out, kw_error *e
     if (status) return status;
     struct kw__wan_vae vae = {0};
     status = read_dims(in, &vae, err);
-    if (!status) status = check_variant(in, &vae, err);
+    if (!status) status = read_variant(in, &vae, err);
     if (!status) *out = vae;
     json_decref(root);
     return status;
@@ -201,7 +226,7 @@ static int upsample(const struct vae_builder *b, int x, const char *name, bool t
 {
     if (!x || !name) return 0;
     struct kw__graph *g = b->g;
-    int64_t c = channels(b, x);
+    int64_t c = channels(b, x), out = b->config->residual ? c : c / 2;
     const char *time_name = join(b, name, ".time_conv"), *space_name = join(b, name, ".resample.1");
     if (!time_name || !space_name) return 0;
     if (time && !b->first) {
@@ -209,27 +234,45 @@ static int upsample(const struct vae_builder *b, int x, const char *name, bool t
         x = KW__OP(g, KW__INTERLEAVE_TIME, NULL, b->dtype, x);
     }
     x = KW__OP(g, KW__UPSAMPLE, NULL, b->dtype, x);
-    return conv_frames(b, x, space_name, c / 2, 3, false);
+    return conv_frames(b, x, space_name, out, 3, false);
+}
+
+/* What a level is given, on its result's grid: each channel repeated until there are as many as frames, rows
+ * and columns of the result take. The first latent frame's earlier one is left out. */
+static int bypass(const struct vae_builder *b, int x, int level)
+{
+    if (!x) return 0;
+    struct kw__graph *g = b->g;
+    int64_t frames = b->config->time_upsample[level] ? 2 : 1;
+    struct kw__attr each = {.axis = 1, .width = fill(b->config, level) / channels(b, x)};
+    struct kw__attr unfold = {.patch = {frames, 2, 2}};
+    x = KW__OP(g, KW__REPEAT, &each, b->dtype, x);
+    x = KW__OP(g, KW__DEPTH_TO_SPACE, &unfold, b->dtype, x);
+    struct kw__attr later = {.axis = 2, .start = 1, .width = 1};
+    return b->first && frames == 2 ? KW__OP(g, KW__SLICE, &later, b->dtype, x) : x;
 }
 
 static int decode_frame(const struct vae_builder *b, int x)
 {
     const struct kw__wan_vae *c = b->config;
     struct kw__arena *arena = &b->g->program->arena;
-    int64_t top = c->base_dim * c->dim_mult[KW__WAN_VAE_LEVELS - 1];
+    int64_t top = level_channels(c, 0);
     x = conv_causal(b, x, "decoder.conv_in", top, 3);
     x = resnet(b, x, "decoder.mid_block.resnets.0", top);
     x = attention(b, x, "decoder.mid_block.attentions.0");
     x = resnet(b, x, "decoder.mid_block.resnets.1", top);
     for (int i = 0; i < KW__WAN_VAE_LEVELS; i++) {
-        int64_t out = c->base_dim * c->dim_mult[KW__WAN_VAE_LEVELS - 1 - i];
+        const char *upsampler = c->residual ? "upsampler" : "upsamplers.0";
+        int given = x;
         for (int r = 0; r <= c->num_res_blocks; r++)
-            x = resnet(b, x, kw__arena_printf(arena, "decoder.up_blocks.%d.resnets.%d", i, r), out);
-        if (i < KW__WAN_VAE_LEVELS - 1)
-            x = upsample(b, x, kw__arena_printf(arena, "decoder.up_blocks.%d.upsamplers.0", i),
-                         c->time_upsample[i]);
+            x = resnet(b, x, kw__arena_printf(arena, "decoder.up_blocks.%d.resnets.%d", i, r),
+                       level_channels(c, i));
+        if (i == KW__WAN_VAE_LEVELS - 1) break;
+        x = upsample(b, x, kw__arena_printf(arena, "decoder.up_blocks.%d.%s", i, upsampler),
+                     c->time_upsample[i]);
+        if (c->residual) x = KW__OP(b->g, KW__ADD, NULL, b->dtype, x, bypass(b, given, i));
     }
-    return norm_silu_conv(b, x, "decoder.norm_out", "decoder.conv_out", 3);
+    return norm_silu_conv(b, x, "decoder.norm_out", "decoder.conv_out", 3 * c->patch * c->patch);
 }
 
 /* Which latent frame an iteration decodes, and where its output frames begin. */
@@ -245,11 +288,13 @@ static struct kw__iterations frame_table(struct kw__program *program, int64_t fr
     return (struct kw__iterations){2, names, rows};
 }
 
-static int clip_state(struct kw__graph *g, enum kw__dtype dtype)
+/* All frames, of patches where the decoder makes those. */
+static int clip_state(struct kw__graph *g, const struct kw__wan_vae *c, enum kw__dtype dtype)
 {
     const kw_effective *r = &g->program->request;
     return kw__state(g, "clip", dtype, KW__STEP,
-                     KW__DIMS(r->batch_size, 3, r->num_frames, r->height, r->width));
+                     KW__DIMS(r->batch_size, 3 * c->patch * c->patch, r->num_frames, r->height / c->patch,
+                              r->width / c->patch));
 }
 
 static int z_state(struct kw__graph *g, const struct kw__wan_vae *c, enum kw__dtype dtype)
@@ -273,7 +318,7 @@ static void lower_frames(const struct kw__wan_vae *c, struct kw__program *progra
     struct kw__attr take = {.column = 0}, put = {.column = 1};
     int x = KW__OP(g, KW__TAKE_FRAME, &take, b.dtype, z_state(g, c, b.dtype));
     x = decode_frame(&b, x);
-    int clip = clip_state(g, b.dtype);
+    int clip = clip_state(g, c, b.dtype);
     kw__state_next(g, clip, KW__OP(g, KW__PUT_FRAMES, &put, b.dtype, clip, x));
 }
 
@@ -305,7 +350,10 @@ void kw__wan_vae_lower(const struct kw__wan_vae *config, struct kw__program *pro
     g->component = "output";
     g->tensors = "vae";
     struct kw__attr range = {.low = -1.0, .high = 1.0};
-    x = KW__OP(g, KW__CLAMP, &range, dtype, clip_state(g, dtype));
+    struct kw__attr unfold = {.patch = {1, config->patch, config->patch}, .transposed = true};
+    x = clip_state(g, config, dtype);
+    if (config->patch > 1) x = KW__OP(g, KW__DEPTH_TO_SPACE, &unfold, dtype, x);
+    x = KW__OP(g, KW__CLAMP, &range, dtype, x);
     x = KW__OP(g, KW__TO_HOST, NULL, dtype, x);
     x = KW__OP(g, KW__HOST_FRAMES, NULL, KW__F32, x);
     int frames = kw__state(g, "frames", KW__F32, KW__REQUEST,

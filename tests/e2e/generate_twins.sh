@@ -79,6 +79,13 @@ expect test "$(cmp -s first.y4m other.y4m; echo $?)" = 1
 ok "$twin: the second transformer has a guidance of its own"
 refuses '-W 40' 'width 40 is no multiple of 16; try 32 or 48'
 
+# a timestep for each token, cells of 16 pixels
+twin=wan2.2-ti2v-nano size=(-W 48 -H 32)
+makes 6 5 '32 x 32 \(of 48 x 32 asked for\), 5 frames \(of 6 asked for\) at 24 fps .*'
+refuses '-W 40' 'width 40 is no multiple of 16; try 32 or 48'
+refuses '-H 16' 'height 16 is too small for this model; try 32'
+refuses '--guidance-scale-2 3' 'guidance-scale-2 has no meaning for this model'
+
 # three stages, each with a window of its own; one step is enough
 twin=ltx-video-nano size=(-W 100 -H 64)
 makes 10 9 '128 x 64 \(of 100 x 64 asked for\), 9 frames \(of 10 asked for\) at 24 fps .*'

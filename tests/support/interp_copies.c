@@ -243,7 +243,7 @@ static void run_slice(struct interp_call *c)
 
 static void run_repeat(struct interp_call *c)
 {
-    int64_t n = c->a->heads ? kw__last_dim(c->in[0]) / c->a->heads : inner(c->in[0], 1);
+    int64_t n = c->a->heads ? kw__last_dim(c->in[0]) / c->a->heads : inner(c->in[0], (int)c->a->axis + 1);
     for (int64_t b = 0; b < kw__elements(c->out[0]) / n; b++)
         memcpy(c->y[0] + b * n, c->x[0] + b / c->a->width * n, (size_t)n * sizeof(double));
 }

@@ -35,6 +35,14 @@ static bool is_table(const struct kw__value *table, const struct kw__value *x, i
            row >= 0 && (row + 1) * d <= table->dim[1] * table->dim[2];
 }
 
+/* One for each row of x[B,L,D]: as a table of a batch of B*L. */
+static bool is_table_of_rows(const struct kw__value *table, const struct kw__value *x, int64_t d, int row)
+{
+    struct kw__value rows = *x;
+    rows.dim[0] = kw__elements(x) / d;
+    return x->ndim == 3 && is_table(table, &rows, d, row);
+}
+
 /* Row `row` of batch b. */
 static const double *table_row(const struct kw__value *table, const double *data, int64_t b, int row,
                                int64_t d)
@@ -392,13 +400,14 @@ static void run_modulate(struct interp_call *c)
     bool whole = c->op->code == KW__LAYERNORM_MODULATE;
     for (int k = 0; k < 2; k++) {
         int row = k ? c->a->row2 : c->a->row;
-        if ((row >= 0 || whole) && !expect(c, is_table(c->in[1], x, d, row), "table[B,R,D]")) return;
+        bool good = is_table(c->in[1], x, d, row) || is_table_of_rows(c->in[1], x, d, row);
+        if ((row >= 0 || whole) && !expect(c, good, "table[B,R,D] or [B*L,R,D]")) return;
     }
     if (x->ndim == 5) {
         modulate_channels(c);
         return;
     }
-    int64_t rows = kw__elements(x) / d, rows_of_batch = rows / x->dim[0];
+    int64_t rows = kw__elements(x) / d, rows_of_batch = rows / c->in[1]->dim[0];
     for (int64_t r = 0; r < rows; r++) {
         const double *shift = table_row(c->in[1], c->x[1], r / rows_of_batch, c->a->row, d);
         const double *scale = table_row(c->in[1], c->x[1], r / rows_of_batch, c->a->row2, d);
@@ -478,10 +487,9 @@ static void run_mean_rows(struct interp_call *c)
 static void run_gate_add(struct interp_call *c)
 {
     const struct kw__value *x = c->in[0], *table = c->in[2];
-    int64_t d = kw__last_dim(x), n = kw__elements(x), batch_elements = n / x->dim[0];
-    if (!expect(c, same_shape(x, c->in[1]) && is_table(table, x, d, c->a->row),
-                "x[B,L,D] y[B,L,D] table[B,R,D]"))
-        return;
+    int64_t d = kw__last_dim(x), n = kw__elements(x), batch_elements = n / table->dim[0];
+    bool good = is_table(table, x, d, c->a->row) || is_table_of_rows(table, x, d, c->a->row);
+    if (!expect(c, same_shape(x, c->in[1]) && good, "x[B,L,D] y[B,L,D] table[B,R,D] or [B*L,R,D]")) return;
     for (int64_t i = 0; i < n; i++)
         c->y[0][i] =
             c->x[0][i] + c->x[1][i] * table_row(table, c->x[2], i / batch_elements, c->a->row, d)[i % d];

@@ -28,7 +28,8 @@ static int teardown(void **state)
     return 0;
 }
 
-/* The keys that Wan2.2's folders have and WAN2.1's have not, and values that contradict one another. */
+/* Keys that Wan2.2's folders have and WAN2.1's have not, of which one alone is no model's, and values that
+ * contradict one another. */
 static void other_structures_are_refused(void **state)
 {
     (void)state;
@@ -37,12 +38,12 @@ static void other_structures_are_refused(void **state)
     } cases[] = {
         {"model_index.json", "transformer_2", "[\"diffusers\", \"WanTransformer3DModel\"]"},
         {"model_index.json", "boundary_ratio", "0.875"},
-        {"model_index.json", "expand_timesteps", "true"},
+        {"model_index.json", "expand_timesteps", "1"},
         {"model_index.json", "transformer", "null"},
         {"model_index.json", "vae", NULL},
-        {"vae/config.json", "is_residual", "true"},
-        {"vae/config.json", "decoder_base_dim", "256"},
-        {"vae/config.json", "patch_size", "2"},
+        {"vae/config.json", "is_residual", "\"yes\""},
+        {"vae/config.json", "decoder_base_dim", "0"},
+        {"vae/config.json", "scale_factor_temporal", "8"},
         {"vae/config.json", "scale_factor_spatial", "16"},
         {"vae/config.json", "in_channels", "12"},
         {"text_encoder/config.json", "is_gated_act", "false"},

@@ -21,18 +21,21 @@
 #include "support/tensors.h"
 
 static kw_catalog *catalog;
-static kw_model *a14b;
+static kw_model *a14b, *ti2v;
 
 static int setup(void **state)
 {
     (void)state;
-    return kw_catalog_open("data", &catalog, NULL) || kw_model_open(catalog, "wan2.2-t2v-a14b", &a14b, NULL);
+    return kw_catalog_open("data", &catalog, NULL) ||
+           kw_model_open(catalog, "wan2.2-t2v-a14b", &a14b, NULL) ||
+           kw_model_open(catalog, "wan2.2-ti2v-5b", &ti2v, NULL);
 }
 
 static int teardown(void **state)
 {
     (void)state;
     kw_model_close(a14b);
+    kw_model_close(ti2v);
     kw_catalog_close(catalog);
     return 0;
 }
@@ -80,6 +83,29 @@ static void tensors_of_a14b(void **state)
     }
     assert_int_equal(parameters(a14b, 1), 2 * INT64_C(14288491584));
     assert_int_equal(parameters(a14b, 3), INT64_C(5680910336) + 2 * INT64_C(14288491584) + 73295603);
+}
+
+static void tensors_of_ti2v(void **state)
+{
+    (void)state;
+    for (int frames = 1; frames <= 81; frames += 80) {
+        kw_request request = asked(832, 480, frames, 2);
+        struct kw__program *program = family_lower(ti2v, &request, KW__BF16, KW__AS_PIPELINE);
+        bool *seen = calloc(program->num_tensors, sizeof *seen);
+        assert_non_null(seen);
+        assert_int_equal(
+            tensors_expect(program, "transformer", "tests/data/tensors/wan2.2-ti2v-5b.transformer.txt", seen),
+            825);
+        assert_int_equal(
+            tensors_expect(program, "text_encoder", "tests/data/tensors/umt5-xxl.text_encoder.txt", seen),
+            242);
+        assert_int_equal(tensors_expect(program, "vae", "tests/data/tensors/wan2.2-vae.vae.txt", seen), 110);
+        tensors_expect_no_others(program, seen);
+        free(seen);
+        kw__program_free(program);
+    }
+    assert_int_equal(parameters(ti2v, 1), INT64_C(4999787712));
+    assert_int_equal(parameters(ti2v, 2), 555051580);
 }
 
 /* ---- Which steps are whose --------------------------------------------------------------------------- */
@@ -144,6 +170,42 @@ static void flops_of_a14b(void **state)
         }
         kw__program_free(program);
     }
+}
+
+/* The same of TI2V with a timestep for each token, and of its decoder. */
+static void flops_of_ti2v(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t width, height, frames, tokens;
+        double forward, attention, decode;
+    } cases[] = {{832, 480, 81, 8190, 99096679317504, 26272744243200, 596976309596160},
+                 {1280, 704, 121, 27280, 520654782726144, 279490225766400, 2011137824030720},
+                 {512, 320, 9, 480, 5010666553344, 175531622400, 27846307676160}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        kw_request request = asked(cases[i].width, cases[i].height, cases[i].frames, 3);
+        struct kw__program *program = family_lower(ti2v, &request, KW__BF16, KW__AS_PIPELINE);
+        struct kw__sums steps = family_count(program, "denoise"), decode = family_count(program, "decode");
+        assert_int_equal(program->request.tokens, cases[i].tokens);
+        expect_near("three steps of two passes", steps.flop, 6 * cases[i].forward, 1e-9);
+        expect_near("attention", steps.attention, 6 * cases[i].attention, 1e-9);
+        expect_near("decode", decode.flop, cases[i].decode, 1e-9);
+        kw__program_free(program);
+    }
+}
+
+/* A timestep for each token: two linear layers of 27280 rows, d = 3072 and 6 d, instead of one. */
+static void time_is_embedded_for_each_token(void **state)
+{
+    (void)state;
+    const double l = 27280, d = 3072;
+    kw_request request = asked(1280, 704, 121, 1);
+    request.guidance_scale = 1;
+    struct kw__program *program = family_lower(ti2v, &request, KW__BF16, KW__AS_PIPELINE);
+    struct kw__sums time = {0, 0, 0, 0};
+    kw__graph_flop(denoise(program)->phases[0].graph, "time_embedding", 1, &time);
+    expect_near("time embedding", time.linear, 2 * l * (256 * d + d * d + d * 6 * d), 1e-12);
+    kw__program_free(program);
 }
 
 /* ---- Memory ------------------------------------------------------------------------------------------ */
@@ -218,14 +280,67 @@ static void one_transformer_has_one_guidance(void **state)
     }
 }
 
+/* As WanPipeline: no multiple of 16 is refused, and what holds no whole tokens is made smaller. */
+static void ti2v_sizes(void **state)
+{
+    (void)state;
+    static const int64_t taken[][2] = {{1280, 1280}, {720, 704}, {48, 32}, {32, 32}, {1296, 1280}};
+    kw_effective r;
+    kw_error err;
+    for (size_t i = 0; i < sizeof taken / sizeof taken[0]; i++) {
+        kw_request request = asked(taken[i][0], taken[i][0], 9, 2);
+        if (kw_request_resolve(ti2v, &request, &r, &err)) fail_msg("%s", err.message);
+        assert_int_equal(r.width, taken[i][1]);
+        assert_int_equal(r.height, taken[i][1]);
+        assert_int_equal(r.requested_width, taken[i][0]);
+        assert_int_equal(r.latent_width, taken[i][1] / 16);
+        assert_int_equal(r.tokens, 3 * (taken[i][1] / 32) * (taken[i][1] / 32));
+        assert_int_equal(r.latent_channels, 48);
+    }
+    kw_request odd = asked(1000, 704, 9, 2), small = asked(704, 16, 9, 2);
+    assert_int_equal(kw_request_resolve(ti2v, &odd, &r, &err), KW_ERROR_USAGE);
+    assert_non_null(strstr(err.message, "width 1000 is no multiple of 16; try 992 or 1008"));
+    assert_int_equal(kw_request_resolve(ti2v, &small, &r, &err), KW_ERROR_USAGE);
+    assert_non_null(strstr(err.message, "height 16 is too small for this model; try 32"));
+}
+
+/* 24 frames a second, shift 5, and no second guidance. */
+static void ti2v_defaults(void **state)
+{
+    (void)state;
+    kw_effective r;
+    kw_error err;
+    assert_int_equal(resolve(ti2v, -1, -1, &r, &err), KW_OK);
+    assert_true(r.fps == 24 && r.flow_shift == 5 && r.guidance_scale == 5);
+    assert_true(r.width == 832 && r.height == 480 && r.num_frames == 81 && r.num_inference_steps == 50);
+    assert_int_equal(resolve(ti2v, 5, 3, &r, &err), KW_ERROR_USAGE);
+}
+
 /* ---- Folders ----------------------------------------------------------------------------------------- */
+
+struct change {
+    const char *file, *key, *value, *named;
+};
+
+static void expect_refused(const char *folder_of, size_t count, const struct change *cases)
+{
+    for (size_t i = 0; i < count; i++) {
+        char folder[FOLDER_BYTES];
+        kw_model *model = NULL;
+        kw_error err;
+        folder_copy(folder_of, folder);
+        folder_set(folder, cases[i].file, cases[i].key, cases[i].value);
+        if (kw_model_open(catalog, folder, &model, &err) == KW_OK) fail_msg("%s was taken", cases[i].key);
+        if (!strstr(err.message, cases[i].named) || !strstr(err.message, cases[i].file))
+            fail_msg("%s: %s", cases[i].key, err.message);
+        folder_remove(folder);
+    }
+}
 
 static void broken_folders_are_refused(void **state)
 {
     (void)state;
-    static const struct {
-        const char *file, *key, *value, *named;
-    } cases[] = {
+    static const struct change cases[] = {
         {"model_index.json", "boundary_ratio", NULL, "\"boundary_ratio\" is missing"},
         {"model_index.json", "boundary_ratio", "null", "\"boundary_ratio\" is missing"},
         {"model_index.json", "boundary_ratio", "1.5", "boundary_ratio"},
@@ -238,17 +353,20 @@ static void broken_folders_are_refused(void **state)
         {"transformer_2/config.json", "image_dim", "1280", "image_dim"},
         {"transformer_2/config.json", "num_layers", "0", "num_layers"},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        char folder[FOLDER_BYTES];
-        kw_model *model = NULL;
-        kw_error err;
-        folder_copy("data/models/wan2.2-t2v-a14b", folder);
-        folder_set(folder, cases[i].file, cases[i].key, cases[i].value);
-        if (kw_model_open(catalog, folder, &model, &err) == KW_OK) fail_msg("%s was taken", cases[i].key);
-        if (!strstr(err.message, cases[i].named) || !strstr(err.message, cases[i].file))
-            fail_msg("%s: %s", cases[i].key, err.message);
-        folder_remove(folder);
-    }
+    expect_refused("data/models/wan2.2-t2v-a14b", sizeof cases / sizeof cases[0], cases);
+    static const struct change others[] = {
+        {"model_index.json", "expand_timesteps", "\"true\"", "expand_timesteps"},
+        {"vae/config.json", "patch_size", NULL, "\"in_channels\" must be 3"},
+        {"vae/config.json", "patch_size", "4", "\"in_channels\" must be 48"},
+        {"vae/config.json", "in_channels", NULL, "\"in_channels\" must be 12"},
+        {"vae/config.json", "out_channels", "3", "\"out_channels\" must be 12"},
+        {"vae/config.json", "scale_factor_spatial", NULL, "\"scale_factor_spatial\" must be 16"},
+        {"vae/config.json", "scale_factor_temporal", "8", "\"scale_factor_temporal\" must be 4"},
+        {"vae/config.json", "dim_mult", "[1, 2, 4, 96]", "dim_mult"},
+        {"vae/config.json", "is_residual", "1", "is_residual"},
+        {"vae/config.json", "z_dim", "16", "\"latents_mean\" has 48 elements"},
+    };
+    expect_refused("data/models/wan2.2-ti2v-5b", sizeof others / sizeof others[0], others);
 }
 
 /* The second transformer may be another size: its steps alone cost otherwise. */
@@ -280,11 +398,16 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tensors_of_a14b),
+        cmocka_unit_test(tensors_of_ti2v),
         cmocka_unit_test(steps_are_divided_at_the_boundary),
         cmocka_unit_test(flops_of_a14b),
+        cmocka_unit_test(flops_of_ti2v),
+        cmocka_unit_test(time_is_embedded_for_each_token),
         cmocka_unit_test(both_transformers_are_resident),
         cmocka_unit_test(guidance_of_the_second),
         cmocka_unit_test(one_transformer_has_one_guidance),
+        cmocka_unit_test(ti2v_sizes),
+        cmocka_unit_test(ti2v_defaults),
         cmocka_unit_test(broken_folders_are_refused),
         cmocka_unit_test(the_second_may_be_smaller),
     };

@@ -1,11 +1,12 @@
 """FLOPs of Wan2.2's classes as PyTorch's FlopCounterMode counts them, on the meta device: the numbers of
 tests/unit/test_wan22.c, and the tensors of the VAE's decoder, tests/data/tensors/wan2.2-vae.vae.txt.
 
-    python tools/reference/count_wan22.py         # with make_golden.py's versions; a few minutes
+    python tools/reference/count_wan22.py [slug]  # with make_golden.py's versions; a few minutes
 """
 
 import json
 import pathlib
+import sys
 
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
@@ -39,7 +40,7 @@ def latents(width, height, frames, channels, cell):
 def main():
     text = torch.empty(1, 512, 4096, device="meta")
     for slug, cell in (("wan2.2-t2v-a14b", 8), ("wan2.2-ti2v-5b", 16)):
-        if not (MODELS / slug).exists():
+        if slug not in (sys.argv[1:] or [slug]):
             continue
         index = json.loads((MODELS / slug / "model_index.json").read_text())
         for component in ("transformer", "transformer_2"):

@@ -4,7 +4,8 @@ with the weights of random_weights.py, as make_golden.py does and with the versi
     python tools/reference/make_wan22.py [words of the names]
 
 The same cases are in tests/unit/test_parity_wan22.c. A file holds one output, raw little-endian numbers in C
-order; each case also runs untouched in float32, and what is printed says how far that is away.
+order, of frames each EVERY-th; each case also runs untouched in float32, and what is printed says how far that is
+away.
 """
 
 import contextlib
@@ -20,7 +21,7 @@ from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, Wa
 import make_golden as golden
 import random_weights as rw
 
-SEED = golden.SEED
+SEED, EVERY = golden.SEED, 7
 
 
 @contextlib.contextmanager
@@ -89,11 +90,36 @@ def pipeline_case(model, steps, guidance, latent, width, lengths):
     return run
 
 
+def decode_case(model, latent):
+    """Frames to the host as [B,F,H,W,C] in 0..1, each EVERY-th number."""
+    return lambda dtype: golden.decode(model, golden.noise("latents", 1, 4, *latent), dtype).flatten()[::EVERY]
+
+
+def transformer_case(model, latent, width, timestep, batch=1):
+    """Noise in; the timestep of each token is the same, as the pipeline has it without an image."""
+
+    def run(dtype):
+        net = transformer(model, "transformer", dtype)
+        x = golden.noise("latents", batch, 4, *latent).to(dtype)
+        text = golden.noise("text", batch, width, net.config.text_dim).to(dtype)
+        tokens = latent[0] * (latent[1] // 2) * (latent[2] // 2)
+        return net(x, torch.full((batch, tokens), timestep), text, return_dict=False)[0]
+
+    return run
+
+
 CASES = {
     # timesteps 999 and 900 are the first transformer's, whose boundary is 0.9, then 750 and 500 the second's
     "wan22_denoise.f64": pipeline_case("wan22-tiny", 4, (5.0, 3.0), (2, 4, 4), 12, (7, 1)),
     "wan22_denoise_one_scale.f64": pipeline_case("wan22-tiny", 3, (4.0, None), (1, 4, 4), 8, (8, 3)),
     "wan22_denoise_one_pass.f64": pipeline_case("wan22-tiny", 2, (1.0, None), (1, 4, 4), 6, (4,)),
+    "wan22_transformer.f64": transformer_case("wan22-tiny-5b", (1, 2, 4), 12, 999),
+    "wan22_transformer_batch.f64": transformer_case("wan22-tiny-5b", (3, 4, 6), 12, 421, batch=2),
+    "wan22_denoise_5b.f64": pipeline_case("wan22-tiny-5b", 4, (5.0, None), (2, 4, 4), 12, (7, 1)),
+    "wan22_denoise_5b_one_pass.f64": pipeline_case("wan22-tiny-5b", 2, (1.0, None), (1, 4, 6), 6, (4,)),
+    "wan22_decode_1.f32": decode_case("wan22-tiny-5b", (1, 2, 4)),
+    "wan22_decode_2.f32": decode_case("wan22-tiny-5b", (2, 4, 2)),
+    "wan22_decode_4.f32": decode_case("wan22-tiny-5b", (4, 2, 2)),
 }
 
 

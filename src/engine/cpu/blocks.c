@@ -7,7 +7,8 @@
 struct blocks {
     const struct kw__cpu_step *step;
     int64_t from[3];           /* TAKE_BLOCK, PUT_BLOCK: where the block begins in this iteration */
-    int64_t total, run, start; /* CONCAT, SLICE: elements of y, of x behind the axis; where x begins */
+    int64_t total, run, start; /* CONCAT, SLICE: elements of y, of x behind the axis; where x begins. REPEAT:
+                                * run, of what is repeated */
     int which;                 /* CONCAT: the input under way */
 };
 
@@ -60,12 +61,19 @@ static void run_axis(struct kw__cpu_plan *plan, struct blocks *j)
     }
 }
 
-static void repeat_rows(void *argument, int64_t from, int64_t to)
+static void repeat_runs(void *argument, int64_t from, int64_t to)
 {
-    const struct kw__cpu_step *s = ((struct blocks *)argument)->step;
-    int64_t n =
-        s->a->heads ? kw__last_dim(s->in[0]) / s->a->heads : kw__elements(s->in[0]) / s->in[0]->dim[0];
-    for (int64_t b = from; b < to; b++) put(s, 0, b / s->a->width * n, b * n, n);
+    const struct blocks *j = argument;
+    for (int64_t i = from; i < to; i++) put(j->step, 0, i / j->step->a->width * j->run, i * j->run, j->run);
+}
+
+static void run_repeat(struct kw__cpu_plan *plan, struct blocks *j)
+{
+    const struct kw__cpu_step *s = j->step;
+    bool last = kw__cpu_channels_last(plan->graph, s->op->output[0]);
+    j->run = s->a->heads ? kw__last_dim(s->in[0]) / s->a->heads
+                         : behind(s->in[0], last, s->a->axis) / s->in[0]->dim[s->a->axis];
+    kw__cpu_parallel(plan->device, kw__elements(s->out[0]) / j->run, 1 + 16384 / j->run, repeat_runs, j);
 }
 
 /* ---- Images ---------------------------------------------------------------------------------------- */
@@ -240,12 +248,7 @@ static void run_blocks(struct kw__cpu_plan *plan, struct kw__cpu_step *step)
     switch (step->op->code) {
     case KW__CONCAT:
     case KW__SLICE: run_axis(plan, j); break;
-    case KW__REPEAT:
-        if (step->a->heads)
-            kw__cpu_parallel(device, y[0] * y[1] * step->a->heads * step->a->width, 256, repeat_rows, j);
-        else
-            kw__cpu_parallel(device, y[0], 1, repeat_rows, j);
-        break;
+    case KW__REPEAT: run_repeat(plan, j); break;
     case KW__TO_TRACKS: kw__cpu_parallel(device, x[0] * x[2] * x[3] * x[4], 64, track_rows, j); break;
     case KW__JOIN_TRACKS: kw__cpu_parallel(device, y[0] * y[2] * y[3] * y[4], 64, track_rows, j); break;
     case KW__RESIZE: kw__cpu_parallel(device, y[0] * y[2] * y[3], 4, resize_lines, j); break;

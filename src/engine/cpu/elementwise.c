@@ -283,7 +283,10 @@ kw_status kw__cpu_compile_elementwise(struct kw__cpu_plan *plan, struct kw__cpu_
     j->step = step;
     j->n = kw__elements(step->out[0]);
     j->d = kw__cpu_row(plan->graph, op->output[0]);
-    j->rows_of_batch = j->n / j->d / step->out[0]->dim[0];
+    const struct kw__value *table = op->code == KW__MODULATE   ? step->in[1]
+                                    : op->code == KW__GATE_ADD ? step->in[2]
+                                                               : step->out[0];
+    j->rows_of_batch = j->n / j->d / table->dim[0];
     step->kernel = j;
     step->run = run_elementwise;
     unsigned overwrite = 0;

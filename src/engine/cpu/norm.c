@@ -284,7 +284,7 @@ kw_status kw__cpu_compile_norm(struct kw__cpu_plan *plan, struct kw__cpu_step *s
     j->heads = step->a->heads > 1 ? step->a->heads : 1;
     j->d /= j->heads;
     int64_t rows = kw__elements(step->out[0]) / j->d;
-    j->rows_of_batch = rows / step->out[0]->dim[0];
+    j->rows_of_batch = rows / (op->code == KW__LAYERNORM_MODULATE ? step->in[1] : step->out[0])->dim[0];
     const struct kw__value *rope = op->code == KW__RMSNORM_ROPE ? step->in[2]
                                    : op->code == KW__ROPE       ? step->in[1]
                                                                 : NULL;
