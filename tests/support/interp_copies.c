@@ -320,10 +320,11 @@ static void blend_frames(const struct interp_call *c, double *frames, int64_t pi
         int64_t left = later - k * step, before = left + step < size ? left + step : size, n = a->blend[2];
         if (n > left) n = left;
         if (n > before) n = before;
-        double *own = frames + (1 + k * size) * pixels, *last = own + (before - n - size) * pixels;
+        int64_t first = (1 + k * size) * pixels, back = (size + n - before) * pixels; /* to the same frame */
+        double *own = frames + first;
         for (int64_t i = 0; k > 0 && i < n * pixels; i++) {
             double part = (double)(i / pixels) / (double)n;
-            own[i] = last[i] * (1 - part) + own[i] * part;
+            own[i] = frames[first - back + i] * (1 - part) + own[i] * part;
         }
         memcpy(y + (1 + k * step) * pixels, own, (size_t)((left < step ? left : step) * pixels) * sizeof *y);
     }
@@ -338,7 +339,8 @@ static void run_blend_tiles(struct interp_call *c)
         !expect(c, from[4] >= (columns - 1) * c->a->tile[1] + tile_size(&t, 1, columns - 1),
                 "columns of the tiles"))
         return;
-    if (!expect(c, from[2] >= d[2], "frames of the tiles")) return;
+    int64_t later = d[2] - 1, last = c->a->tile[2] && later ? (later - 1) / step[2] : 0;
+    if (!expect(c, from[2] >= d[2] + last * (c->a->tile[2] - step[2]), "frames of the tiles")) return;
     double *mosaic = interp_allocate((size_t)(from[3] * from[4]), sizeof *mosaic);
     double *joined = interp_allocate((size_t)(from[2] * d[3] * d[4]), sizeof *joined);
     for (int64_t image = 0; image < d[0] * d[1] * from[2]; image++) {
