@@ -295,7 +295,6 @@ static void lower_prepare(const struct kw__cog_vae *c, struct kw__program *progr
 void kw__cog_vae_lower(const struct kw__cog_vae *c, struct kw__program *program)
 {
     const kw_effective *r = &program->request;
-    enum kw__dtype dtype = program->dtypes.vae;
     struct kw__tiling t = tiling(c, program);
     struct kw__stage *stage = kw__program_stage(program, "decode");
     lower_prepare(c, program, stage);
@@ -311,11 +310,5 @@ void kw__cog_vae_lower(const struct kw__cog_vae *c, struct kw__program *program)
     kw__tiles_lower(program, stage, &t, count, chunks);
     struct kw__graph *g = kw__tiles_output(program, stage);
     if (!g) return;
-    struct kw__attr range = {.low = -1.0, .high = 1.0};
-    int x = KW__OP(g, KW__CLAMP, &range, dtype, kw__tiles_joined(g, &t));
-    x = KW__OP(g, KW__TO_HOST, NULL, dtype, x);
-    x = KW__OP(g, KW__HOST_FRAMES, NULL, KW__F32, x);
-    int frames = kw__state(g, "frames", KW__F32, KW__REQUEST,
-                           KW__DIMS(r->batch_size, r->num_frames, r->height, r->width, 3));
-    kw__state_next(g, frames, x);
+    kw__hand_over_frames(g, kw__tiles_joined(g, &t));
 }

@@ -6,6 +6,7 @@
 
 #include "base/arena.h"
 #include "base/json.h"
+#include "engine/solvers.h"
 #include "graph/graph.h"
 #include "kinowatt.h"
 
@@ -116,6 +117,14 @@ int kw__guide(struct kw__graph *g, const struct kw__guidance *how, int x, int ti
 /* The two weights. */
 void kw__guidance_weights(const kw_effective *request, double *columns);
 
+/* The iterations of a flow's Euler steps on sigma[0..steps] (engine/solvers.h, where num_train and inverted
+ * are explained), the weights of guidance behind the solver's columns. sigma NULL: none. */
+enum { KW__FLOW_GUIDANCE = KW__STEP_COLUMNS };
+struct kw__iterations kw__guided_flow(struct kw__program *program, const double *sigma, double num_train,
+                                      bool inverted, int64_t steps);
+/* sigma[0..steps] of kw__linear_quadratic, shifted as the request says, in the program's arena. */
+double *kw__shifted_linear_quadratic(struct kw__program *program, int64_t steps, double threshold);
+
 /* ---- Decoding in tiles (tiles.c) ---- */
 
 enum { KW__MAX_VARIANTS = 4 };
@@ -146,6 +155,8 @@ double kw__tile_work(const struct kw__tiling *tiling);
  * kw__tiles_output the last phase, where kw__tiles_joined is the clip. */
 void kw__tiles_lower(struct kw__program *program, struct kw__stage *stage, const struct kw__tiling *tiling,
                      int64_t num_chunks, const struct kw__chunk *chunks);
+/* x[B,3,F,H,W], clamped to -1..1, to the host as the state `frames`. */
+void kw__hand_over_frames(struct kw__graph *g, int x);
 struct kw__graph *kw__tiles_output(struct kw__program *program, struct kw__stage *stage);
 int kw__tiles_joined(struct kw__graph *g, const struct kw__tiling *tiling);
 

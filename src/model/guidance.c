@@ -74,6 +74,30 @@ int kw__guide(struct kw__graph *g, const struct kw__guidance *how, int x, int ti
     return passes == 2 ? kw__op(g, KW__LINCOMB, &weights, how->dtype, 2, output) : output[0];
 }
 
+struct kw__iterations kw__guided_flow(struct kw__program *program, const double *sigma, double num_train,
+                                      bool inverted, int64_t steps)
+{
+    enum { COLUMNS = KW__FLOW_GUIDANCE + 2 };
+    static const char *const names[COLUMNS] = {"timestep", "sigma",      "scale",       "step_x",
+                                               "step_v",   "guide_cond", "guide_uncond"};
+    double *rows = kw__arena_alloc(&program->arena, (size_t)steps * COLUMNS, sizeof *rows);
+    if (!sigma || !rows) return (struct kw__iterations){0, NULL, NULL};
+    kw__flow_euler_table(sigma, num_train, inverted, steps, COLUMNS, rows);
+    for (int64_t i = 0; i < steps; i++)
+        kw__guidance_weights(&program->request, rows + i * COLUMNS + KW__FLOW_GUIDANCE);
+    return (struct kw__iterations){COLUMNS, names, rows};
+}
+
+double *kw__shifted_linear_quadratic(struct kw__program *program, int64_t steps, double threshold)
+{
+    double *sigma = kw__arena_alloc(&program->arena, (size_t)steps + 1, sizeof *sigma);
+    double shift = program->request.flow_shift;
+    if (!sigma) return NULL;
+    kw__linear_quadratic(steps, threshold, sigma);
+    for (int64_t i = 0; i < steps; i++) sigma[i] = shift * sigma[i] / (1 + (shift - 1) * sigma[i]);
+    return sigma;
+}
+
 void kw__guidance_weights(const kw_effective *request, double *columns)
 {
     columns[0] = request->guidance_scale;

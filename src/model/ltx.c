@@ -11,7 +11,6 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "engine/solvers.h"
 #include "model/family.h"
 
 enum { MULTIPLE = 32, TIME_FACTOR = 8 };  /* LTXConditionPipeline counts on them */
@@ -368,32 +367,6 @@ static int transformer(const void *self, struct kw__graph *g, int latents, int t
 
 /* ---- Denoise and refine: the unit is one step -------------------------------------------------------- */
 
-enum { COLUMN_GUIDANCE = KW__STEP_COLUMNS, COLUMNS = COLUMN_GUIDANCE + 2 };
-
-/* sigma[0..steps] of the pipeline's schedule, in the program's arena. */
-static double *schedule(struct kw__program *program, int64_t steps)
-{
-    double *sigma = kw__arena_alloc(&program->arena, (size_t)steps + 1, sizeof *sigma);
-    if (!sigma) return NULL;
-    double shift = program->request.flow_shift;
-    kw__linear_quadratic(steps, threshold_noise, sigma);
-    for (int64_t i = 0; i < steps; i++) sigma[i] = shift * sigma[i] / (1 + (shift - 1) * sigma[i]);
-    return sigma;
-}
-
-static struct kw__iterations step_table(const struct ltx *m, struct kw__program *program, const double *sigma,
-                                        int64_t steps)
-{
-    static const char *const names[COLUMNS] = {"timestep", "sigma",      "scale",       "step_x",
-                                               "step_v",   "guide_cond", "guide_uncond"};
-    double *rows = kw__arena_alloc(&program->arena, (size_t)steps * COLUMNS, sizeof *rows);
-    if (!sigma || !rows) return (struct kw__iterations){0, NULL, NULL};
-    kw__flow_euler_table(sigma, m->num_train_timesteps, false, steps, COLUMNS, rows);
-    for (int64_t i = 0; i < steps; i++)
-        kw__guidance_weights(&program->request, rows + i * COLUMNS + COLUMN_GUIDANCE);
-    return (struct kw__iterations){COLUMNS, names, rows};
-}
-
 /* A latent video: of the first stage, or of the last, LARGER times as wide and high. */
 static int latents_state(struct kw__graph *g, bool large, const char *name, enum kw__dtype dtype)
 {
@@ -413,7 +386,8 @@ static void lower_steps(const struct ltx *m, struct kw__program *program, struct
     enum kw__dtype dtype = program->dtypes.denoiser;
     struct kw__graph *g = kw__stage_phase(program, stage, "step", steps);
     if (!g) return;
-    stage->phases[stage->num_phases - 1].table = step_table(m, program, sigma, steps);
+    stage->phases[stage->num_phases - 1].table =
+        kw__guided_flow(program, sigma, m->num_train_timesteps, false, steps);
     int x = latents_state(g, large, large ? latents : small_latents, KW__F32);
     int timestep = kw__input(g, "timestep", KW__F32, KW__STEP, KW__DIMS(r->batch_size));
     const struct kw__guidance guidance = {
@@ -424,7 +398,7 @@ static void lower_steps(const struct ltx *m, struct kw__program *program, struct
         .texts = {{"text", dtype, 3, {r->batch_size, r->text_tokens, m->text_in}},
                   {"text_length", KW__I32, 1, {r->batch_size}}},
         .dtype = dtype,
-        .column = COLUMN_GUIDANCE};
+        .column = KW__FLOW_GUIDANCE};
     int v = kw__guide(g, &guidance, x, timestep);
     struct kw__attr step = {.column = KW__STEP_X};
     kw__state_next(g, x, KW__OP(g, KW__LINCOMB, &step, KW__F32, x, v));
@@ -441,7 +415,8 @@ static void lower_denoise(const struct ltx *m, struct kw__program *program)
     int noise = x ? kw__input(g, "noise_small", KW__F32, KW__REQUEST, like->ndim, like->dim) : 0;
     kw__state_next(g, x, KW__OP(g, KW__CAST, NULL, KW__F32, noise));
     int64_t steps = program->request.num_inference_steps;
-    lower_steps(m, program, stage, false, schedule(program, steps), steps);
+    lower_steps(m, program, stage, false, kw__shifted_linear_quadratic(program, steps, threshold_noise),
+                steps);
 }
 
 static void lower_upscale(const struct ltx *m, struct kw__program *program)
@@ -458,7 +433,7 @@ static void lower_upscale(const struct ltx *m, struct kw__program *program)
 static void lower_refine(const struct ltx *m, struct kw__program *program)
 {
     static const char *const names[] = {"noise", "upscaled"};
-    const double *sigma = schedule(program, REFINE_STEPS);
+    const double *sigma = kw__shifted_linear_quadratic(program, REFINE_STEPS, threshold_noise);
     struct kw__stage *stage = kw__program_stage(program, "refine");
     struct kw__graph *g = kw__stage_phase(program, stage, "prepare", 1);
     double *row = kw__arena_alloc(&program->arena, 2, sizeof *row);

@@ -349,7 +349,6 @@ static void lower_prepare(const struct kw__ltx_vae *config, struct kw__program *
 void kw__ltx_vae_lower(const struct kw__ltx_vae *config, struct kw__program *program)
 {
     const kw_effective *r = &program->request;
-    enum kw__dtype dtype = program->dtypes.vae;
     const struct kw__tiling tiles = tiling(config, program);
     const struct kw__chunk all = {.frames = r->latent_frames, .name = "all frames"};
     struct kw__stage *stage = kw__program_stage(program, "decode");
@@ -358,11 +357,5 @@ void kw__ltx_vae_lower(const struct kw__ltx_vae *config, struct kw__program *pro
     kw__tiles_lower(program, stage, &tiles, 1, &all);
     struct kw__graph *g = kw__tiles_output(program, stage);
     if (!g) return;
-    struct kw__attr range = {.low = -1.0, .high = 1.0};
-    int x = KW__OP(g, KW__CLAMP, &range, dtype, kw__tiles_joined(g, &tiles));
-    x = KW__OP(g, KW__TO_HOST, NULL, dtype, x);
-    x = KW__OP(g, KW__HOST_FRAMES, NULL, KW__F32, x);
-    int frames = kw__state(g, "frames", KW__F32, KW__REQUEST,
-                           KW__DIMS(r->batch_size, r->num_frames, r->height, r->width, 3));
-    kw__state_next(g, frames, x);
+    kw__hand_over_frames(g, kw__tiles_joined(g, &tiles));
 }

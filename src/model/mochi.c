@@ -10,7 +10,6 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "engine/solvers.h"
 #include "model/family.h"
 
 enum { POOL_HEADS = 8 };                     /* MochiCombinedTimestepCaptionEmbedding, whatever the config */
@@ -437,32 +436,16 @@ static int transformer(const void *self, struct kw__graph *g, int latents, int t
 
 /* ---- Denoise: the unit is one step ------------------------------------------------------------------- */
 
-enum { COLUMN_GUIDANCE = KW__STEP_COLUMNS, COLUMNS = COLUMN_GUIDANCE + 2 };
-
-static struct kw__iterations step_table(const struct mochi *m, struct kw__program *program)
-{
-    static const char *const names[COLUMNS] = {"timestep", "sigma",      "scale",       "step_x",
-                                               "step_v",   "guide_cond", "guide_uncond"};
-    const kw_effective *r = &program->request;
-    int64_t steps = r->num_inference_steps;
-    double *table = kw__arena_alloc(&program->arena, (size_t)steps * COLUMNS, sizeof *table);
-    double *sigma = kw__arena_alloc(&program->arena, (size_t)steps + 1, sizeof *sigma);
-    if (!table || !sigma) return (struct kw__iterations){0, NULL, NULL};
-    kw__linear_quadratic(steps, threshold_noise, sigma);
-    for (int64_t i = 0; i < steps; i++)
-        sigma[i] = r->flow_shift * sigma[i] / (1 + (r->flow_shift - 1) * sigma[i]);
-    kw__flow_euler_table(sigma, m->num_train_timesteps, true, steps, COLUMNS, table);
-    for (int64_t i = 0; i < steps; i++) kw__guidance_weights(r, table + i * COLUMNS + COLUMN_GUIDANCE);
-    return (struct kw__iterations){COLUMNS, names, table};
-}
-
 static void lower_denoise(const struct mochi *m, struct kw__program *program)
 {
     const kw_effective *r = &program->request;
     struct kw__stage *stage = kw__program_stage(program, "denoise");
-    struct kw__graph *g = kw__stage_phase(program, stage, "step", r->num_inference_steps);
+    int64_t steps = r->num_inference_steps;
+    struct kw__graph *g = kw__stage_phase(program, stage, "step", steps);
     if (!g) return;
-    stage->phases[stage->num_phases - 1].table = step_table(m, program);
+    stage->phases[stage->num_phases - 1].table =
+        kw__guided_flow(program, kw__shifted_linear_quadratic(program, steps, threshold_noise),
+                        m->num_train_timesteps, true, steps);
 
     int x = kw__state(
         g, "latents", KW__F32, KW__STEP,
@@ -476,7 +459,7 @@ static void lower_denoise(const struct mochi *m, struct kw__program *program)
         .texts = {{"text", program->dtypes.denoiser, 3, {r->batch_size, r->text_tokens, m->text_in}},
                   {"text_length", KW__I32, 1, {r->batch_size}}},
         .dtype = KW__F32,
-        .column = COLUMN_GUIDANCE};
+        .column = KW__FLOW_GUIDANCE};
     int v = kw__guide(g, &guidance, x, timestep);
     struct kw__attr step = {.column = KW__STEP_X};
     kw__state_next(g, x, KW__OP(g, KW__LINCOMB, &step, KW__F32, x, v));

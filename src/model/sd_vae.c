@@ -250,20 +250,13 @@ static void lower_calls(struct kw__program *program, struct kw__stage *stage, co
 
 void kw__sd_vae_lower(const struct kw__sd_vae *c, struct kw__program *program)
 {
-    const kw_effective *r = &program->request;
     struct kw__tiling t = tiling(c, program);
     struct kw__stage *stage = kw__program_stage(program, "decode");
     lower_prepare(c, program, stage);
     lower_calls(program, stage, &t);
     struct kw__graph *g = kw__tiles_output(program, stage);
     if (!g) return;
-    struct kw__attr range = {.low = -1.0, .high = 1.0};
     int x = kw__tiles_joined(g, &t);
     if (program->dtypes.vae != KW__F32) x = KW__OP(g, KW__CAST, NULL, KW__F32, x);
-    x = KW__OP(g, KW__CLAMP, &range, KW__F32, x);
-    x = KW__OP(g, KW__TO_HOST, NULL, KW__F32, x);
-    x = KW__OP(g, KW__HOST_FRAMES, NULL, KW__F32, x);
-    int frames = kw__state(g, "frames", KW__F32, KW__REQUEST,
-                           KW__DIMS(r->batch_size, r->num_frames, r->height, r->width, 3));
-    kw__state_next(g, frames, x);
+    kw__hand_over_frames(g, x);
 }

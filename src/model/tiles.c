@@ -176,3 +176,17 @@ struct kw__graph *kw__tiles_output(struct kw__program *program, struct kw__stage
         ((struct kw__turn *)stage->turns)[stage->num_turns++] = (struct kw__turn){stage->num_phases - 1, 1};
     return g;
 }
+
+void kw__hand_over_frames(struct kw__graph *g, int x)
+{
+    if (!x) return; /* there was no memory */
+    const kw_effective *r = &g->program->request;
+    struct kw__attr range = {.low = -1.0, .high = 1.0};
+    enum kw__dtype dtype = g->values[x].dtype;
+    x = KW__OP(g, KW__CLAMP, &range, dtype, x);
+    x = KW__OP(g, KW__TO_HOST, NULL, dtype, x);
+    x = KW__OP(g, KW__HOST_FRAMES, NULL, KW__F32, x);
+    int frames = kw__state(g, "frames", KW__F32, KW__REQUEST,
+                           KW__DIMS(r->batch_size, r->num_frames, r->height, r->width, 3));
+    kw__state_next(g, frames, x);
+}
