@@ -8,13 +8,8 @@ The same cases are in tests/unit/test_parity_animatediff.c. A file holds one out
 order; each case also runs untouched in float32, and what is printed says how far that is away.
 """
 
-import contextlib
-import sys
-
-import diffusers
 import diffusers.schedulers.scheduling_euler_discrete as scheduler_module
 import torch
-import transformers
 from diffusers import AutoencoderKL, EulerDiscreteScheduler, MotionAdapter, UNet2DConditionModel, UNetMotionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -24,18 +19,8 @@ import random_weights as rw
 MODEL, SEED = "animatediff-tiny", golden.SEED
 
 
-@contextlib.contextmanager
 def wide():
-    """make_golden's, in the scheduler's module too."""
-    patched = [(n, getattr(scheduler_module, n)) for n in ("torch", "np")]
-    with golden.wide():
-        for name, original in patched:
-            setattr(scheduler_module, name, golden.Wide(original))
-        try:
-            yield
-        finally:
-            for name, original in patched:
-                setattr(scheduler_module, name, original)
+    return golden.wide(scheduler_module)
 
 
 def text_encoder(dtype):
@@ -143,20 +128,5 @@ CASES = {
 }
 
 
-def main():
-    transformers.logging.set_verbosity_error()
-    diffusers.logging.set_verbosity_error()
-    torch.set_grad_enabled(False)
-    for name, run in CASES.items():
-        if len(sys.argv) > 1 and not any(word in name for word in sys.argv[1:]):
-            continue
-        with wide():
-            exact = run(torch.float64)
-        assert exact.dtype == torch.float64
-        single = run(torch.float32).double()
-        exact.numpy().astype("<f8" if name.endswith("f64") else "<f4").tofile(golden.GOLDEN / name)
-        print(name, list(exact.shape), "float32 is away by", float((single - exact).norm() / exact.norm()))
-
-
 if __name__ == "__main__":
-    main()
+    golden.write(CASES, wide)

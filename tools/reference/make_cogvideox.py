@@ -8,14 +8,12 @@ The same cases are in tests/unit/test_parity_cogvideox.c. Latents are noise [B,C
 classes take them as [B,T,C,h,w].
 """
 
+import contextlib
 import functools
-import sys
 
-import diffusers
 import diffusers.models.embeddings as embeddings
 import diffusers.pipelines.cogvideo.pipeline_cogvideox as pipeline_module
 import torch
-import transformers
 import transformers.models.t5.modeling_t5 as t5_module
 from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXTransformer3DModel
 from transformers import T5Config, T5EncoderModel
@@ -139,26 +137,17 @@ CASES = {
 }
 
 
-def main():
-    transformers.logging.set_verbosity_error()
-    diffusers.logging.set_verbosity_error()
-    torch.set_grad_enabled(False)
-    narrow = embeddings.get_1d_rotary_pos_embed  # its default for frequencies is float32
-    for name, run in CASES.items():
-        if len(sys.argv) > 1 and not any(word in name for word in sys.argv[1:]):
-            continue
-        with golden.wide():
-            embeddings.get_1d_rotary_pos_embed = functools.partial(narrow, freqs_dtype=torch.float64)
-            t5_module.torch = golden.Wide(torch)
-            exact = run(torch.float64)
-            t5_module.torch = torch
+@contextlib.contextmanager
+def wide():
+    """make_golden's; the default of rotary frequencies is float32."""
+    narrow = embeddings.get_1d_rotary_pos_embed
+    with golden.wide(t5_module):
+        embeddings.get_1d_rotary_pos_embed = functools.partial(narrow, freqs_dtype=torch.float64)
+        try:
+            yield
+        finally:
             embeddings.get_1d_rotary_pos_embed = narrow
-        assert exact.dtype == torch.float64
-        single = run(torch.float32).double()
-        exact.numpy().astype("<f8" if name.endswith("f64") else "<f4").tofile(golden.GOLDEN / name)
-        print(name, list(exact.shape), "norm", float(exact.norm()), "float32 is away by",
-              float((single - exact).norm() / exact.norm()))
 
 
 if __name__ == "__main__":
-    main()
+    golden.write(CASES, wide)

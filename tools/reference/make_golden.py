@@ -46,10 +46,11 @@ class Wide:
 
 
 @contextlib.contextmanager
-def wide():
+def wide(*modules):
+    """In WAN's modules and these."""
     narrow = torch.Tensor.float
     patched = [(m, n, getattr(m, n)) for m in (vae_module, embeddings, normalization, transformer_module,
-               unipc_module, umt5_module) for n in ("torch", "np") if hasattr(m, n)]
+               unipc_module, umt5_module, *modules) for n in ("torch", "np") if hasattr(m, n)]
     torch.Tensor.float = lambda t: t if t.dtype == torch.float64 else narrow(t)
     # an integer timestep becomes float32 on its way, exactly
     for module, name, original in patched:
@@ -208,12 +209,13 @@ CASES = {
 }
 
 
-def main():
+def write(cases, wide=wide):
+    """Makes the files of the cases whose names hold one of the command's words; what is known of them, by name."""
     transformers.logging.set_verbosity_error()
     diffusers.logging.set_verbosity_error()
     torch.set_grad_enabled(False)
     report = {}
-    for name, run in CASES.items():
+    for name, run in cases.items():
         if len(sys.argv) > 1 and not any(word in name for word in sys.argv[1:]):
             continue
         with wide():
@@ -224,6 +226,11 @@ def main():
         report[name] = {"shape": list(exact.shape), "norm": float(exact.norm()),
                         "float32_distance": float((single - exact).norm() / exact.norm())}
         print(name, report[name])
+    return report
+
+
+def main():
+    report = write(CASES)
     if len(sys.argv) == 1:
         versions = {"diffusers": diffusers.__version__,
                     "transformers": transformers.__version__, "torch": torch.__version__.split("+")[0]}

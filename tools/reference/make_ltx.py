@@ -12,17 +12,14 @@ kept, and `rope` says so.
 
 import contextlib
 import math
-import sys
 import types
 
-import diffusers
 import diffusers.models.autoencoders.autoencoder_kl_ltx as vae_module
 import diffusers.models.transformers.transformer_ltx as transformer_module
 import diffusers.pipelines.ltx.pipeline_ltx_condition as condition_module
 import diffusers.pipelines.ltx.pipeline_ltx_latent_upsample as upsample_module
 import diffusers.schedulers.scheduling_flow_match_euler_discrete as scheduler_module
 import torch
-import transformers
 import transformers.models.t5.modeling_t5 as t5_module
 from diffusers import (AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler, LTXConditionPipeline,
                        LTXLatentUpsamplePipeline, LTXVideoTransformer3DModel)
@@ -55,11 +52,7 @@ def rope(self, hidden_states, num_frames=None, height=None, width=None, rope_int
 @contextlib.contextmanager
 def wide():
     """make_golden's, in these classes' modules too; the schedule is made in the default dtype."""
-    modules = (vae_module, condition_module, upsample_module, scheduler_module, t5_module)
-    patched = [(m, n, getattr(m, n)) for m in modules for n in ("torch", "np") if hasattr(m, n)]
-    with golden.wide():
-        for module, name, original in patched:
-            setattr(module, name, golden.Wide(original))
+    with golden.wide(vae_module, condition_module, upsample_module, scheduler_module, t5_module):
         transformer_module.torch = torch  # of which rope alone says float32
         transformer_module.LTXVideoRotaryPosEmbed.forward = rope
         torch.set_default_dtype(torch.float64)
@@ -68,8 +61,6 @@ def wide():
         finally:
             torch.set_default_dtype(torch.float32)
             transformer_module.LTXVideoRotaryPosEmbed.forward = narrow_rope
-            for module, name, original in patched:
-                setattr(module, name, original)
 
 
 def text_encoder(dtype):
@@ -197,20 +188,5 @@ CASES = {
 }
 
 
-def main():
-    transformers.logging.set_verbosity_error()
-    diffusers.logging.set_verbosity_error()
-    torch.set_grad_enabled(False)
-    for name, run in CASES.items():
-        if len(sys.argv) > 1 and not any(word in name for word in sys.argv[1:]):
-            continue
-        with wide():
-            exact = run(torch.float64)
-        assert exact.dtype == torch.float64
-        single = run(torch.float32).double()
-        exact.numpy().astype("<f8" if name.endswith("f64") else "<f4").tofile(golden.GOLDEN / name)
-        print(name, list(exact.shape), "float32 is away by", float((single - exact).norm() / exact.norm()))
-
-
 if __name__ == "__main__":
-    main()
+    golden.write(CASES, wide)

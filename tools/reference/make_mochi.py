@@ -7,16 +7,11 @@ The same cases are in tests/unit/test_parity_mochi.c. A file holds one output, r
 order; each case also runs untouched in float32, and what is printed says how far that is away.
 """
 
-import contextlib
-import sys
-
-import diffusers
 import diffusers.models.attention_processor as attention_module
 import diffusers.models.transformers.transformer_mochi as transformer_module
 import diffusers.schedulers.scheduling_flow_match_euler_discrete as scheduler_module
 import numpy as np
 import torch
-import transformers
 import transformers.models.t5.modeling_t5 as t5_module
 from diffusers import AutoencoderKLMochi, FlowMatchEulerDiscreteScheduler, MochiTransformer3DModel
 from diffusers.pipelines.mochi.pipeline_mochi import linear_quadratic_schedule
@@ -28,19 +23,8 @@ import random_weights as rw
 MODEL, SEED = "mochi-tiny", golden.SEED
 
 
-@contextlib.contextmanager
 def wide():
-    """make_golden's, in these classes' modules too."""
-    patched = [(m, n, getattr(m, n)) for m in (attention_module, transformer_module, scheduler_module, t5_module)
-               for n in ("torch", "np") if hasattr(m, n)]
-    with golden.wide():
-        for module, name, original in patched:
-            setattr(module, name, golden.Wide(original))
-        try:
-            yield
-        finally:
-            for module, name, original in patched:
-                setattr(module, name, original)
+    return golden.wide(attention_module, transformer_module, scheduler_module, t5_module)
 
 
 def text_encoder(dtype):
@@ -126,20 +110,5 @@ CASES = {
 }
 
 
-def main():
-    transformers.logging.set_verbosity_error()
-    diffusers.logging.set_verbosity_error()
-    torch.set_grad_enabled(False)
-    for name, run in CASES.items():
-        if len(sys.argv) > 1 and not any(word in name for word in sys.argv[1:]):
-            continue
-        with wide():
-            exact = run(torch.float64)
-        assert exact.dtype == torch.float64
-        single = run(torch.float32).double()
-        exact.numpy().astype("<f8" if name.endswith("f64") else "<f4").tofile(golden.GOLDEN / name)
-        print(name, list(exact.shape), "float32 is away by", float((single - exact).norm() / exact.norm()))
-
-
 if __name__ == "__main__":
-    main()
+    golden.write(CASES, wide)
