@@ -77,7 +77,13 @@ static int channel_bucket(const struct kw__value *w)
     int64_t out = w->dim[w->recipe == KW__RECIPE_FOLD_UPSAMPLE ? 1 : 0];
     int64_t in = w->dim[w->recipe == KW__RECIPE_FOLD_UPSAMPLE ? 2 : 1];
     int64_t least = in < out ? in : out;
-    return least < 24 ? 16 : least < 48 ? 32 : least < 72 ? 64 : least < 144 ? 96 : least < 288 ? 192 : 384;
+    return least < 24    ? 16
+           : least < 48  ? 32
+           : least < 72  ? 64
+           : least < 112 ? 96
+           : least < 160 ? 128
+           : least < 288 ? 192
+                         : 384;
 }
 
 static int side_bucket(const struct kw__value *w)

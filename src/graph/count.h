@@ -14,7 +14,8 @@ double kw__op_flop(const struct kw__graph *g, const struct kw__op *op);
  * least. A calibration's key may stop at any '/'; it then holds for all that begin so.
  *     gemm/bf16/n1536             bucket of the smaller side of the weight: 64, 128, 256, 512, 1536
  *     attention/bf16/hd128        head dimension
- *     conv/tf32/c192/k27          bucket of the smaller number of channels (16, 32, 64, 96, 192, 384); taps
+ *     conv/tf32/c192/k27          bucket of the smaller number of channels (16, 32, 64, 96, 128, 192, 384);
+ *                             taps
  *                                 of the kernel that are multiplied, of which padding in time has none
  *     norm/bf16/layernorm         all others: class, dtype of the result, operator */
 enum { KW__KEY_BYTES = 48 };
