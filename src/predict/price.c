@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/number.h"
+#include "predict/interval.h"
 
 /* ---- Binding items to rates --------------------------------------------------------------------- */
 
@@ -197,6 +198,18 @@ static kw_status set_power(const struct kw__calibration *calibration, const kw_h
     return KW_OK;
 }
 
+/* What one session's rows made of its own level: no other has been seen, and nothing tells it from what the
+ * kernels reach there, so it is that of the machine. Several sessions have their levels about the machine's.
+ */
+static void set_session(const struct kw__calibration *calibration, const kw_hardware *hardware,
+                        struct kw__prices *out)
+{
+    const struct kw__session *s = &calibration->sessions[0];
+    bool alone = calibration->num_sessions == 1 && strcmp(calibration->hardware, hardware->name) == 0;
+    out->session_time = alone ? exp(s->log_time + KW__SPEED_PER_POWER * s->log_power) : 1;
+    out->session_power = alone ? exp(s->log_power) : 1;
+}
+
 kw_status kw__prices_of(const struct kw__calibration *calibration, const kw_hardware *hardware,
                         const struct kw__workload *workload, const struct kw__binding *binding,
                         double limit_w, const double *log_values, struct kw__prices *out, kw_error *err)
@@ -211,6 +224,7 @@ kw_status kw__prices_of(const struct kw__calibration *calibration, const kw_hard
             return kw__fail(err, KW_ERROR_UNSUPPORTED, "hardware %s has no peak rate for %s",
                             kw_hardware_name(hardware), rate->key);
     }
+    set_session(calibration, hardware, out);
     out->bytes_per_s = peak_of(calibration, hardware, "") * scaled(calibration->memory, log_values);
     out->walk_elements_per_s = calibration->walk_elements_per_s;
     out->walk_blocks_per_s = calibration->walk_blocks_per_s;
@@ -266,9 +280,10 @@ static void price_walks(const struct kw__bundle *b, const struct kw__prices *p, 
     double bytes = b->walk_bytes / p->bytes_per_s * p->stretch;
     if (walk <= bytes) return;
     double at_work = fmin(b->walk_blocks / p->num_processors, 1);
+    double of_groups_w = p->walk_idle_w + (p->walk_full_w - p->walk_idle_w) * at_work;
     out->memory_s -= bytes;
     out->walk_s = walk;
-    out->walk_j = walk * (p->walk_idle_w + (p->walk_full_w - p->walk_idle_w) * at_work);
+    out->walk_j = walk * (b->walk_elements > 0 ? of_groups_w : p->busy_w);
 }
 
 static void price(const struct kw__bundle *b, const struct kw__prices *p, struct kw__cost_of_item *out)
@@ -305,7 +320,16 @@ static double energy_of(const struct kw__cost_of_item *c, const struct kw__price
 {
     double energy_j = c->busy_s * p->busy_w + (c->gap_s - c->copy_s - c->walk_s) * p->gap_w;
     if (c->copy_s > 0) energy_j += c->copy_s * p->copy_w;
-    return c->walk_s > 0 ? energy_j + c->walk_j : energy_j;
+    if (c->walk_s > 0) energy_j += c->walk_j;
+    double of_session = energy_j * p->session_power, most = (c->busy_s + c->gap_s) * p->limit_w;
+    return of_session > most ? fmax(energy_j, most) : of_session;
+}
+
+static void to_session(struct kw__cost_of_item *c, const struct kw__prices *p)
+{
+    double *const times[] = {&c->busy_s, &c->gap_s,  &c->compute_s, &c->memory_s,
+                             &c->host_s, &c->copy_s, &c->walk_s,    &c->walk_j};
+    for (size_t i = 0; i < sizeof times / sizeof times[0]; i++) *times[i] *= p->session_time;
 }
 
 void kw__price_items(const struct kw__workload *workload, const struct kw__binding *binding,
@@ -325,6 +349,7 @@ void kw__price_items(const struct kw__workload *workload, const struct kw__bindi
         for (size_t i = begin; i < end; i++) {
             const struct kw__item *item = &workload->items[i];
             if (waiting > 0) out[i].gap_s += waiting * item->count * item->work.launches / launches;
+            to_session(&out[i], prices);
             out[i].energy_j = energy_of(&out[i], prices);
         }
     }
@@ -396,6 +421,7 @@ void kw__price_total(const struct kw__bundles *bundles, const struct kw__prices 
         }
         double waiting = wait_for_host(launches, seconds, prices);
         if (waiting > 0) sum.gap_s += waiting * timed / launches;
+        to_session(&sum, prices);
         *latency_s += sum.busy_s + sum.gap_s;
         *energy_j += energy_of(&sum, prices);
     }

