@@ -51,18 +51,21 @@ double kw__op_flop(const struct kw__graph *g, const struct kw__op *op)
     }
 }
 
+void kw__sums_add(const struct kw__graph *g, const struct kw__op *op, double times, struct kw__sums *sums)
+{
+    double flop = times * kw__op_flop(g, op);
+    enum kw__class class = kw__op_info(op->code)->class;
+    sums->flop += flop;
+    if (class == KW__CLASS_GEMM) sums->linear += flop;
+    if (class == KW__CLASS_ATTENTION) sums->attention += flop;
+    if (class == KW__CLASS_CONV) sums->conv += flop;
+}
+
 void kw__graph_flop(const struct kw__graph *g, const char *component, double times, struct kw__sums *sums)
 {
-    for (size_t i = 0; i < g->num_ops; i++) {
-        const struct kw__op *op = &g->ops[i];
-        if (component && strcmp(op->component, component) != 0) continue;
-        double flop = times * kw__op_flop(g, op);
-        enum kw__class class = kw__op_info(op->code)->class;
-        sums->flop += flop;
-        if (class == KW__CLASS_GEMM) sums->linear += flop;
-        if (class == KW__CLASS_ATTENTION) sums->attention += flop;
-        if (class == KW__CLASS_CONV) sums->conv += flop;
-    }
+    for (size_t i = 0; i < g->num_ops; i++)
+        if (!component || strcmp(g->ops[i].component, component) == 0)
+            kw__sums_add(g, &g->ops[i], times, sums);
 }
 
 /* ---- Work on a stack --------------------------------------------------------------------------- */

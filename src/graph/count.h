@@ -43,7 +43,8 @@ void kw__op_work(const struct kw__graph *g, const struct kw__op *op, const struc
 struct kw__sums {
     double flop, linear, attention, conv;
 };
-/* Adds `times` the FLOPs of each operator of a graph that `component` (NULL: any) owns. */
+/* Adds `times` the FLOPs of an operator, or of each of a graph that `component` (NULL: any) owns. */
+void kw__sums_add(const struct kw__graph *g, const struct kw__op *op, double times, struct kw__sums *sums);
 void kw__graph_flop(const struct kw__graph *g, const char *component, double times, struct kw__sums *sums);
 
 /* Bytes on the device at the worst moment: weights (kw__placement_bytes), the stack's resident extra, and the

@@ -5,6 +5,8 @@
 static int component_of(struct kw__placement *p, const char *name)
 {
     for (int i = 0; i < p->count; i++)
+        if (p->components[i].name == name) return i; /* mostly the very constant */
+    for (int i = 0; i < p->count; i++)
         if (strcmp(p->components[i].name, name) == 0) return i;
     if (p->count == KW__MAX_PLACED) return -1;
     p->components[p->count].name = name;

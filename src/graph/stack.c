@@ -119,15 +119,16 @@ static kw_status read_kernel(struct kw__stack *stack, struct kw__json in, const 
     return read_per(in, op, per, &out->per, err);
 }
 
-/* The operator that the part before '.' and '@' names, or NULL. */
-static const struct kw__op_info *operator_of(const char *key)
+/* The operator that the part before '.' and '@' names, or KW__NUM_OPCODES. */
+static enum kw__opcode operator_of(const char *key)
 {
     size_t length = strcspn(key, ".@");
-    for (int i = 0; i < KW__NUM_OPCODES; i++) {
-        const struct kw__op_info *op = kw__op_info((enum kw__opcode)i);
-        if (strlen(op->name) == length && strncmp(op->name, key, length) == 0) return op;
+    int i = 0;
+    for (; i < KW__NUM_OPCODES; i++) {
+        const char *name = kw__op_info((enum kw__opcode)i)->name;
+        if (strlen(name) == length && strncmp(name, key, length) == 0) break;
     }
-    return NULL;
+    return (enum kw__opcode)i;
 }
 
 /* Keys that only some operators have. */
@@ -153,8 +154,10 @@ static kw_status read_list(struct kw__stack *stack, struct kw__json in, const ch
                            struct kw__kernel_list *out, kw_error *err)
 {
     const json_t *array;
-    const struct kw__op_info *op = operator_of(key);
-    if (!op) return kw__fail(err, KW_ERROR_FORMAT, "%s in \"kernels\" is no operator", in.path);
+    out->code = operator_of(key);
+    if (out->code == KW__NUM_OPCODES)
+        return kw__fail(err, KW_ERROR_FORMAT, "%s in \"kernels\" is no operator", in.path);
+    const struct kw__op_info *op = kw__op_info(out->code);
     kw_status status = kw__json_array(in, "list", &array, err);
     if (!status && kw__json_has(in, "temporary"))
         status = kw__json_number(in, "temporary", 0, 1e6, &out->temporary, err);
@@ -339,15 +342,13 @@ static const char *variant_of(const struct kw__graph *g, const struct kw__op *op
     return w->ndim == 5 && kw__elements(w) == w->dim[0] * w->dim[1] ? "point" : "";
 }
 
-/* How well a list's key fits, 0: not at all. */
-static int fit(const char *key, const char *name, const char *variant, const char *component)
+/* How well a list's key fits an operator of its code, 0: not at all. */
+static int fit(const char *key, const char *variant, const char *component)
 {
-    size_t length = strcspn(key, ".@");
-    if (strlen(name) != length || strncmp(key, name, length) != 0) return 0;
     int score = 1;
-    key += length;
+    key += strcspn(key, ".@");
     if (*key == '.') {
-        length = strcspn(++key, "@");
+        size_t length = strcspn(++key, "@");
         if (strlen(variant) != length || strncmp(key, variant, length) != 0) return 0;
         key += length;
         score += 2;
@@ -363,13 +364,14 @@ const struct kw__kernel_list *kw__stack_kernels(const struct kw__stack *stack, c
                                                 const struct kw__op *op)
 {
     char room[16];
-    const char *name = kw__op_info(op->code)->name, *variant = variant_of(g, op, room);
+    const char *variant = variant_of(g, op, room);
     const struct kw__kernel_list *best = NULL;
     int score = 0;
     for (size_t i = 0; i < stack->num_lists; i++) {
         const char *pipeline = stack->lists[i].pipeline;
+        if (stack->lists[i].code != op->code) continue;
         if (pipeline && (!g->program->pipeline || strcmp(pipeline, g->program->pipeline) != 0)) continue;
-        int s = fit(stack->lists[i].key, name, variant, op->component);
+        int s = fit(stack->lists[i].key, variant, op->component);
         if (s && pipeline) s += 4; /* more than variant and component together */
         if (s <= score) continue;
         score = s;

@@ -45,7 +45,8 @@ enum { KW__PER_OUTPUT = -1, KW__PER_SCORES = -2 };
 
 struct kw__kernel_list {
     const char *pipeline; /* the one it is for, NULL: all */
-    const char *key;      /* operator[.variant][@component]: "modulate", "conv.causal@vae_decoder" */
+    enum kw__opcode code;
+    const char *key; /* operator[.variant][@component]: "modulate", "conv.causal@vae_decoder" */
     size_t num_kernels;
     const struct kw__kernel *kernels;
     double temporary;       /* bytes for each output element alive at once besides operands and results */

@@ -15,6 +15,8 @@
 static int component_index(struct kw__workload *w, const char *name)
 {
     for (int i = 0; i < w->num_components; i++)
+        if (w->components[i] == name) return i; /* mostly the very constant */
+    for (int i = 0; i < w->num_components; i++)
         if (strcmp(w->components[i], name) == 0) return i;
     if (w->num_components == KW__MAX_COMPONENTS) { /* no family has as many; its author sees it fail */
         w->arena.failed = true;
@@ -35,17 +37,16 @@ static void add_reference(struct kw__workload *w, const struct kw__program *prog
         w->phases_of[s] = (size_t)stage->num_phases;
         for (int p = 0; p < stage->num_phases; p++) {
             const struct kw__phase *phase = &stage->phases[p];
+            double calls = (double)phase->calls;
             struct kw__sums once = {0, 0, 0, 0};
             kw__graph_flop(phase->graph, NULL, 1.0, &once);
             w->phases[s][p] = (kw_phase){kw__arena_strdup(&w->arena, phase->name), phase->calls, once.flop};
-            kw__graph_flop(phase->graph, NULL, (double)phase->calls, &w->stage_flop[s]);
-            for (size_t i = 0; i < phase->graph->num_ops; i++)
-                component_index(w, phase->graph->ops[i].component);
+            kw__graph_flop(phase->graph, NULL, calls, &w->stage_flop[s]);
+            for (size_t i = 0; i < phase->graph->num_ops; i++) {
+                const struct kw__op *op = &phase->graph->ops[i];
+                kw__sums_add(phase->graph, op, calls, &w->component_flop[component_index(w, op->component)]);
+            }
         }
-        for (int c = 0; c < w->num_components; c++)
-            for (int p = 0; p < stage->num_phases; p++)
-                kw__graph_flop(stage->phases[p].graph, w->components[c], (double)stage->phases[p].calls,
-                               &w->component_flop[c]);
     }
 }
 
