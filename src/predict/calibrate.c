@@ -35,17 +35,24 @@ kw_status kw__kernel_price(const struct kw__samples *samples, int group, const d
 
 /* ---- The kernel predictor's fit --------------------------------------------------------------------- */
 
+/* How the logarithm of a price changes with a parameter, where it does. */
+struct move {
+    size_t price, parameter;
+    double by;
+};
+
 /* What residuals and Jacobian are made from. Residuals: log t of each used sample, then log(E/t) of each
  * that has an energy. */
 struct context {
     const struct kw__samples *samples;
     const struct kw__sample **used, **wholes; /* wholes: for their parts that are in used, else as there */
     size_t num_times, num_powers, num_wholes;
-    double *weight, *power_weight; /* of each used sample, square roots */
-    size_t *power_of;              /* the used sample of each power residual */
-    bool *needed;                  /* groups */
-    double *time, *power;          /* by group: log t and log(E/t) */
-    double *time_before, *power_before;
+    double *weight, *power_weight;    /* of each used sample, square roots */
+    size_t *power_of;                 /* the used sample of each power residual */
+    bool *needed;                     /* groups */
+    double *time, *power;             /* by group: log t and log(E/t) */
+    double *time_slope, *power_slope; /* by group and parameter */
+    struct move *moves;
 };
 
 static size_t num_fitted(const struct kw__samples *s)
@@ -100,29 +107,73 @@ static kw_status residuals(void *context, const double *x, double *z, kw_error *
     return KW_OK;
 }
 
-/* By differences in theta, each distinct request once; exact in the session terms. */
+/* Prices at theta, and by differences in it their moves. */
+static kw_status moves_at(const struct kw__samples *s, const double *theta, struct kw__prices *prices,
+                          struct move *moves, size_t *count, kw_error *err)
+{
+    double moved[KW__MAX_PARAMETERS];
+    struct kw__prices other;
+    kw_status status = prices_at(s, theta, prices, err);
+    const double *before = (const double *)prices, *after = (const double *)&other;
+    *count = 0;
+    memcpy(moved, theta, (size_t)s->priors->num_parameters * sizeof *moved);
+    for (size_t j = 0; !status && j < (size_t)s->priors->num_parameters; j++) {
+        moved[j] = theta[j] + difference_step;
+        status = prices_at(s, moved, &other, err);
+        moved[j] = theta[j];
+        for (size_t k = 0; k < KW__NUM_PRICES; k++)
+            if (before[k] > 0 && after[k] > 0 && before[k] != after[k])
+                moves[(*count)++] = (struct move){k, j, log(after[k] / before[k]) / difference_step};
+    }
+    return status;
+}
+
+/* Of log t and log(E/t) of each group by each parameter. */
+static kw_status slope_groups(const struct context *c, const double *x, kw_error *err)
+{
+    size_t parameters = (size_t)c->samples->priors->num_parameters, count;
+    struct kw__prices prices;
+    kw_status status = moves_at(c->samples, x, &prices, c->moves, &count, err);
+    memset(c->time_slope, 0, c->samples->num_groups * parameters * sizeof *c->time_slope);
+    memset(c->power_slope, 0, c->samples->num_groups * parameters * sizeof *c->power_slope);
+    for (size_t g = 0; !status && g < c->samples->num_groups; g++) {
+        const struct kw__bundles *bundles = &c->samples->groups[g].bundles;
+        double latency_s, energy_j, *time = &c->time_slope[g * parameters],
+                                    *power = &c->power_slope[g * parameters];
+        struct kw__slopes slopes;
+        const double *of_latency = (const double *)&slopes.latency,
+                     *of_energy = (const double *)&slopes.energy;
+        if (!c->needed[g]) continue;
+        kw__price_total(bundles, &prices, &latency_s, &energy_j);
+        kw__price_slopes(bundles, &prices, &slopes);
+        for (size_t i = 0; i < count; i++) {
+            const struct move *m = &c->moves[i];
+            double log_time = of_latency[m->price] * m->by / latency_s;
+            time[m->parameter] += log_time;
+            power[m->parameter] += of_energy[m->price] * m->by / energy_j - log_time;
+        }
+    }
+    return status;
+}
+
 static kw_status jacobian(void *context, const double *x, double *out, kw_error *err)
 {
     struct context *c = context;
     const struct kw__samples *s = c->samples;
     size_t rows = c->num_times + c->num_powers, parameters = (size_t)s->priors->num_parameters;
-    double moved[KW__MAX_FITTED];
-    memcpy(moved, x, num_fitted(s) * sizeof *moved);
     memset(out, 0, rows * num_fitted(s) * sizeof *out);
-    kw_status status = price_groups(c, x, c->time_before, c->power_before, err);
-    for (size_t j = 0; !status && j < parameters; j++) {
+    kw_status status = slope_groups(c, x, err);
+    if (status) return status;
+    for (size_t j = 0; j < parameters; j++) {
         double *column = out + j * rows;
-        moved[j] = x[j] + difference_step;
-        status = price_groups(c, moved, c->time, c->power, err);
-        moved[j] = x[j];
         for (size_t i = 0; i < c->num_times; i++) {
-            int g = c->used[i]->group;
-            column[i] = (c->time[g] - c->time_before[g]) / difference_step / row_time_sd * c->weight[i];
+            size_t g = (size_t)c->used[i]->group;
+            column[i] = c->time_slope[g * parameters + j] / row_time_sd * c->weight[i];
         }
         for (size_t i = 0; i < c->num_powers; i++) {
-            int g = c->used[c->power_of[i]]->group;
-            column[c->num_times + i] = (c->power[g] - c->power_before[g]) / difference_step / row_power_sd *
-                                       c->power_weight[c->power_of[i]];
+            size_t g = (size_t)c->used[c->power_of[i]]->group;
+            column[c->num_times + i] =
+                c->power_slope[g * parameters + j] / row_power_sd * c->power_weight[c->power_of[i]];
         }
     }
     for (size_t i = 0; i < c->num_times; i++) {
@@ -137,7 +188,7 @@ static kw_status jacobian(void *context, const double *x, double *out, kw_error 
         size_t b = parameters + (size_t)(s->num_sessions + session);
         out[c->num_times + i + b * rows] = c->power_weight[c->power_of[i]] / row_power_sd;
     }
-    return status;
+    return KW_OK;
 }
 
 /* Of a row whose variance is sd^2 / share + more, against one of sd. */
@@ -176,15 +227,17 @@ static kw_status make_context(const struct kw__samples *s, const bool *use, stru
     c->used = kw__arena_alloc(arena, 2 * s->count, sizeof(const struct kw__sample *));
     c->power_of = kw__arena_alloc(arena, s->count, sizeof *c->power_of);
     c->needed = kw__arena_alloc(arena, s->num_groups, sizeof *c->needed);
-    double *figures = kw__arena_alloc(arena, 2 * s->count + 4 * s->num_groups, sizeof *figures);
+    size_t slopes = s->num_groups * (size_t)s->priors->num_parameters;
+    double *figures = kw__arena_alloc(arena, 2 * s->count + 2 * s->num_groups + 2 * slopes, sizeof *figures);
+    c->moves = kw__arena_alloc(arena, KW__MAX_PARAMETERS * KW__NUM_PRICES, sizeof *c->moves);
     if (arena->failed) return kw__fail_memory(err);
     c->wholes = c->used + s->count;
     c->weight = figures;
     c->power_weight = c->weight + s->count;
     c->time = c->power_weight + s->count;
     c->power = c->time + s->num_groups;
-    c->time_before = c->power + s->num_groups;
-    c->power_before = c->time_before + s->num_groups;
+    c->time_slope = c->power + s->num_groups;
+    c->power_slope = c->time_slope + slopes;
     for (size_t i = 0; i < s->count; i++) {
         const struct kw__sample *sample = &s->list[i];
         if (use && !use[sample->whole < 0 ? i : (size_t)sample->whole]) continue;

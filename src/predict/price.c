@@ -170,7 +170,6 @@ static kw_status set_power(const struct kw__calibration *calibration, const kw_h
 {
     double standard = kw_hardware_get(hardware, "power_limit_w"),
            idle = kw_hardware_get(hardware, "idle_power_w");
-    out->stretch = 1.0;
     out->limit_w = limit_w > 0 ? fmin(limit_w, standard) : standard;
     out->busy_w = out->gap_w = out->copy_w = out->walk_idle_w = out->walk_full_w = NAN;
     if (isnan(standard) || isnan(calibration->busy_share.base)) return KW_OK; /* energy is absent */
@@ -215,6 +214,7 @@ kw_status kw__prices_of(const struct kw__calibration *calibration, const kw_hard
                         double limit_w, const double *log_values, struct kw__prices *out, kw_error *err)
 {
     bool used[KW__MAX_RATES] = {false};
+    *out = (struct kw__prices){.stretch = 1};
     for (size_t i = 0; i < workload->num_items; i++)
         if (binding->rate_of[i] >= 0) used[binding->rate_of[i]] = true;
     for (int r = 0; r < calibration->num_rates; r++) {
@@ -424,5 +424,72 @@ void kw__price_total(const struct kw__bundles *bundles, const struct kw__prices 
         to_session(&sum, prices);
         *latency_s += sum.busy_s + sum.gap_s;
         *energy_j += energy_of(&sum, prices);
+    }
+}
+
+/* ---- Slopes ------------------------------------------------------------------------------------------- */
+
+/* Adds those of a weighted sum of a bundle's busy time, gaps (without copies) and copies. */
+static void add_slopes(const struct kw__bundle *b, const struct kw__prices *p, double busy, double gap,
+                       double copy, struct kw__prices *out)
+{
+    double rated = b->rate < 0 ? 0 : b->rated / p->per_s[b->rate], operands = b->main_bytes / p->bytes_per_s;
+    busy *= p->stretch;
+    out->bytes_per_s -= busy * b->memory_bytes / p->bytes_per_s;
+    if (operands > rated)
+        out->bytes_per_s -= busy * operands;
+    else if (b->rate >= 0)
+        out->per_s[b->rate] -= busy * rated;
+    out->launch_s += gap * b->launches * p->launch_s;
+    out->host_bytes_per_s -= gap * b->host_bytes / p->host_bytes_per_s;
+    if (b->to_device_bytes > 0)
+        out->to_device_bytes_per_s -= copy * b->to_device_bytes / p->to_device_bytes_per_s;
+    if (b->to_host_bytes > 0) out->to_host_bytes_per_s -= copy * b->to_host_bytes / p->to_host_bytes_per_s;
+}
+
+/* Adds those of the wait of a phase, (S^8 + H^8)^(1/8) - S: S its seconds, whose slopes are in `all`, and H
+ * the host's, L launches of which `timed` count. */
+static void add_wait(const struct kw__prices *all, double seconds, double launches, double timed,
+                     const struct kw__prices *p, struct kw__slopes *out)
+{
+    double host = launches * p->dispatch_s, share = timed / launches;
+    double norm = seconds + wait_for_host(launches, seconds, p);
+    double by_seconds = pow(seconds / norm, 7) - 1, by_host = pow(host / norm, 7) * host;
+    const double *from = (const double *)all;
+    double *latency = (double *)&out->latency, *energy = (double *)&out->energy;
+    for (size_t k = 0; k < KW__NUM_PRICES; k++) {
+        latency[k] += share * by_seconds * from[k];
+        energy[k] += share * by_seconds * from[k] * p->gap_w;
+    }
+    out->latency.dispatch_s += share * by_host;
+    out->energy.dispatch_s += share * by_host * p->gap_w;
+    out->energy.gap_w += share * (norm - seconds) * p->gap_w;
+}
+
+void kw__price_slopes(const struct kw__bundles *bundles, const struct kw__prices *prices,
+                      struct kw__slopes *out)
+{
+    static const struct kw__prices none;
+    *out = (struct kw__slopes){none, none};
+    for (size_t i = 0; i < bundles->count;) {
+        struct kw__prices all = none;
+        double seconds = 0, launches = 0, timed = 0;
+        int phase = bundles->list[i].phase;
+        for (; i < bundles->count && bundles->list[i].phase == phase; i++) {
+            const struct kw__bundle *b = &bundles->list[i];
+            struct kw__cost_of_item cost;
+            price(b, prices, &cost);
+            seconds += cost.busy_s + cost.gap_s - cost.copy_s;
+            launches += b->launches;
+            if (prices->dispatch_s > 0) add_slopes(b, prices, 1, 1, 0, &all);
+            if (!b->timed) continue;
+            timed += b->launches;
+            add_slopes(b, prices, 1, 1, 1, &out->latency);
+            add_slopes(b, prices, prices->busy_w, prices->gap_w, prices->copy_w, &out->energy);
+            out->energy.busy_w += cost.busy_s * prices->busy_w;
+            out->energy.gap_w += (cost.gap_s - cost.copy_s) * prices->gap_w;
+            out->energy.copy_w += cost.copy_s * prices->copy_w;
+        }
+        if (prices->dispatch_s > 0 && launches > 0) add_wait(&all, seconds, launches, timed, prices, out);
     }
 }

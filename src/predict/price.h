@@ -34,6 +34,7 @@ struct kw__prices {
     double session_time, session_power; /* of the one session that the calibration is of; else 1 */
     double limit_w;
 };
+enum { KW__NUM_PRICES = sizeof(struct kw__prices) / sizeof(double) };
 
 /* Which rate prices each item, found once: items[i] uses rates[rate_of[i]] times share[i], what its size
  * makes of it; -1 when none does, and the bandwidth prices it. */
@@ -88,5 +89,12 @@ kw_status kw__bundle_items(const struct kw__workload *workload, const struct kw_
 /* Seconds and joules of what is timed. */
 void kw__price_total(const struct kw__bundles *bundles, const struct kw__prices *prices, double *latency_s,
                      double *energy_j);
+
+/* How they change with the logarithm of each price: in its place the derivative, of stretch and limit_w 0. */
+struct kw__slopes {
+    struct kw__prices latency, energy;
+};
+void kw__price_slopes(const struct kw__bundles *bundles, const struct kw__prices *prices,
+                      struct kw__slopes *out);
 
 #endif
