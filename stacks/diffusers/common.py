@@ -118,10 +118,10 @@ def component(folder, name, cls, dtype, weights):
 
 
 def components(folder, dtypes, weights):
-    """All of model_index.json but tokenizers, by name; dtypes by name, with "" for the others."""
+    """All of model_index.json but tokenizers and plain values, by name; dtypes by name, with "" for the others."""
     made = {}
     for name, entry in read_json(folder, "model_index.json").items():
-        if name.startswith(("_", "tokenizer")):
+        if name.startswith(("_", "tokenizer")) or not isinstance(entry, list):
             continue
         cls = getattr(transformers if entry[0] == "transformers" else diffusers, entry[1])
         if name == "scheduler":

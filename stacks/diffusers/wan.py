@@ -1,10 +1,11 @@
-"""WAN2.1 text to video: WanPipeline. Guidance is two passes of batch 1, one after the other."""
+"""WAN2.1 and Wan2.2 text to video: WanPipeline. Guidance is two passes of batch 1, one after the other."""
 
 import common
 import diffusers
 import torch
 
-# As arXiv 2509.19222 ran it: 720p, shift 5, a float32 VAE without tiling, all of it on the GPU.
+# As arXiv 2509.19222 ran WAN2.1: 720p, shift 5, a float32 VAE without tiling, all of it on the GPU. Wan2.2's shift is
+# its folder's.
 DEFAULTS = {
     "width": 1280,
     "height": 720,
@@ -22,9 +23,12 @@ FLOW_SHIFT = 5.0
 def build(folder, settings, stages):
     dtypes = {"": torch.bfloat16, "vae": common.DTYPES[settings.vae_dtype]}
     parts = common.components(folder, dtypes, settings.weights)
-    parts["scheduler"] = diffusers.UniPCMultistepScheduler.from_config(parts["scheduler"].config, flow_shift=FLOW_SHIFT)
+    index = common.read_json(folder, "model_index.json")
+    of_22 = {key: index[key] for key in ("boundary_ratio", "expand_timesteps") if key in index}
+    shift = {} if of_22 else {"flow_shift": FLOW_SHIFT}
+    parts["scheduler"] = diffusers.UniPCMultistepScheduler.from_config(parts["scheduler"].config, **shift)
     tokenizer = common.Tokenizer(parts["text_encoder"].config.vocab_size, 512)
-    pipe = diffusers.WanPipeline(tokenizer=tokenizer, **parts)
+    pipe = diffusers.WanPipeline(tokenizer=tokenizer, **parts, **of_22)
     stages.watch(pipe)
     return pipe
 

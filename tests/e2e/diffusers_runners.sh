@@ -23,6 +23,8 @@ tiny() # NAME FOLDER OPTIONS: a point of the plan, on a tiny model of that famil
     echo "{\"name\": \"$1\", \"model\": \"$1\", \"num_inference_steps\": 2, \"offload\": false, $3}" >>plan.jsonl
 }
 tiny wan "$root/data/models/wan2.1-t2v-1.3b" '"width": 64, "height": 64, "num_frames": 9'
+tiny wan22 "$root/data/models/wan2.2-t2v-a14b" '"width": 64, "height": 64, "num_frames": 9'
+tiny ti2v "$root/data/models/wan2.2-ti2v-5b" '"width": 80, "height": 64, "num_frames": 9'
 tiny cogvideox "$root/data/models/cogvideox-5b" '"width": 96, "height": 64, "num_frames": 9'
 tiny ltx "$root/data/models/ltx-video-0.9.7-dev" '"width": 192, "height": 100, "num_frames": 17'
 tiny mochi "$root/data/models/mochi-1-preview" '"width": 64, "height": 64, "num_frames": 7'

@@ -9,6 +9,9 @@ LTX = ["text_encode", "denoise", "upscale", "text_encode", "refine", "decode", "
 # name: stages, frames out, size out, latents at the decoder, tokens, the denoiser's attention calls in 2 steps
 EXPECTED = {
     "wan": (PLAIN, 9, [64, 64], [1, 16, 3, 8, 8], 48, 2 * 2 * 2 * 2),  # steps, passes, layers, self and cross
+    # the first transformer makes the first step, the second, of one layer, the other
+    "wan22": (PLAIN, 9, [64, 64], [1, 16, 3, 8, 8], 48, 2 * (2 + 1) * 2),
+    "ti2v": (PLAIN, 9, [64, 64], [1, 48, 3, 4, 4], 12, 2 * 2 * 2 * 2),  # 80x64 asked for
     "cogvideox": (PLAIN, 9, [96, 64], [1, 16, 3, 8, 12], 72, 2 * 2),
     "ltx": (LTX, 17, [256, 128], [1, 128, 3, 4, 8], 96, 2 * 2 * 2),  # 192x100: 128x64, doubled
     "mochi": (PLAIN, 7, [64, 64], [1, 12, 2, 8, 8], 32, None),

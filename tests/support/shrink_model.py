@@ -11,7 +11,8 @@ CHANGES = {
     "WanPipeline": {
         "text_encoder": T5,
         "transformer": {**HEADS, "ffn_dim": 64, "text_dim": 32},
-        "vae": {"base_dim": 8},
+        "transformer_2": {**HEADS, "ffn_dim": 64, "text_dim": 32, "num_layers": 1},
+        "vae": {"base_dim": 8, "decoder_base_dim": 8},
     },
     "CogVideoXPipeline": {
         "text_encoder": T5,
@@ -80,6 +81,8 @@ def main():
         kind = json.load(file)["_class_name"]
     for component, changes in CHANGES[kind].items():
         path = os.path.join(target, component, "config.json")
+        if not os.path.exists(path):
+            continue
         with open(path) as file:
             config = json.load(file)
         with open(path, "w") as file:
