@@ -213,7 +213,7 @@ check-tsan:
 
 run-tests: all stage $(UNIT) $(FUZZ)
 	@BUILD=$(BUILD) PREFIX=$(prefix) CC='$(CC)' CFLAGS='$(CFLAGS) $(SANITIZE) $(LDFLAGS)' TESTS='$(TESTS)' \
-	    tests/run.sh $(UNIT) $(FUZZ) $(SCRIPTS)
+	    tests/run.sh $(SCRIPTS) $(UNIT) $(FUZZ)
 
 fuzz:
 	@command -v clang >/dev/null || { echo "make fuzz needs clang: tools/deps.sh --dev" >&2; exit 1; }

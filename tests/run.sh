@@ -2,7 +2,7 @@
 # Runs test programs and scripts, several at once, each in its own log below $BUILD/tests, and ends
 # with the line `N passed, M failed`. `make check` calls it with paths relative to the repository.
 #
-#     tests/run.sh TEST...     TEST: a program, or a .sh that sources tests/e2e/lib.sh
+#     tests/run.sh TEST...     TEST: a program, or a .sh that sources tests/e2e/lib.sh; those that take long first
 #
 # A script with the line `# tests/run.sh: alone` times something: it runs after the others, by itself.
 #
@@ -18,6 +18,8 @@ export KINOWATT_STAGE=$PWD/$BUILD/stage
 export XDG_DATA_HOME=$PWD/$BUILD/tests/home # no calibration of the user's
 export KINOWATT_DATA=$PWD/data # unit tests are no neighbours of data/; lib.sh unsets it for the command
 export CMOCKA_MESSAGE_OUTPUT=TAP
+# Threads that wait for others' work do not spin: other tests need the core, and the work is theirs too.
+export OMP_WAIT_POLICY=passive
 # A sanitizer's finding ends in SIGABRT, which no test takes for one of the command's own exit codes.
 export ASAN_OPTIONS=${ASAN_OPTIONS-abort_on_error=1:allocator_may_return_null=1:detect_stack_use_after_return=1}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS-print_stacktrace=1:abort_on_error=1}
@@ -93,6 +95,7 @@ if ((${#tests[@]})); then
         (($# > 1)) && printf '%s\0' "${@:2}" | xargs -0 -n 1 -P "$1" bash -c 'run_one "$1"' _
     }
     run_all "$(nproc)" "${together[@]}"
+    unset OMP_WAIT_POLICY
     run_all 1 "${alone[@]}"
 else
     echo "no test to run"

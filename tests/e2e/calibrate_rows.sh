@@ -155,7 +155,6 @@ ok "what cannot be fitted is refused in one line"
 
 # ---- Runs of the store ----
 
-export OMP_WAIT_POLICY=passive # other tests run beside it
 export KINOWATT_STORE=$base/runs.db
 for steps in 1 2 3 4; do
     run "$KINOWATT" generate wan2.1-t2v-nano -W 64 -H $((48 + 16 * (steps % 2))) -f 5 -s $steps -p 'a cat' -o clip.y4m

@@ -2,7 +2,6 @@
 # generate: AnimateDiff's own rules, on its nano twin, and CLIP's tokenizer from a folder.
 . "$(dirname "$0")/../e2e/lib.sh"
 
-export OMP_WAIT_POLICY=passive # other tests run beside it
 generate() # MODEL ARGUMENT...
 {
     run "$KINOWATT" generate "$1" -W 64 -H 40 -s 2 -f 3 --meter none "${@:2}"

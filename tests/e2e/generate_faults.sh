@@ -2,7 +2,6 @@
 # generate: what is refused before the run, and what is left when writing fails.
 . "$(dirname "$0")/../e2e/lib.sh"
 
-export OMP_WAIT_POLICY=passive # other tests run beside it
 model=wan2.1-t2v-nano
 small=(-W 64 -H 64 -f 5 -s 2)
 generate() # ARGUMENT...

@@ -2,7 +2,6 @@
 # generate: meters that are there, that are not, and that stop during the run; a machine that others use.
 . "$(dirname "$0")/../e2e/lib.sh"
 
-export OMP_WAIT_POLICY=passive # other tests run beside it
 model=wan2.1-t2v-nano
 generate() # ARGUMENT...
 {

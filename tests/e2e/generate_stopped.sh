@@ -2,7 +2,6 @@
 # generate: stopped by signals, at any moment: what is said, and what is left.
 . "$(dirname "$0")/../e2e/lib.sh"
 
-export OMP_WAIT_POLICY=passive # other tests run beside it
 model=wan2.1-t2v-nano
 small=(-W 64 -H 64 -f 5 -s 2)
 

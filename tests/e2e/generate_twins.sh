@@ -3,7 +3,6 @@
 # asked for, and what the pipeline cannot do.
 . "$(dirname "$0")/../e2e/lib.sh"
 
-export OMP_WAIT_POLICY=passive # other tests run beside it
 generate() # ARGUMENT...
 {
     run "$KINOWATT" generate "$twin" "${size[@]}" -s 2 -p 'a cat' --meter none "$@"

@@ -4,7 +4,6 @@
 # product where there is no AVX-512.
 . "$(dirname "$0")/../e2e/lib.sh"
 
-export OMP_WAIT_POLICY=passive # other tests run beside it
 # At this size the later frames' folded upsampling cannot read what the first frame's wanted.
 for isa in ALL AVX2; do
     DNNL_MAX_CPU_ISA=$isa DNNL_VERBOSE=1 run "$KINOWATT" generate wan2.1-t2v-nano -W 112 -H 112 -f 5 -s 1 \
