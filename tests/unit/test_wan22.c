@@ -232,6 +232,49 @@ static void both_transformers_are_resident(void **state)
     kw_model_close(wan21);
 }
 
+/* ---- Stacks -------------------------------------------------------------------------------------------- */
+
+/* The lists that eager stacks have for an operator of a model: their keys, each once, in the order of the
+ * graphs. */
+static void expect_lists(const struct kw__stack *stack, const kw_model *model, enum kw__opcode code,
+                         const char *wanted)
+{
+    char keys[256] = "";
+    kw_request request = asked(832, 480, 9, 2);
+    struct kw__program *program = family_lower(model, &request, KW__BF16, KW__AS_PIPELINE);
+    for (int s = 0; s < program->num_stages; s++)
+        for (int p = 0; p < program->stages[s].num_phases; p++) {
+            const struct kw__graph *g = program->stages[s].phases[p].graph;
+            for (size_t k = 0; k < g->num_ops; k++) {
+                if (g->ops[k].code != code) continue;
+                const struct kw__kernel_list *list = kw__stack_kernels(stack, g, &g->ops[k]);
+                if (!list) fail_msg("%s has none for %s", stack->name, kw__op_info(code)->name);
+                if (strstr(keys, list->key)) continue;
+                snprintf(keys + strlen(keys), sizeof keys - strlen(keys), "%s ", list->key);
+            }
+        }
+    assert_string_equal(keys, wanted);
+    kw__program_free(program);
+}
+
+/* What has a table for each row reads it, which one table for all does not cost. */
+static void eager_stacks_know_tables_of_rows(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"diffusers-0.34", "diffusers-0.40"};
+    for (int i = 0; i < 2; i++) {
+        struct kw__stack *stack;
+        kw_error err;
+        if (kw__stack_open(catalog, names[i], &stack, &err)) fail_msg("%s", err.message);
+        expect_lists(stack, a14b, KW__MODULATE, "modulate ");
+        expect_lists(stack, a14b, KW__GATE_ADD, "gate_add gate_add@mlp ");
+        expect_lists(stack, ti2v, KW__MODULATE, "modulate.rows ");
+        expect_lists(stack, ti2v, KW__GATE_ADD, "gate_add.rows gate_add.rows@mlp ");
+        expect_lists(stack, ti2v, KW__DEPTH_TO_SPACE, "depth_to_space@vae_decoder depth_to_space@output ");
+        kw__stack_close(stack);
+    }
+}
+
 /* ---- The pipeline's rules ---------------------------------------------------------------------------- */
 
 static kw_status resolve(const kw_model *model, double guidance, double guidance_2, kw_effective *r,
@@ -404,6 +447,7 @@ int main(void)
         cmocka_unit_test(flops_of_ti2v),
         cmocka_unit_test(time_is_embedded_for_each_token),
         cmocka_unit_test(both_transformers_are_resident),
+        cmocka_unit_test(eager_stacks_know_tables_of_rows),
         cmocka_unit_test(guidance_of_the_second),
         cmocka_unit_test(one_transformer_has_one_guidance),
         cmocka_unit_test(ti2v_sizes),
