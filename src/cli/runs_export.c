@@ -10,8 +10,8 @@
  * The last two have no place to say that a run was a warm-up, failed, computed or flagged by the linter:
  * those are left out unless they are named or --all is given, and counted by why.
  *
- * Runs are read and written one by one, so any number may be exported. A file appears whole or not at all;
- * what goes to stdout goes as it comes. What is not known is empty or null, never 0.
+ * Runs are read and written some at a time, so any number may be exported. A file appears whole or not at
+ * all; what goes to stdout goes as it comes. What is not known is empty or null, never 0.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -23,38 +23,21 @@
 
 #include "base/error.h"
 #include "base/number.h"
-#include "base/pending.h"
 #include "base/time.h"
 #include "base/uuid.h"
-#include "cli/runs.h"
-#include "predict/dataset.h"
+#include "cli/runs_export.h"
 #include "store/fields.h"
 #include "store/import.h"
 #include "store/run_json.h"
 
 static const double j_per_kwh = 3.6e6;
 
-struct export
-{
-    const struct kw__runs_settings *settings;
-    struct kw__store *store;
-    struct kw__pending file;
-    bool to_file;
-    struct kw__out out; /* what is not yet written */
-    size_t runs;
-    bool plain_only; /* whole measurements that nothing is wrong with */
-    struct kw__arena arena;
-    struct kw__left_outs left_out;
-    void (*put)(struct export * export, const struct kw__run *run, const struct kw__finding *findings,
-                size_t count);
-};
-
 /* ---- Ours -------------------------------------------------------------------------------------------- */
 
-static void put_json(struct export *e, const struct kw__run *run, const struct kw__finding *findings,
+static void put_json(struct kw__export *e, const struct kw__run *run, const struct kw__finding *findings,
                      size_t count)
 {
-    kw__out_puts(&e->out, e->runs ? ",\n" : "\n");
+    kw__out_puts(&e->out, "\n");
     kw__run_put_json(&e->out, run, 0, findings, count);
 }
 
@@ -106,7 +89,7 @@ static void put_windows_header(struct kw__out *out)
     kw__out_puts(out, ",findings\n");
 }
 
-static void put_windows(struct export *e, const struct kw__run *run, const struct kw__finding *findings,
+static void put_windows(struct kw__export *e, const struct kw__run *run, const struct kw__finding *findings,
                         size_t count)
 {
     struct kw__out *out = &e->out, codes, of_run; /* the latter stands in each window's row */
@@ -263,7 +246,8 @@ static double consumed_j(const struct kw__run_window *whole)
 }
 
 /* A column of a run of ours: its text, else its number. */
-static void put_carbon(struct kw__out *out, const struct export *e, const struct kw__run *run, size_t column)
+static void put_carbon(struct kw__out *out, const struct kw__export *e, const struct kw__run *run,
+                       size_t column)
 {
     const struct kw__run_window *whole = &run->windows[0];
     int d = carbon_columns[column].device;
@@ -288,12 +272,11 @@ static void put_carbon(struct kw__out *out, const struct export *e, const struct
     }
 }
 
-static void put_codecarbon(struct export *e, const struct kw__run *run, const struct kw__finding *findings,
-                           size_t count)
+static void put_codecarbon(struct kw__export *e, const struct kw__run *run,
+                           const struct kw__finding *findings, size_t count)
 {
     (void)findings;
     (void)count;
-    if (!run->num_windows) return;
     bool reckon = !isnan(e->settings->carbon_intensity);
     for (size_t i = 0; i < CARBON_COLUMNS; i++) {
         enum carbon what = carbon_columns[i].what;
@@ -336,12 +319,11 @@ static double known(int64_t count)
     return count ? (double)count : NAN;
 }
 
-static void put_mlenergy(struct export *e, const struct kw__run *run, const struct kw__finding *findings,
+static void put_mlenergy(struct kw__export *e, const struct kw__run *run, const struct kw__finding *findings,
                          size_t count)
 {
     (void)findings;
     (void)count;
-    if (!run->num_windows) return;
     const struct kw__run_window *whole = &run->windows[0];
     const struct kw__run_request *r = &run->request;
     const char *model = kw__run_setting(run, "run.model_as_named");
@@ -365,7 +347,7 @@ static void put_mlenergy(struct export *e, const struct kw__run *run, const stru
     put_besides(o, run);
     char *text = json_dumps(o, JSON_SORT_KEYS | JSON_REAL_PRECISION(15));
     json_decref(o);
-    kw__out_puts(&e->out, e->runs ? ",\n  " : "\n  ");
+    kw__out_puts(&e->out, "\n  ");
     if (text)
         kw__out_puts(&e->out, text);
     else
@@ -396,15 +378,15 @@ static const struct format {
     const char *name;
     bool csv; /* given with --csv */
     void (*header)(struct kw__out *out);
-    void (*put)(struct export *export, const struct kw__run *run, const struct kw__finding *findings,
+    void (*put)(struct kw__export *export, const struct kw__run *run, const struct kw__finding *findings,
                 size_t count);
-    const char *footer;
+    const char *between, *footer;
 } formats[] = {
-    {"kinowatt", false, put_json_header, put_json, "\n]}\n"},
-    {"kinowatt", true, put_windows_header, put_windows, ""},
-    {"codecarbon", false, put_codecarbon_header, put_codecarbon, ""},
-    {"codecarbon", true, put_codecarbon_header, put_codecarbon, ""},
-    {"mlenergy", false, put_mlenergy_header, put_mlenergy,
+    {"kinowatt", false, put_json_header, put_json, ",", "\n]}\n"},
+    {"kinowatt", true, put_windows_header, put_windows, "", ""},
+    {"codecarbon", false, put_codecarbon_header, put_codecarbon, "", ""},
+    {"codecarbon", true, put_codecarbon_header, put_codecarbon, "", ""},
+    {"mlenergy", false, put_mlenergy_header, put_mlenergy, ",",
      "\n], \"task\": \"text-to-video\", \"task_display_name\": \"Text to Video\"}\n"},
 };
 
@@ -417,20 +399,18 @@ static const struct format *find_format(const char *name, bool csv)
 
 /* ---- Writing ----------------------------------------------------------------------------------------- */
 
-enum { WRITTEN_AT_ONCE = 1 << 18 };
-
-static kw_status flush(struct export *e, kw_error *err)
+kw_status kw__export_flush(struct kw__export *e, struct kw__out *out, kw_error *err)
 {
-    if (e->out.failed) return kw__fail_memory(err);
-    if (!e->out.len) return KW_OK;
-    kw_status status = e->to_file ? kw__pending_write(&e->file, e->out.data, e->out.len, err)
-                                  : kw__out_write_fd(&e->out, STDOUT_FILENO, err);
-    e->out.len = 0;
+    if (out->failed) return kw__fail_memory(err);
+    if (!out->len) return KW_OK;
+    kw_status status = e->to_file ? kw__pending_write(&e->file, out->data, out->len, err)
+                                  : kw__out_write_fd(out, STDOUT_FILENO, err);
+    out->len = 0;
     return status;
 }
 
 /* Why a run is left out of a format that can't say so; NULL: it is not. */
-static const char *unfit(const struct export *e, const struct kw__run *run,
+static const char *unfit(const struct kw__export *e, const struct kw__run *run,
                          const struct kw__finding *findings, size_t count)
 {
     const char *why = kw__run_unmeasured(run);
@@ -441,9 +421,9 @@ static const char *unfit(const struct export *e, const struct kw__run *run,
     return why;
 }
 
-static kw_status export_run(void *user, struct kw__run *run, kw_error *err)
+kw_status kw__export_run(void *user, struct kw__run *run, kw_error *err)
 {
-    struct export *e = user;
+    struct kw__export *e = user;
     struct kw__finding *findings;
     size_t count;
     kw_status status = kw__store_get_findings(e->store, run->id, &run->arena, &findings, &count, err);
@@ -453,38 +433,41 @@ static kw_status export_run(void *user, struct kw__run *run, kw_error *err)
         kw__leave_out(&e->left_out, &e->arena, why);
         return e->arena.failed ? kw__fail_memory(err) : KW_OK;
     }
+    if (!run->num_windows && e->put != put_json) return KW_OK;
+    if (e->runs++) kw__out_puts(&e->out, e->between);
     e->put(e, run, findings, count);
-    e->runs += run->num_windows > 0 || e->put == put_json;
-    return e->out.len >= WRITTEN_AT_ONCE || e->out.failed ? flush(e, err) : KW_OK;
+    return e->out.failed ? kw__fail_memory(err) : KW_OK;
 }
 
-static kw_status export_all(struct export *e, const struct kw__options *options, kw_error *err)
+static kw_status export_all(struct kw__export *e, const struct kw__options *options, kw_error *err)
 {
-    if (!options->n_args) return kw__store_each(e->store, &e->settings->filter, export_run, e, err);
+    if (!options->n_args) return kw__export_pages(e, err);
     kw_status status = KW_OK;
     for (size_t i = 0; i < options->n_args && !status; i++) {
         struct kw__run *run = NULL;
         status = kw__store_get(e->store, strtoll(options->args[i], NULL, 10), &run, err);
-        if (!status) status = export_run(e, run, err);
+        if (!status) status = kw__export_run(e, run, err);
+        if (!status) status = kw__export_flush(e, &e->out, err);
         kw__run_free(run);
     }
     return status;
 }
 
-static kw_status write_all(struct export *e, const struct format *format, const struct kw__options *options,
-                           kw_error *err)
+static kw_status write_all(struct kw__export *e, const struct format *format,
+                           const struct kw__options *options, kw_error *err)
 {
     e->to_file = options->output != NULL;
     kw_status status = e->to_file ? kw__pending_open(options->output, &e->file, err) : KW_OK;
     if (status) return status;
     e->put = format->put;
+    e->between = format->between;
     e->plain_only =
         !options->n_args && !e->settings->all && (e->put == put_codecarbon || e->put == put_mlenergy);
     kw__out_init(&e->out);
     format->header(&e->out);
     status = export_all(e, options, err);
     kw__out_puts(&e->out, format->footer);
-    if (!status) status = flush(e, err);
+    if (!status) status = kw__export_flush(e, &e->out, err);
     kw__out_free(&e->out);
     if (e->to_file) {
         if (!status) return kw__pending_commit(&e->file, err);
@@ -521,7 +504,7 @@ static int check(const struct kw__runs_settings *settings, const struct kw__opti
 }
 
 /* "29 runs are left out: 20 warm-ups; 9 failed or stopped; codecarbon has no place ..." */
-static void say_left_out(const struct export *e)
+static void say_left_out(const struct kw__export *e)
 {
     const struct kw__left_outs *all = &e->left_out;
     struct kw__out out;
@@ -569,7 +552,7 @@ int kw__runs_export(int argc, char **argv)
     int code = kw__options_parse(&usage, argc, argv, &options);
     if (code == KW__PROCEED) code = check(&settings, &options, &format);
     if (code != KW__PROCEED) return code;
-    struct export e = {.settings = &settings};
+    struct kw__export e = {.settings = &settings};
     kw_error err = {0};
     kw__arena_init(&e.arena);
     code = kw__runs_open(&settings, KW__STORE_READ, &e.store);

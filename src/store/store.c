@@ -125,6 +125,11 @@ void kw__store_close(struct kw__store *store)
     free(store);
 }
 
+const char *kw__store_name(const struct kw__store *store)
+{
+    return store->path;
+}
+
 /* ---- Runs -------------------------------------------------------------------------------------------- */
 
 kw_status kw__store_begin(struct kw__store *store, kw_error *err)
@@ -198,16 +203,13 @@ kw_status kw__store_delete(struct kw__store *store, int64_t id, kw_error *err)
 /* ---- Walking ----------------------------------------------------------------------------------------- */
 
 /* Ids are read a page at a time, so that no statement is open while `each` runs: it may write, and takes as
- * long as it likes. Where the store is only read, a page is one transaction, whose locks take as long as
- * reading a tenth of a run. */
-enum { PAGE = 256 };
-
+ * long as it likes. */
 struct walk {
     struct kw__store *store;
     const struct kw__run_filter *filter;
     char *began; /* of the run to go on behind, or at the start with: NULL: from the oldest */
     int64_t id;
-    int64_t ids[PAGE];
+    int64_t ids[KW__STORE_PAGE];
     int count;
 };
 
@@ -285,7 +287,7 @@ static kw_status read_page(struct walk *walk, sqlite3_stmt *statement, kw_error 
     walk->count = 0;
     while (!(status = kw__db_next(walk->store, statement, &more, err)) && more) {
         walk->ids[walk->count++] = sqlite3_column_int64(statement, 1);
-        if (walk->count == PAGE) {
+        if (walk->count == KW__STORE_PAGE) {
             status = keep_place(walk, statement, err);
             (void)sqlite3_reset(statement);
             break;
@@ -302,36 +304,65 @@ static kw_status next_page(struct walk *walk, kw_error *err)
     kw__out_puts(&sql, "SELECT began, id FROM runs WHERE ");
     put_filter(&sql, walk->filter);
     if (walk->began) kw__out_puts(&sql, " AND (began, id) > ($began, $id)");
-    kw__out_printf(&sql, " ORDER BY began, id LIMIT %d", PAGE);
+    kw__out_printf(&sql, " ORDER BY began, id LIMIT %d", KW__STORE_PAGE);
     kw_status status = prepare(walk, &sql, &statement, err);
     if (!status) status = read_page(walk, statement, err);
     (void)sqlite3_finalize(statement);
     return status;
 }
 
-kw_status kw__store_each(struct kw__store *store, const struct kw__run_filter *filter,
-                         kw_status (*each)(void *user, struct kw__run *run, kw_error *err), void *user,
-                         kw_error *err)
+kw_status kw__store_each_page(struct kw__store *store, const struct kw__run_filter *filter,
+                              kw_status (*each)(void *user, const int64_t *ids, int count, kw_error *err),
+                              void *user, kw_error *err)
 {
     static const struct kw__run_filter all = {0};
     struct walk walk = {.store = store, .filter = filter ? filter : &all};
     kw_status status = walk.filter->limit > 0 ? find_start(&walk, err) : KW_OK;
     do {
-        bool own = !status && store->mode == KW__STORE_READ && sqlite3_get_autocommit(store->db);
-        if (own) status = kw__db_begin_read(store, err);
-        bool begun = own && !status;
         if (!status) status = next_page(&walk, err);
-        for (int i = 0; i < walk.count && !status; i++) {
-            struct kw__run *run;
-            status = get(store, walk.ids[i], &run, err);
-            if (status || !run) continue; /* deleted meanwhile */
-            status = each(user, run, err);
-            kw__run_free(run);
-        }
-        if (begun) kw__db_end_read(store);
-    } while (!status && walk.count == PAGE);
+        if (!status && walk.count) status = each(user, walk.ids, walk.count, err);
+    } while (!status && walk.count == KW__STORE_PAGE);
     free(walk.began);
     return status;
+}
+
+/* Where the store is only read, a page is one transaction: its locks take as long as a tenth of a run. */
+kw_status kw__store_read(struct kw__store *store, const int64_t *ids, int count,
+                         kw_status (*each)(void *user, struct kw__run *run, kw_error *err), void *user,
+                         kw_error *err)
+{
+    bool own = store->mode == KW__STORE_READ && sqlite3_get_autocommit(store->db);
+    kw_status status = own ? kw__db_begin_read(store, err) : KW_OK;
+    bool begun = own && !status;
+    for (int i = 0; i < count && !status; i++) {
+        struct kw__run *run;
+        status = get(store, ids[i], &run, err);
+        if (status || !run) continue;
+        status = each(user, run, err);
+        kw__run_free(run);
+    }
+    if (begun) kw__db_end_read(store);
+    return status;
+}
+
+struct each_run {
+    struct kw__store *store;
+    kw_status (*each)(void *user, struct kw__run *run, kw_error *err);
+    void *user;
+};
+
+static kw_status read_runs(void *user, const int64_t *ids, int count, kw_error *err)
+{
+    const struct each_run *e = user;
+    return kw__store_read(e->store, ids, count, e->each, e->user, err);
+}
+
+kw_status kw__store_each(struct kw__store *store, const struct kw__run_filter *filter,
+                         kw_status (*each)(void *user, struct kw__run *run, kw_error *err), void *user,
+                         kw_error *err)
+{
+    struct each_run e = {store, each, user};
+    return kw__store_each_page(store, filter, read_runs, &e, err);
 }
 
 /* ---- Findings ---------------------------------------------------------------------------------------- */

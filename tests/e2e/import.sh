@@ -313,6 +313,14 @@ for half in 1 2; do
 done
 run "$KINOWATT" runs export --store two.db --format codecarbon
 expect_out_lines 6001
+# its pages, which threads make, are in order: by time, then by number
+expect sort -C <(tail -n +2 "$out" | cut -d, -f1)
+for format in kinowatt codecarbon; do
+    timeout 60 "$KINOWATT" runs export --store two.db --format $format 2>"$err" | head -c 100 >/dev/null
+    rc=${PIPESTATUS[0]} last_command="export into a pipe that closes"
+    expect_rc 1
+    expect_err_lines 1
+done
 ok "two processes into one new database: no row lost, no error shown"
 
 for wait in 0.05 0.1 0.2 0.4; do
