@@ -429,13 +429,15 @@ void kw__price_total(const struct kw__bundles *bundles, const struct kw__prices 
 
 /* ---- Slopes ------------------------------------------------------------------------------------------- */
 
-/* Adds those of a weighted sum of a bundle's busy time, gaps (without copies) and copies. */
+/* Adds those of a weighted sum of a bundle's busy time, gaps (without copies and walks), copies and walks. */
 static void add_slopes(const struct kw__bundle *b, const struct kw__prices *p, double busy, double gap,
-                       double copy, struct kw__prices *out)
+                       double copy, double walk_s, double walk, struct kw__prices *out)
 {
+    double bytes = walk_s > 0 ? b->memory_bytes - b->walk_bytes : b->memory_bytes;
     double rated = b->rate < 0 ? 0 : b->rated / p->per_s[b->rate], operands = b->main_bytes / p->bytes_per_s;
     busy *= p->stretch;
-    out->bytes_per_s -= busy * b->memory_bytes / p->bytes_per_s;
+    out->bytes_per_s -= busy * bytes / p->bytes_per_s;
+    *(b->walk_elements > 0 ? &out->walk_elements_per_s : &out->walk_blocks_per_s) -= walk * walk_s;
     if (operands > rated)
         out->bytes_per_s -= busy * operands;
     else if (b->rate >= 0)
@@ -445,6 +447,20 @@ static void add_slopes(const struct kw__bundle *b, const struct kw__prices *p, d
     if (b->to_device_bytes > 0)
         out->to_device_bytes_per_s -= copy * b->to_device_bytes / p->to_device_bytes_per_s;
     if (b->to_host_bytes > 0) out->to_host_bytes_per_s -= copy * b->to_host_bytes / p->to_host_bytes_per_s;
+}
+
+/* Adds those of the joules of walks by their powers. */
+static void add_walk_power(const struct kw__bundle *b, const struct kw__prices *p,
+                           const struct kw__cost_of_item *cost, struct kw__prices *out)
+{
+    double at_work = fmin(b->walk_blocks / p->num_processors, 1);
+    if (!(cost->walk_s > 0)) return;
+    if (!(b->walk_elements > 0)) {
+        out->busy_w += cost->walk_j;
+        return;
+    }
+    out->walk_idle_w += cost->walk_s * (1 - at_work) * p->walk_idle_w;
+    out->walk_full_w += cost->walk_s * at_work * p->walk_full_w;
 }
 
 /* Adds those of the wait of a phase, (S^8 + H^8)^(1/8) - S: S its seconds, whose slopes are in `all`, and H
@@ -481,13 +497,15 @@ void kw__price_slopes(const struct kw__bundles *bundles, const struct kw__prices
             price(b, prices, &cost);
             seconds += cost.busy_s + cost.gap_s - cost.copy_s;
             launches += b->launches;
-            if (prices->dispatch_s > 0) add_slopes(b, prices, 1, 1, 0, &all);
+            if (prices->dispatch_s > 0) add_slopes(b, prices, 1, 1, 0, cost.walk_s, 1, &all);
             if (!b->timed) continue;
             timed += b->launches;
-            add_slopes(b, prices, 1, 1, 1, &out->latency);
-            add_slopes(b, prices, prices->busy_w, prices->gap_w, prices->copy_w, &out->energy);
+            add_slopes(b, prices, 1, 1, 1, cost.walk_s, 1, &out->latency);
+            add_slopes(b, prices, prices->busy_w, prices->gap_w, prices->copy_w, cost.walk_s,
+                       cost.walk_s > 0 ? cost.walk_j / cost.walk_s : 0, &out->energy);
+            add_walk_power(b, prices, &cost, &out->energy);
             out->energy.busy_w += cost.busy_s * prices->busy_w;
-            out->energy.gap_w += (cost.gap_s - cost.copy_s) * prices->gap_w;
+            out->energy.gap_w += (cost.gap_s - cost.copy_s - cost.walk_s) * prices->gap_w;
             out->energy.copy_w += cost.copy_s * prices->copy_w;
         }
         if (prices->dispatch_s > 0 && launches > 0) add_wait(&all, seconds, launches, timed, prices, out);

@@ -74,8 +74,8 @@ struct kw__bundle {
     double rated;      /* FLOPs, else bytes, that the rate prices; over what their size makes of the rate */
     double main_bytes; /* operands beside FLOPs */
     double memory_bytes, host_bytes, to_device_bytes, to_host_bytes, launches;
-    double walks, walk_bytes, walk_blocks,
-        walk_elements; /* launches that walk, and of each (struct kw__work) */
+    double walks, walk_bytes;          /* launches that walk, their bytes */
+    double walk_blocks, walk_elements; /* of each (struct kw__work) */
 };
 struct kw__bundles {
     struct kw__bundle *list;
@@ -90,7 +90,8 @@ kw_status kw__bundle_items(const struct kw__workload *workload, const struct kw_
 void kw__price_total(const struct kw__bundles *bundles, const struct kw__prices *prices, double *latency_s,
                      double *energy_j);
 
-/* How they change with the logarithm of each price: in its place the derivative, of stretch and limit_w 0. */
+/* How they change with the logarithm of each price: in its place the derivative; of stretch, num_processors,
+ * limit_w and the session's, which no parameter moves, 0. For prices of no session. */
 struct kw__slopes {
     struct kw__prices latency, energy;
 };

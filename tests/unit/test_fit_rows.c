@@ -61,7 +61,7 @@ static struct kw__dataset set = {.path = "rows", .rows = rows};
 
 static void add_row(const char *model, const char *session, int size, int frames, int steps, bool stages)
 {
-    static const int widths[] = {256, 512, 832, 1024, 1280}, heights[] = {256, 512, 480, 576, 720};
+    static const int widths[] = {256, 512, 832, 1024, 1280, 720}, heights[] = {256, 512, 480, 576, 720, 480};
     struct kw__row row = {.session = session,
                           .model = model,
                           .stack = "diffusers-0.40",
@@ -202,7 +202,11 @@ static void expect_slopes(const struct kw__bundles *bundles, const struct kw__pr
     for (size_t k = 0; k < KW__NUM_PRICES; k++) {
         struct kw__prices up = *prices, down = *prices;
         double s[2], j[2];
-        if (k == offsetof(struct kw__prices, stretch) / sizeof(double)) continue;
+        if (k == offsetof(struct kw__prices, stretch) / sizeof(double) ||
+            k == offsetof(struct kw__prices, num_processors) / sizeof(double) ||
+            k == offsetof(struct kw__prices, session_time) / sizeof(double) ||
+            k == offsetof(struct kw__prices, session_power) / sizeof(double))
+            continue;
         ((double *)&up)[k] *= 1 + step;
         ((double *)&down)[k] *= 1 - step;
         kw__price_total(bundles, &up, &s[0], &j[0]);
@@ -212,15 +216,10 @@ static void expect_slopes(const struct kw__bundles *bundles, const struct kw__pr
     }
 }
 
-/* What fits take for a request or a part of it is the sum over its items, each priced by itself. */
-static void test_totals_are_sums(void **state)
+/* Counts the bundles of all requests, and their items. */
+static void expect_sums(struct kw__samples *s, const double *theta, size_t *bundles, size_t *items)
 {
-    (void)state;
-    struct kw__samples *s = make_samples(true);
-    struct stream stream = {{11, 2}, 0};
-    double theta[KW__MAX_PARAMETERS];
-    size_t bundles = 0, items = 0;
-    for (int j = 0; j < priors.calibration->num_parameters; j++) theta[j] = normal(&stream, 0.5);
+    *bundles = *items = 0;
     for (size_t g = 0; g < s->num_groups; g++) {
         const struct kw__demand *d = &s->groups[g];
         const struct kw__workload *w = d->workload;
@@ -242,11 +241,31 @@ static void test_totals_are_sums(void **state)
         assert_true(fabs(total_s / latency_s - 1) < 1e-12);
         assert_true(fabs(total_j / energy_j - 1) < 1e-12);
         expect_slopes(&d->bundles, &prices);
-        bundles += d->bundles.count;
-        items += w->num_items;
+        *bundles += d->bundles.count;
+        *items += w->num_items;
     }
-    assert_true(2 * bundles < items);
     kw__samples_free(s);
+}
+
+/* What fits take for a request or a part of it is the sum over its items, each priced by itself. */
+static void test_totals_are_sums(void **state)
+{
+    (void)state;
+    struct stream stream = {{11, 2}, 0};
+    double theta[KW__MAX_PARAMETERS];
+    size_t bundles, items;
+    for (int j = 0; j < priors.calibration->num_parameters; j++) theta[j] = normal(&stream, 0.5);
+    expect_sums(make_samples(true), theta, &bundles, &items);
+    assert_true(2 * bundles < items);
+    /* with norms whose blocks have a group, or a row of few channels, each */
+    struct kw__samples *s;
+    kw_error err;
+    set.num_rows = 0;
+    add_row("cogvideox-2b", "sizes", 5, 49, 2, true);
+    if (kw__samples_new(catalog, &set, stack, priors.calibration, h200, &s, &err))
+        fail_msg("%s", err.message);
+    expect_sums(s, theta, &bundles, &items);
+    assert_true(bundles > 0 && bundles < items);
 }
 
 /* Over many data sets parameters are within their 90 % intervals, and held-out rows within theirs, about that
