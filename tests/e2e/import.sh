@@ -105,6 +105,18 @@ expect_json 'len(d["configurations"]) == 116'
 expect_err '^kinowatt: warning: 29 runs are left out: 29 warm-ups; mlenergy has no place '
 run "$KINOWATT" runs export 1 --store h200.db --format codecarbon # a warm-up that is named
 expect_out_lines 2
+# Of all that CodeCarbon's rows lose, which are repeats of each other is kept: by the experiment.
+run "$KINOWATT" runs export --store h200.db --format codecarbon -o carbon.csv
+import carbon.csv --store carbon.db
+expect_rc 0
+for store in h200.db carbon.db; do
+    run "$KINOWATT" runs --check --store $store
+    expect_out '^few-repeats: [0-9]+ runs$'
+    grep '^few-repeats' "$out" >$store.few
+done
+expect cmp h200.db.few carbon.db.few
+run "$KINOWATT" runs export --store carbon.db --format codecarbon
+expect cmp <(sort "$out") <(sort carbon.csv)
 ok "the H200 data set"
 
 # Clips that were computed from runs with fewer steps are no measurements, wherever they go.
