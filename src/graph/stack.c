@@ -244,7 +244,8 @@ static kw_status read_stack(struct kw__stack *stack, const char *path, kw_error 
     kw_status status = kw__json_load(path, &root, err);
     if (status) return status;
     struct kw__json in = {path, root};
-    const char *schema = NULL, *name = NULL, *title = NULL, *source = NULL, *device = "gpu";
+    const char *schema = NULL, *name = NULL, *title = NULL, *source = NULL, *device = "gpu",
+               *diffusers = NULL;
     (void)((status = kw__json_string(in, "schema", &schema, err)) ||
            (status = kw__json_string(in, "name", &name, err)) ||
            (status = kw__json_string(in, "title", &title, err)) ||
@@ -262,6 +263,7 @@ static kw_status read_stack(struct kw__stack *stack, const char *path, kw_error 
     if (!status && kw__json_has(in, "conv_entry_bytes"))
         status = kw__json_number(in, "conv_entry_bytes", 0, 1e6, &stack->conv_entry_bytes, err);
     if (!status && kw__json_has(in, "device")) status = kw__json_string(in, "device", &device, err);
+    if (!status && kw__json_has(in, "diffusers")) status = kw__json_string(in, "diffusers", &diffusers, err);
     stack->on_cpu = strcmp(device, "cpu") == 0;
     if (!status && !stack->on_cpu && strcmp(device, "gpu") != 0)
         status = kw__fail(err, KW_ERROR_FORMAT, "%s: \"device\" must be gpu or cpu", path);
@@ -271,6 +273,7 @@ static kw_status read_stack(struct kw__stack *stack, const char *path, kw_error 
         stack->name = kw__arena_strdup(&stack->arena, name);
         stack->title = kw__arena_strdup(&stack->arena, title);
         stack->source = kw__arena_strdup(&stack->arena, source);
+        if (diffusers) stack->diffusers = kw__arena_strdup(&stack->arena, diffusers);
     }
     if (!status && stack->arena.failed) status = kw__fail_memory(err);
     json_decref(root);

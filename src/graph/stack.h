@@ -13,6 +13,8 @@
  * row, and goes through it alone, as PyTorch's do. "frames_at_once" of groupnorm, beside "list": of how many
  * frames one launch takes the groups, where each frame has its own; without it, of all.
  *
+ * "diffusers" is the version of a stack that is diffusers: folders of later ones it may not run.
+ *
  * "batched_guidance" and "tiled_decode", true or false, say what the stack does whatever the pipeline does;
  * without them it does as the pipeline.
  *
@@ -71,6 +73,7 @@ struct kw__stack_pipeline {
 struct kw__stack {
     struct kw__arena arena;
     const char *name, *title, *source;
+    const char *diffusers; /* the version of it that the stack is; NULL: it is none */
     struct kw__dtypes dtypes;
     struct kw__keeping keeping;
     size_t num_pipelines;

@@ -21,6 +21,7 @@ struct kw__family;
 struct kw_model {
     struct kw__arena arena;
     const char *name, *folder, *hub_id, *note; /* the last two may be NULL */
+    const char *diffusers;                     /* the version that wrote the folder; NULL: it does not say */
     const struct kw__family *family;
     struct kw__defaults defaults;
     bool second_guidance; /* some steps have a guidance scale of their own, guidance_scale_2 */

@@ -71,6 +71,9 @@ static kw_status find_family(kw_model *model, kw_error *err)
     for (int i = 0; !status && i < NUM_FAMILIES; i++)
         if (strcmp(class, families[i]->pipeline) == 0) model->family = families[i];
     if (!status && !model->family) status = fail_pipeline(path, class, err);
+    const char *version = json_string_value(json_object_get(root, "_diffusers_version"));
+    if (version && !(model->diffusers = kw__arena_strdup(&model->arena, version)) && !status)
+        status = kw__fail_memory(err);
     if (!status) status = model->family->check_index((struct kw__json){path, root}, err);
     json_decref(root);
     return status;

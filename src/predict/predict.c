@@ -486,6 +486,16 @@ static void add_range_notes(struct owned *o, const struct kw__calibration *c)
              batch_high);
 }
 
+/* Whether the version a ("0.35.0.dev0") is later than b, by its first two numbers. */
+static bool is_later(const char *a, const char *b)
+{
+    char *rest_a, *rest_b;
+    long major_a = strtol(a, &rest_a, 10), major_b = strtol(b, &rest_b, 10);
+    if (*rest_a != '.' || *rest_b != '.') return false;
+    long minor_a = strtol(rest_a + 1, NULL, 10), minor_b = strtol(rest_b + 1, NULL, 10);
+    return major_a > major_b || (major_a == major_b && minor_a > minor_b);
+}
+
 static void add_notes(struct owned *o, const struct inputs *in, const kw_request *request,
                       const kw_predict_options *options)
 {
@@ -506,6 +516,12 @@ static void add_notes(struct owned *o, const struct inputs *in, const kw_request
     if (kw__stack_keeping(in->stack, in->model->family->pipeline)->offload)
         ASSUME(o, "%s copies each component to the GPU and back while a clip is made (CPU offload)",
                o->prediction.stack);
+    const char *version = in->model->diffusers;
+    if (in->stack->diffusers && version && is_later(version, in->stack->diffusers))
+        ASSUME(
+            o,
+            "%s may not run this model, whose folder is of diffusers %s; the figures are what its kernels would take",
+            o->prediction.stack, version);
     if (!c) return;
     ASSUME(o, "calibration %s: %s", c->name, c->basis);
     double cores = kw_hardware_get(in->hardware, "num_cores");

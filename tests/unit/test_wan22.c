@@ -275,6 +275,37 @@ static void eager_stacks_know_tables_of_rows(void **state)
     }
 }
 
+static bool assumes(const char *name, const char *stack, const char *of)
+{
+    kw_error err;
+    kw_model *model;
+    kw_prediction *p;
+    kw_request request = asked(832, 480, 9, 2);
+    kw_predict_options options = KW_PREDICT_OPTIONS_INIT;
+    options.stack = stack;
+    options.hardware = "h200";
+    if (kw_model_open(catalog, name, &model, &err)) fail_msg("%s", err.message);
+    if (kw_predict(catalog, model, &request, &options, &p, &err)) fail_msg("%s", err.message);
+    bool found = false;
+    for (size_t i = 0; i < p->num_assumptions; i++) found |= strstr(p->assumptions[i], of) != NULL;
+    kw_prediction_free(p);
+    kw_model_close(model);
+    return found;
+}
+
+/* Wan2.2's folders are of diffusers 0.35, which 0.34 does not run; the engine is no diffusers. */
+static void older_diffusers_are_told(void **state)
+{
+    (void)state;
+    const char *what = "may not run this model, whose folder is of diffusers 0.35.0.dev0";
+    assert_true(assumes("wan2.2-t2v-a14b", "diffusers-0.34", what));
+    assert_true(assumes("wan2.2-ti2v-5b", "diffusers-0.34", what));
+    assert_false(assumes("wan2.2-t2v-a14b", "diffusers-0.40", "may not run"));
+    assert_false(assumes("wan2.2-t2v-a14b", "kinowatt", "may not run"));
+    assert_false(assumes("wan2.1-t2v-14b", "diffusers-0.34", "may not run"));
+    assert_false(assumes("ltx-video-0.9.7-dev", "diffusers-0.34", "may not run"));
+}
+
 /* ---- The pipeline's rules ---------------------------------------------------------------------------- */
 
 static kw_status resolve(const kw_model *model, double guidance, double guidance_2, kw_effective *r,
@@ -448,6 +479,7 @@ int main(void)
         cmocka_unit_test(time_is_embedded_for_each_token),
         cmocka_unit_test(both_transformers_are_resident),
         cmocka_unit_test(eager_stacks_know_tables_of_rows),
+        cmocka_unit_test(older_diffusers_are_told),
         cmocka_unit_test(guidance_of_the_second),
         cmocka_unit_test(one_transformer_has_one_guidance),
         cmocka_unit_test(ti2v_sizes),
