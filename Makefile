@@ -39,7 +39,7 @@ FAKE_SRC := $(wildcard tests/support/fake_*.c)
 SUPPORT_SRC := $(filter-out $(FAKE_SRC),$(wildcard tests/support/*.c))
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 BENCH_SRC := $(wildcard bench/*.c)
-SCRIPTS := $(filter-out tests/e2e/lib.sh,$(wildcard tests/e2e/*.sh tests/golden/*.sh))
+SCRIPTS := $(filter-out %lib.sh,$(wildcard tests/e2e/*.sh tests/golden/*.sh))
 
 objects = $(addprefix $(BUILD)/,$(addsuffix .o,$(basename $(1))))
 programs = $(patsubst %.c,$(BUILD)/%,$(1))

@@ -1,14 +1,12 @@
 #!/bin/bash
 # generate: meters that are there, that are not, and that stop during the run; a machine that others use.
-. "$(dirname "$0")/../e2e/lib.sh"
+. "$(dirname "$0")/../e2e/generate_lib.sh"
 
-model=wan2.1-t2v-nano
 generate() # ARGUMENT...
 {
     run "$KINOWATT" generate $model -p 'a cat' -o clip.y4m -g 1 "$@"
     sed -i '/no tokenizer/d' "$err"
 }
-small=(-W 64 -H 64 -f 5 -s 2)
 
 # A trace of a CPU package at 40 W, read every 10 ms for GOOD of each GOOD + BAD ms, 5 minutes long.
 trace() # GOOD BAD

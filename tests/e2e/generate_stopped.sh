@@ -1,9 +1,6 @@
 #!/bin/bash
 # generate: stopped by signals, at any moment: what is said, and what is left.
-. "$(dirname "$0")/../e2e/lib.sh"
-
-model=wan2.1-t2v-nano
-small=(-W 64 -H 64 -f 5 -s 2)
+. "$(dirname "$0")/../e2e/generate_lib.sh"
 
 printf '%s\n' kinowatt-trace,1 channel,cpu,package-0,0.001,,262143.3,0.0001,100 sample,0,0,1,,,,, >"$base/trace"
 
