@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/number.h"
+#include "base/pending.h"
 
 #define WRAP_COLUMNS 100
 
@@ -87,6 +88,13 @@ int kw__cli_catalog(const struct kw__options *options, kw_catalog **out)
 }
 
 /* ---- The result ---- */
+
+int kw__cli_check_output(const struct kw__options *options)
+{
+    kw_error err;
+    bool file = options->output && strcmp(options->output, "-") != 0;
+    return file && kw__pending_check(options->output, &err) ? kw__cli_fail(&err) : KW__EXIT_OK;
+}
 
 int kw__cli_emit(const struct kw__options *options, struct kw__out *out)
 {

@@ -59,6 +59,8 @@ int kw__cli_catalog(const struct kw__options *options, kw_catalog **out);
 
 /* ---- The result ---- */
 
+/* Whether --output can be written, before what takes long. Returns KW__EXIT_OK or the exit code. */
+int kw__cli_check_output(const struct kw__options *options);
 /* Writes the text to --output or stdout, frees it, and returns the exit code. */
 int kw__cli_emit(const struct kw__options *options, struct kw__out *out);
 /* The same for a JSON document, whose reference it takes. main makes every allocation of jansson's

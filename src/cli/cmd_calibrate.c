@@ -299,6 +299,7 @@ int kw__cmd_calibrate(int argc, char **argv)
     if (code != KW__PROCEED) return code;
     bool train = settings.fit.train_runs || settings.fit.train_seconds > 0;
     code = check_settings(&settings, train);
+    if (!code) code = kw__cli_check_output(&options);
     if (code) return code;
     if (!settings.fit.train_runs) settings.fit.train_runs = KW__FIT_RUNS;
     if (!(settings.fit.train_seconds > 0)) settings.fit.train_seconds = KW__FIT_SECONDS;

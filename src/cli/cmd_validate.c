@@ -345,6 +345,8 @@ int kw__cmd_validate(int argc, char **argv)
     if (code == KW__PROCEED) code = choose_parts(&settings, &parts);
     if (code != KW__PROCEED) return code;
     if (settings.simulations > 100000) return kw__cli_usage("--simulate: 100000 data sets are the most");
+    code = kw__cli_check_output(&options);
+    if (code) return code;
     kw_catalog *catalog;
     code = kw__cli_catalog(&options, &catalog);
     if (code) return code;

@@ -79,9 +79,10 @@ static kw_status find_folder(const char *wanted, char **out, kw_error *err)
     char *path = kw__text("%s", wanted ? wanted : KW_DATADIR);
     if (!path) return kw__fail_memory(err);
     if (!is_data_folder(path)) {
-        kw_status status =
-            kw__fail(err, KW_ERROR_NOT_FOUND,
-                     "%s is no kinowatt data folder (it needs models/ and stacks/); set KINOWATT_DATA", path);
+        kw_status status = kw__fail(
+            err, KW_ERROR_NOT_FOUND,
+            "%s is no kinowatt data folder (it needs models/ and stacks/); give --data DIR or set KINOWATT_DATA",
+            path);
         free(path);
         return status;
     }

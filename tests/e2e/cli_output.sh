@@ -62,6 +62,13 @@ run "$KINOWATT" predict "$model" -o folder
 one_line 1 'cannot write folder: '
 run "$KINOWATT" predict "$model" -o result.json/x
 one_line 1 'cannot write result.json/x: '
+# Before 45 s of timing, and before the fits.
+for arguments in 'calibrate --device cpu' 'calibrate --from delavande2025' validate; do
+    run timeout 30 "$KINOWATT" $arguments -o missing/file
+    one_line 1 'cannot write missing/file: .*create the folder first'
+done
+ok "of what takes long, an output that cannot be written is found before it"
+
 if [[ -c /dev/full ]]; then
     run "$KINOWATT" predict "$model" -o /dev/full
     one_line 1 'cannot write /dev/full: '
