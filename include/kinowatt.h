@@ -224,7 +224,9 @@ typedef struct kw_predict_options {
     size_t struct_size;
     kw_method method;
     const char *hardware; /* NULL: the calibration's; without one "h100-sxm", "cpu" with a stack of the CPU */
-    const char *stack;    /* NULL: the calibration's; without one "diffusers-0.34" */
+    /* NULL: the calibration's; without one "diffusers-0.34", on a CPU "kinowatt-cpu" or, without bf16,
+     * "kinowatt-cpu-f32" */
+    const char *stack;
     const char *calibration; /* NULL: the one for (stack, hardware), else the nearest, with a warning */
 } kw_predict_options;
 #define KW_PREDICT_OPTIONS_INIT                                                                              \

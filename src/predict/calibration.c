@@ -447,15 +447,18 @@ enum kw__distance kw__calibration_distance(const struct kw__calibration *calibra
     return same_stack ? KW__OTHER_HARDWARE : KW__OTHER_BOTH;
 }
 
-/* Smaller is better. A stack of the same family ("diffusers-...") is nearer than another, and a
- * calibration that rests on rows is nearer than one that does not. */
+/* Smaller is better. What a GPU reaches says least of a CPU, and the other way round. A stack of the same
+ * family ("diffusers-...") is nearer than another, and a calibration that rests on rows is nearer than one
+ * that does not. */
 static int remoteness(const struct kw__calibration *c, const char *stack, const kw_hardware *hardware)
 {
     bool same_stack = strcmp(c->stack, stack) == 0;
     size_t family = strcspn(stack, "-");
     bool same_family = strncmp(c->stack, stack, family) == 0 && strcspn(c->stack, "-") == family;
     int stack_term = same_stack ? 0 : same_family ? 2 : 8;
-    return stack_term + (kw__hardware_is(hardware, c->hardware) ? 0 : 4) + (isnan(c->tokens_high) ? 1 : 0);
+    bool same_kind = (strcmp(kw_hardware_kind(hardware), "cpu") == 0) == (c->machine.cpu != NULL);
+    return (same_kind ? 0 : 16) + stack_term + (kw__hardware_is(hardware, c->hardware) ? 0 : 4) +
+           (isnan(c->tokens_high) ? 1 : 0);
 }
 
 kw_status kw__calibration_find(const kw_catalog *catalog, const char *stack, const kw_hardware *hardware,

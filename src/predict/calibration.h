@@ -94,9 +94,9 @@ kw_status kw__calibration_parse(const json_t *document, const char *what, struct
 /* Where a calibration is carried to: each step of distance adds to the log error. */
 enum kw__distance { KW__SAME, KW__OTHER_STACK, KW__OTHER_HARDWARE, KW__OTHER_BOTH };
 
-/* The calibration for a stack on a hardware, or the nearest: the same stack on another hardware of the
- * same kind, then any stack of the same hardware, then any. A file that can't be read is passed over, and
- * *skipped says which; its code is KW_OK when there was none. */
+/* The calibration for a stack on a hardware, or the nearest: of GPUs for a GPU, of a CPU for one, if there is
+ * any; there the same stack on another hardware, then any stack of the same hardware, then any. A file that
+ * can't be read is passed over, and *skipped says which; its code is KW_OK when there was none. */
 kw_status kw__calibration_find(const kw_catalog *catalog, const char *stack, const kw_hardware *hardware,
                                struct kw__calibration **out, enum kw__distance *distance, kw_error *skipped,
                                kw_error *err);

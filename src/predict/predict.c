@@ -101,11 +101,22 @@ static kw_reading modelled(double value, double log_sd)
 
 /* ---- Opening what a prediction needs --------------------------------------------------------------- */
 
+static bool is_cpu(const kw_hardware *hardware)
+{
+    return strcmp(kw_hardware_kind(hardware), "cpu") == 0;
+}
+
+static const char *usual_stack(const kw_hardware *hardware)
+{
+    if (!is_cpu(hardware)) return "diffusers-0.34";
+    return kw_hardware_get(hardware, "bf16_flop_per_s") > 0 ? "kinowatt-cpu" : "kinowatt-cpu-f32";
+}
+
 static kw_status open_inputs(const kw_catalog *catalog, const kw_model *model,
                              const kw_predict_options *options, struct inputs *in, kw_error *err)
 {
     *in = (struct inputs){.catalog = catalog, .model = model, .distance = KW__SAME};
-    const char *stack = options->stack ? options->stack : "diffusers-0.34", *hardware = options->hardware;
+    const char *stack = options->stack, *hardware = options->hardware;
     kw_status status = KW_OK;
     if (options->calibration && options->method == KW_METHOD_PAPER)
         return kw__fail(err, KW_ERROR_USAGE,
@@ -113,18 +124,20 @@ static kw_status open_inputs(const kw_catalog *catalog, const kw_model *model,
     if (options->calibration) {
         status = kw__calibration_open(catalog, options->calibration, &in->calibration, err);
         if (status) return status;
-        if (!options->stack) stack = in->calibration->stack;
+        if (!stack) stack = in->calibration->stack;
         if (!hardware) hardware = in->calibration->hardware;
     }
-    status = kw__stack_open(catalog, stack, &in->stack, err);
-    if (!status && !hardware) hardware = in->stack->on_cpu ? "cpu" : "h100-sxm";
-    if (!status) status = kw_hardware_open(catalog, hardware, &in->hardware, err);
+    if (hardware) status = kw_hardware_open(catalog, hardware, &in->hardware, err);
+    if (!status && !stack) stack = hardware ? usual_stack(in->hardware) : "diffusers-0.34";
+    if (!status) status = kw__stack_open(catalog, stack, &in->stack, err);
+    if (!status && !hardware)
+        status = kw_hardware_open(catalog, in->stack->on_cpu ? "cpu" : "h100-sxm", &in->hardware, err);
     if (status || options->method == KW_METHOD_PAPER) return status;
     if (!in->calibration)
         return kw__calibration_find(catalog, in->stack->name, in->hardware, &in->calibration, &in->distance,
                                     &in->skipped, err);
     const struct kw__calibration *c = in->calibration;
-    bool on_cpu = strcmp(kw_hardware_kind(in->hardware), "cpu") == 0;
+    bool on_cpu = is_cpu(in->hardware);
     if (on_cpu != (c->machine.cpu != NULL))
         return kw__fail(err, KW_ERROR_UNSUPPORTED,
                         "calibration %s is of a %s and says nothing of %s; leave out the hardware, or name a "

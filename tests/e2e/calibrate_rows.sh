@@ -174,6 +174,10 @@ expect_out "^4 rows of $stack on cpu, 4 by stages, from the store"
 expect_out "^wrote $mine/$stack@cpu.json$"
 run "$KINOWATT" predict wan2.1-t2v-nano --hardware cpu --stack "$stack" --json
 expect_json 'any("4 rows of runs of the store" in a for a in d["assumptions"])'
+for request in '' '--stack diffusers-0.34'; do # a GPU's is farther than another stack's
+    run "$KINOWATT" predict wan2.1-t2v-nano --hardware cpu $request --json
+    expect_json "d['calibration'] == '$stack@cpu'"
+done
 run "$KINOWATT" runs export -o runs.json
 expect_rc 0
 run "$KINOWATT" validate --from runs.json --json

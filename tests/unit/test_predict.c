@@ -844,6 +844,12 @@ static void a_calibration_names_hardware_and_stack(void **state)
     options.hardware = NULL;
     options.method = KW_METHOD_PAPER;
     assert_int_equal(kw_predict(catalog, small, &request, &options, &p, &err), KW_ERROR_USAGE);
+
+    options = (kw_predict_options)KW_PREDICT_OPTIONS_INIT;
+    options.hardware = "cpu"; /* where our engine alone runs */
+    assert_int_equal(kw_predict(catalog, small, &request, &options, &p, &err), KW_OK);
+    assert_int_equal(strncmp(p->stack, "kinowatt-cpu", 12), 0);
+    kw_prediction_free(p);
 }
 
 int main(void)
