@@ -79,20 +79,46 @@ static kw_status find_family(kw_model *model, kw_error *err)
     return status;
 }
 
-/* defaults.json is ours and optional: what it leaves out holds as the family has it. */
+/* defaults.json is ours and optional; in->object is NULL without it. */
+static kw_status load_defaults(struct kw__arena *arena, const char *folder, struct kw__json *in,
+                               json_t **root, kw_error *err)
+{
+    const char *path = kw__arena_printf(arena, "%s/defaults.json", folder);
+    struct stat info;
+    *root = NULL;
+    if (!path) return kw__fail_memory(err);
+    bool absent = lstat(path, &info) != 0 && errno == ENOENT; /* a broken link is no absence */
+    kw_status status = absent ? KW_OK : load_json(path, root, err);
+    *in = (struct kw__json){path, *root};
+    return status;
+}
+
+kw_status kw__hub_id_of(const kw_catalog *catalog, const char *name, struct kw__arena *arena,
+                        const char **out, kw_error *err)
+{
+    char *folder = NULL;
+    struct kw__json in;
+    json_t *root = NULL;
+    const char *id = NULL;
+    *out = NULL;
+    kw_status status = kw__catalog_path(catalog, KW_MODELS, name, &folder, err);
+    if (!status) status = load_defaults(arena, folder, &in, &root, err);
+    if (root && kw__json_has(in, "hub_id")) status = kw__json_string(in, "hub_id", &id, err);
+    if (!status && id && !(*out = kw__arena_strdup(arena, id))) status = kw__fail_memory(err);
+    json_decref(root);
+    free(folder);
+    return status;
+}
+
+/* What the file leaves out holds as the family has it. */
 static kw_status read_defaults(kw_model *model, bool *present, kw_error *err)
 {
-    *present = false;
-    model->defaults = model->family->defaults;
-    const char *path = kw__arena_printf(&model->arena, "%s/defaults.json", model->folder);
-    if (!path) return kw__fail_memory(err);
-    struct stat info;
-    if (lstat(path, &info) != 0 && errno == ENOENT) return KW_OK; /* a broken link is no absence */
-    *present = true;
+    struct kw__json in;
     json_t *root;
-    kw_status status = load_json(path, &root, err);
-    if (status) return status;
-    struct kw__json in = {path, root};
+    model->defaults = model->family->defaults;
+    kw_status status = load_defaults(&model->arena, model->folder, &in, &root, err);
+    *present = root != NULL;
+    if (!root) return status;
     struct kw__defaults *d = &model->defaults;
     const struct {
         const char *key;

@@ -297,13 +297,12 @@ kw_status kw__slug_of(const kw_catalog *catalog, const char *hub_id, struct kw__
 {
     *out = hub_id;
     for (size_t m = 0; strchr(hub_id, '/') && m < kw_catalog_count(catalog, KW_MODELS); m++) {
-        kw_model *model;
-        kw_status status = kw_model_open(catalog, kw_catalog_name(catalog, KW_MODELS, m), &model, err);
+        const char *name = kw_catalog_name(catalog, KW_MODELS, m), *id;
+        kw_status status = kw__hub_id_of(catalog, name, arena, &id, err);
         if (status) return status;
-        if (model->hub_id && strcmp(hub_id, model->hub_id) == 0) *out = kw__arena_strdup(arena, model->name);
-        kw_model_close(model);
-        if (!*out) return kw__fail_memory(err);
-        if (*out != hub_id) break;
+        if (!id || strcmp(hub_id, id) != 0) continue;
+        *out = kw__arena_strdup(arena, name);
+        return *out ? KW_OK : kw__fail_memory(err);
     }
     return KW_OK;
 }
