@@ -5,7 +5,7 @@
 #   make check           installs what is missing, builds, runs every test; TESTS="wan cli" runs those
 #                        whose path holds one of the words
 #   make check-sanitize  the same tests under ASan and UBSan, in build-asan/
-#   make check-tsan      the tests of meters and recording, which have threads, under ThreadSanitizer, in build-tsan/
+#   make check-tsan      what has threads, meters, recording and export, under ThreadSanitizer, in build-tsan/
 #   make fuzz            tests/fuzz/fuzz_*.c under libFuzzer, FUZZ_SECONDS in all, in build-fuzz/
 #   make bench           bench/*.c and bench/*.sh
 #   make ops             each operator on the CPU: correctness and speed; WORD=attention: some of them
@@ -208,7 +208,7 @@ check-sanitize:
 # The threads of meters and of recording under ThreadSanitizer.
 check-tsan:
 	@tools/deps.sh
-	$(AGAIN) run-tests BUILD=build-tsan CFLAGS='-O1 -g' SANITIZE='-fsanitize=thread' FUZZ_SRC= SCRIPTS= \
+	$(AGAIN) run-tests BUILD=build-tsan CFLAGS='-O1 -g' SANITIZE='-fsanitize=thread' FUZZ_SRC= SCRIPTS=tests/e2e/import.sh \
 	    UNIT_SRC='$(wildcard $(addprefix tests/unit/test_,meter.c nvml.c rapl.c marks.c record.c))'
 
 run-tests: all stage $(UNIT) $(FUZZ)
