@@ -539,6 +539,7 @@ static kw_status add_constants(struct kw__reproduction *r, const kw_catalog *cat
 
 /* ---- All together ---------------------------------------------------------------------------------- */
 
+/* What takes long comes last, so that a fault of the paper's file is told at once. */
 static kw_status fill(struct kw__reproduction *r, const kw_catalog *catalog, const char *calibration,
                       kw_error *err)
 {
@@ -549,11 +550,11 @@ static kw_status fill(struct kw__reproduction *r, const kw_catalog *catalog, con
            (status = kw__dataset_open(catalog, "delavande2025_models", &r->sets[1], err)) ||
            (status = kw__dataset_open(catalog, "h200_diffusers_full", &r->sets[2], err)) ||
            (status = kw_model_open(catalog, r->model, &model, err)) ||
-           (status = add_sweeps(r, catalog, model, err)) || (status = add_held_out(r, catalog, err)) ||
+           (status = add_accelerators(r, catalog, err)) || (status = add_constants(r, catalog, err)) ||
+           (status = add_models(r, catalog, err)) || (status = add_sweeps(r, catalog, model, err)) ||
            (status = add_fits(r, err)) || (status = add_breakdowns(r, catalog, model, err)) ||
-           (status = add_frames(r, err)) || (status = add_models(r, catalog, err)) ||
-           (status = add_on_h200(r, catalog, err)) || (status = add_accelerators(r, catalog, err)) ||
-           (status = add_constants(r, catalog, err)));
+           (status = add_frames(r, err)) || (status = add_on_h200(r, catalog, err)) ||
+           (status = add_held_out(r, catalog, err)));
     kw_model_close(model);
     return status;
 }
