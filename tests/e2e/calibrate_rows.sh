@@ -71,10 +71,11 @@ ok "ten runs of the H200 set predict the rest"
 # ---- Rows of a file pass the linter too ----
 
 # 1200 W for 12 s, which the card does not hold; and half of a clip's time and energy
-awk -F, -v OFS=, 'NR == 3 { $9 = 4 } NR == 4 { $8 /= 2; $9 /= 2 } { print }' "$published/delavande2025_wan_sweeps.csv" >wrong.csv
+awk -F, -v OFS=, 'NR == 3 { $9 = 4 } NR == 4 { $8 /= 2; $9 /= 2 } NR <= 21 { print }' \
+    "$published/delavande2025_wan_sweeps.csv" >wrong.csv
 run "$KINOWATT" validate --from wrong.csv --stack diffusers-0.34
 expect_rc 0
-expect_out '^103 rows of diffusers-0.34 on h100-sxm, from wrong.csv'
+expect_out '^18 rows of diffusers-0.34 on h100-sxm, from wrong.csv'
 expect_out '^left out: 1 rows: the linter found power-above-limit$'
 expect_out '^left out: 1 rows: the linter found shape-and-time$'
 python3 - "$root/data/measured/h200-diffusers/runs.json" >unchecked.json <<'PYTHON'
