@@ -102,6 +102,21 @@ static kw_status read_transformer(kw_model *model, const char *name, struct tran
     return status;
 }
 
+/* What the table of coefficients is of (engine/unipc.h). */
+static const struct kw__only solver_only[] = {{"prediction_type", "\"flow_prediction\""},
+                                              {"use_flow_sigmas", "true"},
+                                              {"use_karras_sigmas", "false"},
+                                              {"use_exponential_sigmas", "false"},
+                                              {"use_beta_sigmas", "false"},
+                                              {"final_sigmas_type", "\"zero\""},
+                                              {"thresholding", "false"},
+                                              {"predict_x0", "true"},
+                                              {"solver_order", "2"},
+                                              {"solver_type", "\"bh2\""},
+                                              {"solver_p", "null"},
+                                              {"disable_corrector", "[]"},
+                                              {"lower_order_final", "true"}};
+
 static kw_status read_scheduler(kw_model *model, struct wan *wan, kw_error *err)
 {
     json_t *root;
@@ -109,22 +124,17 @@ static kw_status read_scheduler(kw_model *model, struct wan *wan, kw_error *err)
     kw_status status = kw__component_load(model, "scheduler", "scheduler_config.json",
                                           "UniPCMultistepScheduler", &root, &in, err);
     if (status) return status;
-    bool flow = false, predict_x0 = false;
-    int64_t order = 0;
-    const char *type = NULL, *prediction = NULL;
+    bool dynamic = false;
     (void)((status = kw__json_number(in, "flow_shift", 1e-3, 1e3, &wan->flow_shift, err)) ||
            (status = kw__json_number(in, "num_train_timesteps", 1, 1e6, &wan->num_train_timesteps, err)) ||
-           (status = kw__json_bool(in, "use_flow_sigmas", &flow, err)) ||
-           (status = kw__json_bool(in, "predict_x0", &predict_x0, err)) ||
-           (status = kw__json_int(in, "solver_order", 1, 3, &order, err)) ||
-           (status = kw__json_string(in, "solver_type", &type, err)) ||
-           (status = kw__json_string(in, "prediction_type", &prediction, err)));
-    if (!status && (!flow || strcmp(prediction, "flow_prediction") != 0 || !predict_x0 || order != 2 ||
-                    strcmp(type, "bh2") != 0))
-        status = kw__fail(
-            err, KW_ERROR_UNSUPPORTED,
-            "%s: only UniPC with use_flow_sigmas, predict_x0, solver_order 2 and solver_type bh2 is known",
-            in.path);
+           (status = kw__check_only(in, sizeof solver_only / sizeof solver_only[0], solver_only, err)));
+    if (!status && kw__json_has(in, "use_dynamic_shifting")) /* newer files have it */
+        status = kw__json_bool(in, "use_dynamic_shifting", &dynamic, err);
+    if (!status && (dynamic || kw__json_has(in, "shift_terminal")))
+        status = kw__fail(err, KW_ERROR_UNSUPPORTED,
+                          "%s: \"use_dynamic_shifting\" must be false and \"shift_terminal\" null: only a "
+                          "fixed \"flow_shift\" is known",
+                          in.path);
     json_decref(root);
     return status;
 }

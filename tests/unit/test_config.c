@@ -97,7 +97,6 @@ static const struct key_case key_cases[] = {
     {VAE, "temperal_downsample", "[0, 1, 1]", KW_ERROR_FORMAT},
     {VAE, "temperal_downsample", "[true]", KW_ERROR_FORMAT},
     {VAE, "temperal_downsample", "true", KW_ERROR_FORMAT},
-    {SCHEDULER, "use_flow_sigmas", "\"yes\"", KW_ERROR_FORMAT},
     {INDEX, "_class_name", "7", KW_ERROR_FORMAT},
     {DEFAULTS, "width", "\"832\"", KW_ERROR_FORMAT},
     {DEFAULTS, "hub_id", "5", KW_ERROR_FORMAT},
@@ -151,6 +150,14 @@ static const struct key_case key_cases[] = {
     {SCHEDULER, "_class_name", "\"DDIMScheduler\"", KW_ERROR_UNSUPPORTED},
     {SCHEDULER, "solver_order", "3", KW_ERROR_UNSUPPORTED},
     {SCHEDULER, "use_flow_sigmas", "false", KW_ERROR_UNSUPPORTED},
+    {SCHEDULER, "use_flow_sigmas", "\"yes\"", KW_ERROR_UNSUPPORTED},
+    {SCHEDULER, "use_karras_sigmas", "true", KW_ERROR_UNSUPPORTED},
+    {SCHEDULER, "final_sigmas_type", "\"sigma_min\"", KW_ERROR_UNSUPPORTED},
+    {SCHEDULER, "thresholding", "true", KW_ERROR_UNSUPPORTED},
+    {SCHEDULER, "disable_corrector", "[0]", KW_ERROR_UNSUPPORTED},
+    {SCHEDULER, "lower_order_final", "false", KW_ERROR_UNSUPPORTED},
+    {SCHEDULER, "use_dynamic_shifting", "true", KW_ERROR_UNSUPPORTED},
+    {SCHEDULER, "shift_terminal", "0.1", KW_ERROR_UNSUPPORTED},
 };
 
 /* The key without the path to an element: what a message must name. */
