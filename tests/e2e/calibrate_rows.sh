@@ -68,6 +68,12 @@ for why in 'warm-ups' 'random weights of another law' 'the decoder ran in bf16';
 done
 ok "ten runs of the H200 set predict the rest"
 
+run "$KINOWATT" validate --from "$measured" --model $model --train-runs 2 --train-seconds 40 --json
+expect_rc 0
+two=${ten/10-runs/2-runs}
+expect_json "$two['latency']['rows'] >= 40 and $two['latency']['mean'] <= 0.04 and $two['energy']['mean'] <= 0.04"
+ok "two short ones do, 4 % in the mean"
+
 # ---- Rows of a file pass the linter too ----
 
 # 1200 W for 12 s, which the card does not hold; and half of a clip's time and energy

@@ -27,7 +27,8 @@ expect_json "sum(map(abs, $errors)) / 10 <= 0.08"
 expect_json "max(map(abs, $errors)) <= 0.12"
 ok "full clips of other models on an H200, from WAN2.1-1.3B's rows: 8 % in the mean, 12 % at most"
 
-# Two short runs of a model, by their stages, predict its full clip.
+# Two short runs of a model, by their stages, predict its full clip, which is the line through the same two:
+# the fit keeps what it is given. (Of runs that were measured calibrate_rows.sh asks it.)
 awk -F, -v models="$models" 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next }
     $at["offload"] == "False" && index(models, $1) {
         print $1, $at["width"], $at["height"], $at["num_frames_asked"], $at["num_inference_steps"],
