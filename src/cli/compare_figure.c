@@ -14,6 +14,7 @@
 struct source {
     enum kw__compare_kind kind;
     int reference;
+    bool computed; /* of published ones: from runs with fewer steps, not measured */
     const char *label;
     double *x, *y[4], *low[4], *high[4];
     size_t n;
@@ -26,8 +27,8 @@ static const struct {
 } panels[4] = {
     {"a  A clip", "Latency (s)", KW__PER_CLIP, KW__COMPARE_LATENCY},
     {"b  A clip", "GPU energy (Wh)", KW__PER_CLIP, KW__COMPARE_ENERGY},
-    {"c  A second of video", "GPU energy (Wh)", KW__PER_SECOND, KW__COMPARE_ENERGY},
-    {"d  A megapixel-frame", "GPU energy (Wh)", KW__PER_MEGAPIXEL_FRAME, KW__COMPARE_ENERGY},
+    {"c  A second of video", "GPU Wh per second of video", KW__PER_SECOND, KW__COMPARE_ENERGY},
+    {"d  A megapixel-frame", "GPU Wh per megapixel-frame", KW__PER_MEGAPIXEL_FRAME, KW__COMPARE_ENERGY},
 };
 
 static bool is_same_request(const struct kw__compare_entry *a, const struct kw__compare_entry *b)
@@ -36,32 +37,36 @@ static bool is_same_request(const struct kw__compare_entry *a, const struct kw__
            a->num_frames == b->num_frames && a->num_inference_steps == b->num_inference_steps;
 }
 
-/* Models at their defaults are shown where nothing was measured. */
+/* A model at its defaults is shown where nothing of it was published. */
 static bool is_shown(const struct kw__comparison *c, const struct kw__compare_entry *e)
 {
-    return c->num_references ? e->kind != KW__COMPARE_PREDICTED : true;
+    for (size_t i = 0; e->kind == KW__COMPARE_PREDICTED && i < c->count; i++)
+        if (c->entries[i].kind == KW__COMPARE_PUBLISHED && strcmp(c->entries[i].model, e->model) == 0)
+            return false;
+    return true;
 }
 
 static struct source *source_of(struct kw__comparison *c, struct source *sources, size_t *count,
                                 const struct kw__compare_entry *e)
 {
     for (size_t i = 0; i < *count; i++)
-        if (sources[i].kind == e->kind && sources[i].reference == e->reference) return &sources[i];
+        if (sources[i].kind == e->kind && sources[i].reference == e->reference &&
+            sources[i].computed == (e->basis != NULL))
+            return &sources[i];
     struct source *new = &sources[(*count)++];
-    *new = (struct source){.kind = e->kind, .reference = e->reference};
+    *new = (struct source){.kind = e->kind, .reference = e->reference, .computed = e->basis != NULL};
     new->x = kw__arena_alloc(&c->arena, c->count, sizeof *new->x);
     for (int p = 0; p < 4; p++) {
         new->y[p] = kw__arena_alloc(&c->arena, c->count, sizeof *new->y[p]);
         new->low[p] = kw__arena_alloc(&c->arena, c->count, sizeof *new->low[p]);
         new->high[p] = kw__arena_alloc(&c->arena, c->count, sizeof *new->high[p]);
     }
-    if (e->kind == KW__COMPARE_PREDICTED) {
-        new->label = "predicted";
-        return new;
+    if (e->kind == KW__COMPARE_PUBLISHED) {
+        const struct kw__compare_reference *r = &c->references[e->reference - 1];
+        new->label = kw__arena_printf(&c->arena, "%s: %s%s", r->gpu, r->source, e->basis ? ", computed" : "");
+    } else {
+        new->label = kw__arena_printf(&c->arena, "%s: predicted with %s", e->hardware, e->stack);
     }
-    const struct kw__compare_reference *r = &c->references[e->reference - 1];
-    new->label = kw__arena_printf(&c->arena, "%s, %s", r->dataset,
-                                  e->kind == KW__COMPARE_PUBLISHED ? r->gpu : "predicted");
     return new;
 }
 
@@ -76,12 +81,41 @@ static void add_point(struct source *s, const struct kw__compare_entry *e, doubl
     s->x[s->n++] = x;
 }
 
+static enum kw__marker marker_of(const struct source *s)
+{
+    if (s->kind != KW__COMPARE_PUBLISHED) return KW__MARKER_CROSS;
+    return s->computed ? KW__MARKER_RING : KW__MARKER_CIRCLE;
+}
+
+/* What the markers that are there mean; NULL without memory. */
+static const char *note_of(struct kw__comparison *c, const struct source *sources, size_t count)
+{
+    bool measured = false, computed = false, beside = false, alone = false;
+    for (size_t i = 0; i < count; i++) {
+        const struct source *s = &sources[i];
+        measured = measured || (s->kind == KW__COMPARE_PUBLISHED && !s->computed);
+        computed = computed || s->computed;
+        beside = beside || s->kind == KW__COMPARE_AS;
+        alone = alone || s->kind == KW__COMPARE_PREDICTED;
+    }
+    return kw__arena_printf(
+        &c->arena, "%s%s%s%s%sBars: 90 %% intervals.", measured ? "Discs: measured. " : "",
+        computed ? "Rings: computed from runs with fewer steps, not measured. " : "",
+        beside || alone ? "Crosses: predicted for the GPU and with the stack that the legend names" : "",
+        beside  ? "; a coloured one for a row's request and GPU, also where the row ran another stack. "
+        : alone ? ". "
+                : "",
+        beside && alone ? "Black ones: no published row has the model's name. " : "");
+}
+
 void kw__compare_svg(struct kw__out *out, struct kw__comparison *c)
 {
+    /* of each reference measured, computed and predicted rows; and the models at their defaults */
+    const size_t most = 3 * c->num_references + 1;
     const struct kw__compare_entry **requests = kw__arena_alloc(&c->arena, c->count + 1, sizeof(void *));
     const char **names = kw__arena_alloc(&c->arena, c->count + 1, sizeof *names);
-    struct source *sources = kw__arena_alloc(&c->arena, 2 * c->num_references + 2, sizeof *sources);
-    struct kw__series *series = kw__arena_alloc(&c->arena, 4 * (2 * c->num_references + 2), sizeof *series);
+    struct source *sources = kw__arena_alloc(&c->arena, most, sizeof *sources);
+    struct kw__series *series = kw__arena_alloc(&c->arena, 4 * most, sizeof *series);
     size_t num_requests = 0, num_sources = 0;
     for (size_t i = 0; requests && names && sources && series && i < c->count; i++) {
         const struct kw__compare_entry *e = &c->entries[i];
@@ -100,6 +134,7 @@ void kw__compare_svg(struct kw__out *out, struct kw__comparison *c)
         double step = 0.7 / (double)(c->num_references ? c->num_references : 1);
         add_point(s, e, (double)k + at * step + (e->kind == KW__COMPARE_AS ? 0.35 * step : 0));
     }
+    const char *note = note_of(c, sources, num_sources);
     if (c->arena.failed) {
         out->failed = true;
         return;
@@ -116,8 +151,8 @@ void kw__compare_svg(struct kw__out *out, struct kw__comparison *c)
                 .high = sources[i].high[p],
                 .n = sources[i].n,
                 .label = sources[i].label,
-                .color = (unsigned)(sources[i].reference ? sources[i].reference - 1 : 0),
-                .marker = sources[i].kind == KW__COMPARE_PUBLISHED ? KW__MARKER_CIRCLE : KW__MARKER_CROSS};
+                .color = (unsigned)(sources[i].reference ? sources[i].reference - 1 : KW__COLORS - 1),
+                .marker = marker_of(&sources[i])};
         plots[p] = (struct kw__plot){.title = panels[p].title,
                                      .y = {.label = panels[p].label, .scale = KW__SCALE_LOG10},
                                      .series = mine,
@@ -126,16 +161,13 @@ void kw__compare_svg(struct kw__out *out, struct kw__comparison *c)
                                      .n_categories = num_requests,
                                      .legend = p == 2 ? KW__LEGEND_BELOW : KW__LEGEND_NONE};
     }
-    const struct kw__figure figure = {
-        .title = "Text-to-video models: latency and GPU energy",
-        .note =
-            "Circles: measured, or computed from runs with fewer steps. Crosses: predicted for the same request, "
-            "hardware and stack. Bars: 90 % intervals.",
-        .width_pt = 516,
-        .panel_height_pt = 130,
-        .rows = 2,
-        .cols = 2,
-        .share_x = true,
-        .plots = plots};
+    const struct kw__figure figure = {.title = "Text-to-video models: latency and GPU energy",
+                                      .note = note,
+                                      .width_pt = 516,
+                                      .panel_height_pt = 130,
+                                      .rows = 2,
+                                      .cols = 2,
+                                      .share_x = true,
+                                      .plots = plots};
     if (kw__figure_render(&figure, out)) out->failed = true;
 }

@@ -152,6 +152,12 @@ static void put_marker(struct kw__out *out, const struct kw__series *s, double x
     switch (marker_of(s)) {
     case KW__MARKER_DEFAULT: return;
     case KW__MARKER_CIRCLE: kw__out_printf(out, "<circle cx=\"%.2f\" cy=\"%.2f\" r=\"2.2\"", x, y); break;
+    case KW__MARKER_RING:
+        kw__out_printf(out,
+                       "<circle cx=\"%.2f\" cy=\"%.2f\" r=\"1.9\" fill=\"#FFFFFF\" stroke=\"%s\" "
+                       "stroke-width=\"1\"/>\n",
+                       x, y, rgb_of(s));
+        return;
     case KW__MARKER_SQUARE: kw__out_printf(out, "<path d=\"M%.2f %.2fh4v4h-4z\"", x - 2, y - 2); break;
     case KW__MARKER_TRIANGLE: kw__out_printf(out, "<path d=\"M%.2f %.2fl2.5 4.3h-5z\"", x, y - 2.8); break;
     case KW__MARKER_DIAMOND:

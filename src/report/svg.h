@@ -68,6 +68,7 @@ enum kw__marker {
     KW__MARKER_TRIANGLE,
     KW__MARKER_DIAMOND,
     KW__MARKER_CROSS,
+    KW__MARKER_RING, /* a hollow circle; no default */
 };
 
 #define KW__COLORS 8 /* blue, orange, green, vermilion, purple, sky blue, yellow, black */

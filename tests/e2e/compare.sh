@@ -89,12 +89,22 @@ expect_out '^Ranks in each source, 1 the least; in brackets those that 90 % inte
 expect_out '^\[1\] +cogvideox-2b +720 x 480 +3 +3 '
 expect_out '^cogvideox-2b +\[1\] +720 x 480 +8\.30 Wh +0\.84 Wh +0\.53 Wh +85\.8 % +8\.7 % +5\.5 %$'
 command -v python3 >/dev/null && expect python3 -c 'import xml.etree.ElementTree as e; e.parse("figure.svg")'
-for text in 'cogvideox-2b 720x480, 49 frames' 'mlenergy_v3_one_gpu, B200' 'h200_diffusers_full, predicted'; do
+for text in 'cogvideox-2b 720x480, 49 frames' 'B200: ML.ENERGY leaderboard v3.0, xDiT 0.4.5' \
+    'b200: predicted with diffusers-0.34' 'random weights, computed' 'GPU Wh per megapixel-frame' \
+    'wan2.2-ti2v-5b 832x480, 81 frames' 'the row ran another stack'; do
     expect grep -qF "$text" figure.svg
 done
+# in each of four panels and in the legend: a model without rows, two rows computed, and what four sources measured
+run "$KINOWATT" compare wan2.2-t2v-a14b wan2.1-t2v-1.3b --svg two.svg
+expect_rc 0
+expect grep -qF 'wan2.2-t2v-a14b' two.svg
+expect test "$(grep -c '<path.*stroke="#000000" stroke-width="1.2"/>' two.svg)" -eq 5
+expect test "$(grep -c '<circle.*fill="#FFFFFF"' two.svg)" -eq $((4 * 2 + 1))
+expect test "$(grep -c '<circle.*stroke="#FFFFFF"' two.svg)" -eq $((4 * 4 + 4))
 run "$KINOWATT" compare wan2.1-t2v-nano -s 4 --svg predicted.svg
 expect_rc 0
 expect grep -qF 'wan2.1-t2v-nano 256x144, 17 frames' predicted.svg
+expect test "$(grep -cE 'Discs|Rings|another stack' predicted.svg)" -eq 0
 run "$KINOWATT" compare --svg none/figure.svg
 expect_rc 1
 expect_err "cannot write none/figure.svg"
