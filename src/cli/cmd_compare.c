@@ -20,9 +20,9 @@ static const struct kw__usage usage_base = {
     .about =
         "Puts models side by side: latency and GPU energy per clip, per second of video and per\n"
         "megapixel-frame, predicted and as others measured them, energy by device, and the ranks among\n"
-        "what one source has, with those that the intervals allow. Without names: all built-in models and\n"
-        "all published ones. A request given here changes the models' defaults, and leaves out the\n"
-        "published rows, which have their own.",
+        "what one source has, with those that the intervals allow. Without names: all published models and\n"
+        "all built-in ones but the -nano ones, which are no real models. A request given here changes the\n"
+        "models' defaults, and leaves out the published rows, which have their own.",
     .sets =
         KW__WITH_REQUEST | KW__WITH_SYSTEM | KW__WITH_METHOD | KW__WITH_JSON | KW__WITH_CSV | KW__WITH_OUTPUT,
     .most = 256,
@@ -251,19 +251,28 @@ static kw_status add_named(struct kw__comparison *c, const char *name, kw_error 
     return others || !found ? status : KW_OK;
 }
 
+/* A small twin of a real model, to try things with: among real ones its figures only mislead. */
+static bool is_toy(const char *name)
+{
+    static const char suffix[] = "-nano";
+    size_t length = strlen(name), end = sizeof suffix - 1;
+    return length > end && strcmp(name + length - end, suffix) == 0;
+}
+
 static kw_status collect(struct kw__comparison *c, kw_error *err)
 {
     const struct kw__options *options = c->options;
     kw_status status = KW_OK;
     for (size_t s = 0; !status && is_default(&options->request) && s < KW__COMPARE_SETS; s++)
         status = kw__dataset_open(c->catalog, publications[s].name, &c->sets[s], err);
-    size_t count = options->n_args ? options->n_args : kw_catalog_count(c->catalog, KW_MODELS);
-    for (size_t i = 0; !status && i < count; i++)
-        status =
-            add_named(c, options->n_args ? options->args[i] : kw_catalog_name(c->catalog, KW_MODELS, i), err);
+    for (size_t i = 0; !status && i < options->n_args; i++) status = add_named(c, options->args[i], err);
+    if (status || options->n_args) return status;
+    for (size_t i = 0; !status && i < kw_catalog_count(c->catalog, KW_MODELS); i++) {
+        const char *name = kw_catalog_name(c->catalog, KW_MODELS, i);
+        if (!is_toy(name)) status = add_model(c, name, err);
+    }
     size_t found;
-    if (!status && !options->n_args) status = add_others(c, NULL, &found, err);
-    return status;
+    return status ? status : add_others(c, NULL, &found, err);
 }
 
 /* ---- Printing ---- */

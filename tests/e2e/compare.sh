@@ -61,6 +61,9 @@ peers='lambda r, u, q, f: [x for x in d["rows"] if r is not x and x["source"] ==
     x["hardware"] == r["hardware"] and x["stack"] == r["stack"] and f(x, u, q) is not None]'
 published='lambda r: r["source"] != "predicted"'
 expect_json "len($ranks) > 100"
+expect_json "not [r for r in d['rows'] if r['model'].endswith('-nano')]"
+expect_json "[r['per_clip']['latency_rank']['value'] for r in d['rows'] if r['source'] == 'predicted'
+    and r['hardware'] == 'h100-sxm'][0] == 1 and d['rows'][0]['model'] == 'animatediff-lightning-4step'"
 # of published rows, by their own figures: those of less, and one more
 expect_json "all(r[u][q + '_rank']['value'] == 1 + sum(f(x, u, q) < f(r, u, q) for x in p(r, u, q, f))
     and r[u][q + '_rank']['of'] == 1 + len(p(r, u, q, f))
