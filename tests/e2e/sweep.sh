@@ -158,9 +158,9 @@ ok "what cannot work is refused before anything runs, in one line"
 
 touch alone
 # (a shell without job control starts what is in the background with SIGINT ignored)
-env --default-signal=INT "$KINOWATT" sweep --name alone --axis t=1 --repeats 50 -- sleep 0.{t} >alone 2>&1 &
+env --default-signal=INT "$KINOWATT" sweep --name alone --axis t=1 --repeats 5000 -- sleep 0.{t} >alone 2>&1 &
 first=$!
-until grep -q '^1/50' alone; do sleep 0.05; done
+until grep -q '^1/5000' alone; do sleep 0.05; done
 sweep --resume alone
 expect_rc 1
 expect_err "^kinowatt: process $first is running the sweep alone; wait for it, or stop it first$"
@@ -171,14 +171,14 @@ kill -INT "$first"
 wait "$first"
 rc=$?
 expect_rc 130
-expect grep -qE '^kinowatt: stopped; [0-9]+ of 50 runs are kept\. Go on with: kinowatt sweep --resume alone$' alone
+expect grep -qE '^kinowatt: stopped; [0-9]+ of 5000 runs are kept\. Go on with: kinowatt sweep --resume alone$' alone
 kept_runs=$(sed -n 's/^kinowatt: stopped; \([0-9]*\) .*/\1/p' alone)
 expect test "$(kept alone repeat | grep -c '^[0-9]')" -eq "$kept_runs"
 ok "Ctrl-C says how to go on"
 
 env --default-signal=TERM "$KINOWATT" sweep --resume alone >alone 2>&1 &
 first=$!
-until grep -qE '^[0-9]+/50' alone; do sleep 0.05; done
+until grep -qE '^[0-9]+/5000' alone; do sleep 0.05; done
 kill -TERM "$first"
 wait "$first"
 rc=$?
