@@ -105,8 +105,8 @@ static void add_units(struct kw__table *table)
 static void unit_cells(struct kw__table *table, const struct kw__compare_entry *e)
 {
     for (int u = 0; u < KW__COMPARE_UNITS; u++) {
-        marked_value(table, e, kw__format_seconds, kw__compare_figure(e, u, KW__COMPARE_LATENCY).value);
-        marked_value(table, e, kw__format_wh, kw__compare_figure(e, u, KW__COMPARE_ENERGY).value);
+        marked_value(table, e, kw__format_fine_seconds, kw__compare_figure(e, u, KW__COMPARE_LATENCY).value);
+        marked_value(table, e, kw__format_fine_wh, kw__compare_figure(e, u, KW__COMPARE_ENERGY).value);
     }
 }
 
@@ -256,7 +256,7 @@ static void put_devices(struct kw__out *out, const struct kw__comparison *c)
         kw__table_text(&table, source_text(e, buffer));
         size_cell(&table, e);
         for (int d = 0; d < KW_NUM_DEVICES; d++)
-            marked_value(&table, e, kw__format_wh, e->energy_j[d].value / 3600 / (double)e->batch_size);
+            marked_value(&table, e, kw__format_fine_wh, e->energy_j[d].value / 3600 / (double)e->batch_size);
         for (int d = 0; d < KW_NUM_DEVICES; d++) {
             snprintf(buffer, sizeof buffer, "%.1f %%", 100 * kw__compare_share(e, d));
             kw__table_text(&table, buffer);

@@ -225,9 +225,10 @@ static bool is_number(char *buffer, double value, const char *unit)
     return false;
 }
 
-/* `smallest` and `largest` are the decimal prefixes allowed, as powers of 1000. */
-static const char *format_si(char *buffer, double value, const char *unit, int hundreds, int smallest,
-                             int largest)
+/* `smallest` and `largest` are the decimal prefixes allowed, as powers of 1000; `below_1` the decimals there.
+ */
+static const char *format_fine(char *buffer, double value, const char *unit, int below_1, int hundreds,
+                               int smallest, int largest)
 {
     static const char *const prefix[] = {"n", "\xC2\xB5", "m", "", "k", "M", "G", "T", "P", "E", "Z", "Y"};
     double carry = hundreds > 0 ? 999.95 : 999.5;
@@ -245,7 +246,7 @@ static const char *format_si(char *buffer, double value, const char *unit, int h
         magnitude *= 1000;
         power--;
     }
-    int digits = decimals(magnitude, hundreds);
+    int digits = magnitude < 0.9995 ? below_1 : decimals(magnitude, hundreds);
     if (magnitude >= 1e6 || magnitude < 0.005) {
         (void)kw__number_format(buffer, KW__FORMAT_SIZE, "%.2e %s%s", copysign(magnitude, value),
                                 prefix[power + 3], unit);
@@ -254,6 +255,12 @@ static const char *format_si(char *buffer, double value, const char *unit, int h
                                 prefix[power + 3], unit);
     }
     return buffer;
+}
+
+static const char *format_si(char *buffer, double value, const char *unit, int hundreds, int smallest,
+                             int largest)
+{
+    return format_fine(buffer, value, unit, 2, hundreds, smallest, largest);
 }
 
 const char *kw__format_seconds(char *buffer, double seconds_s)
@@ -275,6 +282,17 @@ const char *kw__format_seconds(char *buffer, double seconds_s)
         (void)snprintf(buffer, KW__FORMAT_SIZE, "%s%lld d %02lld h", sign, h / 24, h % 24);
     }
     return buffer;
+}
+
+const char *kw__format_fine_seconds(char *buffer, double seconds_s)
+{
+    if (!(fabs(seconds_s) < 1)) return kw__format_seconds(buffer, seconds_s);
+    return format_fine(buffer, seconds_s, "s", 3, 0, -3, 0);
+}
+
+const char *kw__format_fine_wh(char *buffer, double energy_wh)
+{
+    return format_fine(buffer, energy_wh, "Wh", 3, 1, -2, 4);
 }
 
 const char *kw__format_wh(char *buffer, double energy_wh)

@@ -78,11 +78,14 @@ size_t kw__utf8_decode(const char *text, size_t n, uint32_t *code);
  *   bytes    "512 B"  "31.2 GB" (decimal prefixes)
  *   w        "62.4 W"  "689 W"  "1.25 kW"
  *   percent  "0.52 %"  "12.3 %"  "100 %" (of a fraction: 1 is 100 %)
+ *   fine     "0.850 s"  "0.114 Wh": seconds and wh with three decimals below 1, to set side by side
  *   exact    "192.3": the shortest decimal that reads back as the same double; "" for NaN
  */
 #define KW__FORMAT_SIZE 40
 const char *kw__format_seconds(char *buffer, double seconds_s);
 const char *kw__format_wh(char *buffer, double energy_wh);
+const char *kw__format_fine_seconds(char *buffer, double seconds_s);
+const char *kw__format_fine_wh(char *buffer, double energy_wh);
 const char *kw__format_flop(char *buffer, double flop);
 const char *kw__format_bytes(char *buffer, double bytes);
 const char *kw__format_w(char *buffer, double power_w);

@@ -90,7 +90,8 @@ expect_rc 0
 expect_out '^Energy by device$'
 expect_out '^Ranks in each source, 1 the least; in brackets those that 90 % intervals allow$'
 expect_out '^\[1\] +cogvideox-2b +720 x 480 +3 +3 '
-expect_out '^cogvideox-2b +\[1\] +720 x 480 +8\.30 Wh +0\.84 Wh +0\.53 Wh +85\.8 % +8\.7 % +5\.5 %$'
+expect_out '^animatediff-lightning-4step +\[2\] +512 x 512 +16 +4 +0\.714 s +0\.105 Wh '
+expect_out '^cogvideox-2b +\[1\] +720 x 480 +8\.30 Wh +0\.843 Wh +0\.535 Wh +85\.8 % +8\.7 % +5\.5 %$'
 command -v python3 >/dev/null && expect python3 -c 'import xml.etree.ElementTree as e; e.parse("figure.svg")'
 for text in 'cogvideox-2b 720x480, 49 frames' 'B200: ML.ENERGY leaderboard v3.0, xDiT 0.4.5' \
     'b200: predicted with diffusers-0.34' 'random weights, computed' 'GPU Wh per megapixel-frame' \
