@@ -139,6 +139,8 @@ void kw__compare_svg(struct kw__out *out, struct kw__comparison *c)
         out->failed = true;
         return;
     }
+    /* names of many requests are turned, and take half of a narrow panel's width */
+    const bool wide = num_requests > 6;
     struct kw__plot plots[4];
     for (int p = 0; p < 4; p++) {
         struct kw__series *mine = series + (size_t)p * num_sources;
@@ -159,14 +161,14 @@ void kw__compare_svg(struct kw__out *out, struct kw__comparison *c)
                                      .n_series = num_sources,
                                      .categories = names,
                                      .n_categories = num_requests,
-                                     .legend = p == 2 ? KW__LEGEND_BELOW : KW__LEGEND_NONE};
+                                     .legend = p == (wide ? 3 : 2) ? KW__LEGEND_BELOW : KW__LEGEND_NONE};
     }
     const struct kw__figure figure = {.title = "Text-to-video models: latency and GPU energy",
                                       .note = note,
                                       .width_pt = 516,
-                                      .panel_height_pt = 130,
-                                      .rows = 2,
-                                      .cols = 2,
+                                      .panel_height_pt = wide ? 122 : 130,
+                                      .rows = wide ? 4 : 2,
+                                      .cols = wide ? 1 : 2,
                                       .share_x = true,
                                       .plots = plots};
     if (kw__figure_render(&figure, out)) out->failed = true;

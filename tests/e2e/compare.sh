@@ -98,6 +98,7 @@ for text in 'cogvideox-2b 720x480, 49 frames' 'B200: ML.ENERGY leaderboard v3.0,
     'wan2.2-ti2v-5b 832x480, 81 frames' 'the row ran another stack'; do
     expect grep -qF "$text" figure.svg
 done
+expect test "$(grep -cF 'cogvideox-2b 720x480, 49 frames' figure.svg)" -eq 1 # panels below each other share the axis
 # in each of four panels and in the legend: a model without rows, two rows computed, and what four sources measured
 run "$KINOWATT" compare wan2.2-t2v-a14b wan2.1-t2v-1.3b --svg two.svg
 expect_rc 0
