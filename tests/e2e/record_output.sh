@@ -88,7 +88,7 @@ rc=${PIPESTATUS[0]}
 last_command="yes | head"
 expect_rc 141
 expect_err 'killed by signal 13 '
-expect test "$(grep -c warning "$err")" = 0
+expect test "$(grep warning "$err" | grep -vc 'no line of output fits')" = 0 # the first block may break off before it is looked at
 if [[ -e /dev/full ]]; then
     timeout 20 "${record[@]}" --stage a=never -- yes >/dev/full 2>"$err"
     rc=$?
