@@ -11,7 +11,8 @@ const char *kw__scaling_part_name(int part);
 /* Seconds of each part. */
 void kw__scaling_parts(const kw_prediction *prediction, double parts[KW__SCALING_PARTS]);
 
-/* Four panels: latency by component, GPU energy, mean power, local exponents. */
+/* Six panels: latency by component in seconds and in shares, latency, GPU energy, mean power, local
+ * exponents. */
 /* Its columns go into the scaling's arena. */
 void kw__scaling_figure(struct kw__out *out, struct kw__scaling *scaling);
 

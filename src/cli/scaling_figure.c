@@ -238,6 +238,14 @@ static size_t exponent_series(struct drawing *d)
     return 3;
 }
 
+static double lowest_exponent(const struct columns *c)
+{
+    double lowest = INFINITY;
+    for (size_t i = 0; i < c->n; i++)
+        lowest = fmin(lowest, fmin(c->latency_exponent[i], c->energy_exponent[i]));
+    return lowest;
+}
+
 static void prepare(struct drawing *d, const struct kw__scaling *s)
 {
     struct columns *c = &d->c;
@@ -293,7 +301,7 @@ void kw__scaling_figure(struct kw__out *out, struct kw__scaling *s)
          .n_series = power_series(&d)},
         {.title = "f  Local exponent, d ln y / d ln x",
          .x = log_x,
-         .y = {.label = "Exponent", .min = 0, .max = 1.1 * d.law[0]},
+         .y = {.label = "Exponent", .min = lowest_exponent(c) < 0 ? NAN : 0, .max = NAN},
          .series = d.exponents,
          .n_series = exponent_series(&d)},
     };

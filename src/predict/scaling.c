@@ -124,6 +124,13 @@ static bool same_but(const kw_effective *a, const kw_effective *b, enum kw__scal
     return kw__same_run(&moved, b);
 }
 
+/* Clips have 1 + k n frames of 1 + k latent frames, n even. CogVideoX alone decodes an even number of latent
+ * frames to n - 1 more: its 8 frames are 2 latent frames, its 9 are 3, a step of cost for one frame. */
+static bool beside_grid(const kw_effective *r)
+{
+    return r->num_frames % 2 == 0 && r->num_frames != r->latent_frames;
+}
+
 /* ---- Points ----------------------------------------------------------------------------------------- */
 
 static int by_x(const void *a, const void *b)
@@ -148,6 +155,7 @@ static kw_status add_points(struct kw__scaling *s, const kw_catalog *catalog, co
         kw_status status = kw_request_resolve(model, &one, &effective, err);
         if (status == KW_ERROR_USAGE && !given) continue;
         if (status) return status;
+        if (!given && s->axis == KW__AXIS_FRAMES && beside_grid(&effective)) continue;
         for (size_t j = 0; j < s->num_points && !known; j++)
             known = kw__same_run(&effective, &s->points[j].prediction->request);
         if (known) continue;
@@ -179,11 +187,12 @@ static double slope(const double *x, const double *y, size_t i, size_t j)
     return log(y[j] / y[i]) / log(x[j] / x[i]);
 }
 
-/* At i, of the parabola in logarithms through i, j and k; j and k are on one side or on both. */
-static double tangent(const double *x, const double *y, size_t i, size_t j, size_t k)
+/* At i, of the parabola in logarithms through it and a point on each side. It is a mean of the two slopes,
+ * the nearer point's with more weight, and so never outside them; at an end it would be an extrapolation. */
+static double tangent(const double *x, const double *y, size_t before, size_t i, size_t after)
 {
-    double to_j = log(x[j] / x[i]), to_k = log(x[k] / x[i]);
-    return (slope(x, y, i, j) * to_k - slope(x, y, i, k) * to_j) / (to_k - to_j);
+    double from = log(x[i] / x[before]), to = log(x[after] / x[i]);
+    return (slope(x, y, before, i) * to + slope(x, y, i, after) * from) / (from + to);
 }
 
 void kw__local_exponents(const double *x, const double *y, size_t count, double *out)
@@ -192,11 +201,10 @@ void kw__local_exponents(const double *x, const double *y, size_t count, double 
         out[i] = NAN;
         if (!(y[i] > 0)) continue;
         size_t before = neighbour(x, y, count, i, -1), after = neighbour(x, y, count, i, 1);
-        size_t near = after < count ? after : before;
-        if (near == count) continue;
-        size_t other =
-            before < count && after < count ? before : neighbour(x, y, count, near, after < count ? 1 : -1);
-        out[i] = other < count ? tangent(x, y, i, near, other) : slope(x, y, i, near);
+        if (before < count && after < count)
+            out[i] = tangent(x, y, before, i, after);
+        else if (before < count || after < count)
+            out[i] = slope(x, y, i, before < count ? before : after);
     }
 }
 
@@ -206,16 +214,19 @@ static kw_status add_exponents(struct kw__scaling *s, kw_error *err)
     double *x = kw__arena_alloc(&s->arena, n, sizeof *x), *y = kw__arena_alloc(&s->arena, n, sizeof *y);
     double *exponent = kw__arena_alloc(&s->arena, n, sizeof *exponent);
     if (!x || !y || !exponent) return kw__fail_memory(err);
-    for (int energy = 0; energy < 2; energy++) {
-        for (size_t i = 0; i < n; i++) {
-            const kw_cost *total = &s->points[i].prediction->total;
-            x[i] = s->points[i].x;
-            y[i] = energy ? total->energy_j[KW_GPU].value : total->latency_s.value;
+    for (int energy = 0; energy < 2; energy++)
+        for (int beside = 0; beside < 2; beside++) { /* each kind of clip by itself */
+            for (size_t i = 0; i < n; i++) {
+                const kw_cost *total = &s->points[i].prediction->total;
+                x[i] = s->points[i].x;
+                y[i] = energy ? total->energy_j[KW_GPU].value : total->latency_s.value;
+                if (beside_grid(&s->points[i].prediction->request) != beside) y[i] = NAN;
+            }
+            kw__local_exponents(x, y, n, exponent);
+            for (size_t i = 0; i < n; i++)
+                if (beside_grid(&s->points[i].prediction->request) == beside)
+                    *(energy ? &s->points[i].energy_exponent : &s->points[i].latency_exponent) = exponent[i];
         }
-        kw__local_exponents(x, y, n, exponent);
-        for (size_t i = 0; i < n; i++)
-            *(energy ? &s->points[i].energy_exponent : &s->points[i].latency_exponent) = exponent[i];
-    }
     return KW_OK;
 }
 

@@ -45,6 +45,13 @@ expect_rc 0
 expect_out '^ +81 +75600 +6 min 47 s .* 79\.2 Wh .* 700 W '
 ok "the paper's closed form, without intervals"
 
+run "$KINOWATT" scaling cogvideox-nano --axis frames --csv -o cog
+expect_rc 0
+# 1 + 8 k frames, and no step between them falls outside the law
+awk -F, '$15 == "total" { n++; if ($11 % 8 != 1 || $26 < 0 || $26 > 2 || $27 < 0 || $27 > 2) exit 1 }
+    END { exit n != 21 }' "$out" || problem "exponents of the frames of CogVideoX"
+ok "CogVideoX: exponents of clips that are alike"
+
 run "$KINOWATT" scaling "$model" -o new/deep/
 expect_rc 0
 expect_out '^Figures and their rows are in new/deep/$'

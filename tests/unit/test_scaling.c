@@ -50,7 +50,7 @@ static void test_power_laws(void **state)
     }
 }
 
-/* y = a + b x has the exponent b x / (a + b x). */
+/* y = a + b x has the exponent b x / (a + b x); at an end it is one between the last two points. */
 static void test_affine_law(void **state)
 {
     (void)state;
@@ -60,7 +60,23 @@ static void test_affine_law(void **state)
         y[i] = 12 + 3 * x[i];
     }
     kw__local_exponents(x, y, LEN(x), exponents);
-    for (size_t i = 0; i < LEN(x); i++) assert_float_equal(exponents[i], 3 * x[i] / y[i], 1e-3);
+    for (size_t i = 1; i < LEN(x) - 1; i++) assert_float_equal(exponents[i], 3 * x[i] / y[i], 1e-3);
+    for (size_t i = 0; i < LEN(x); i += LEN(x) - 1) {
+        size_t near = i ? i - 1 : 1, first = i < near ? i : near;
+        assert_true(exponents[i] > 3 * x[first] / y[first]);
+        assert_true(exponents[i] < 3 * x[first + 1] / y[first + 1]);
+    }
+}
+
+/* By hand, in powers of two: slopes 0, 3, 1; inside, their means by the distance to the other point. A
+ * parabola would give -2 and -1/3 at the ends, of a y that never falls. */
+static void test_ends(void **state)
+{
+    (void)state;
+    const double x[] = {1, 4, 8, 32}, y[] = {1, 1, 8, 32}, expected[] = {0, 2, 7.0 / 3, 1};
+    double exponents[LEN(x)];
+    kw__local_exponents(x, y, LEN(x), exponents);
+    for (size_t i = 0; i < LEN(x); i++) assert_float_equal(exponents[i], expected[i], 1e-12);
 }
 
 static void test_absent_points(void **state)
@@ -169,6 +185,77 @@ static void test_defaults(void **state)
         assert_true(s->points[s->num_points - 1].latency_exponent > 0.75 * law);
         kw__scaling_free(s);
     }
+}
+
+static double figure_of(const struct kw__scaling_point *p, bool energy)
+{
+    const kw_cost *total = &p->prediction->total;
+    return log(energy ? total->energy_j[KW_GPU].value : total->latency_s.value);
+}
+
+static void check_between_secants(const struct kw__scaling *s, const char *name, bool energy)
+{
+    double before = NAN;
+    for (size_t i = 0; i < s->num_points; i++) {
+        const struct kw__scaling_point *p = &s->points[i];
+        double after = NAN, exponent = energy ? p->energy_exponent : p->latency_exponent;
+        if (i + 1 < s->num_points)
+            after = (figure_of(p + 1, energy) - figure_of(p, energy)) / log(p[1].x / p->x);
+        /* 1e-9: logarithms of quotients against quotients of logarithms */
+        if (!(exponent >= fmin(before, after) - 1e-9 && exponent <= fmax(before, after) + 1e-9))
+            fail_msg("%s, %s %g: %s exponent %g, slopes %g and %g", name, kw__scaling_axis_name(s->axis),
+                     p->x, energy ? "energy" : "latency", exponent, before, after);
+        before = after;
+    }
+}
+
+/* Every exponent of every model is between the slopes to the points beside it. Few points, which all models
+ * take: the default ranges of all of them are minutes under the sanitizers. */
+static void test_between_secants(void **state)
+{
+    (void)state;
+    static const struct kw__scaling_value values[KW__NUM_AXES][4] = {
+        {{256, 256, 0}, {512, 256, 0}, {768, 512, 0}, {1024, 1024, 0}},
+        {{.count = 1}, {.count = 9}, {.count = 17}, {.count = 25}},
+        {{.count = 2}, {.count = 3}, {.count = 10}, {.count = 50}},
+    };
+    const kw_request request = KW_REQUEST_INIT;
+    for (size_t m = 0; m < kw_catalog_count(catalog, KW_MODELS); m++)
+        for (int axis = 0; axis < KW__NUM_AXES; axis++) {
+            const char *name = kw_catalog_name(catalog, KW_MODELS, m);
+            struct kw__scaling *s =
+                scale(name, (enum kw__scaling_axis)axis, &request, NULL, values[axis], LEN(values[axis]));
+            assert_int_equal(s->num_points, LEN(values[axis]));
+            check_between_secants(s, name, false);
+            check_between_secants(s, name, true);
+            kw__scaling_free(s);
+        }
+}
+
+/* CogVideoX: 8 frames are 2 latent frames and 9 are 3. By default 1 + 8 k frames; given, kinds stay apart. */
+static void test_cogvideox_frames(void **state)
+{
+    (void)state;
+    const kw_request request = KW_REQUEST_INIT;
+    struct kw__scaling *s = scale("cogvideox-5b", KW__AXIS_FRAMES, &request, NULL, NULL, 0);
+    assert_int_equal(s->num_points, 21);
+    for (size_t i = 0; i < s->num_points; i++) {
+        assert_float_equal(s->points[i].x, 1 + 8 * (double)i, 0);
+        assert_in_range(1000 * s->points[i].latency_exponent, 0, 2000);
+    }
+    kw__scaling_free(s);
+    const struct kw__scaling_value values[] = {{.count = 48}, {.count = 49}, {.count = 56}, {.count = 57}};
+    s = scale("cogvideox-5b", KW__AXIS_FRAMES, &request, NULL, values, LEN(values));
+    assert_int_equal(s->num_points, 4);
+    for (size_t i = 0; i < 4; i++) {
+        const struct kw__scaling_point *from = &s->points[i % 2], *to = from + 2;
+        double slope = (figure_of(to, true) - figure_of(from, true)) / log(to->x / from->x);
+        assert_float_equal(s->points[i].energy_exponent, slope, 1e-9);
+    }
+    kw__scaling_free(s);
+    s = scale("cogvideox-5b", KW__AXIS_FRAMES, &request, NULL, values, 2); /* one of each kind */
+    assert_true(isnan(s->points[0].latency_exponent) && isnan(s->points[1].energy_exponent));
+    kw__scaling_free(s);
 }
 
 /* A step costs the same whatever the number of steps. */
@@ -342,9 +429,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_power_laws),
         cmocka_unit_test(test_affine_law),
+        cmocka_unit_test(test_ends),
         cmocka_unit_test(test_absent_points),
         cmocka_unit_test(test_parse),
         cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_between_secants),
+        cmocka_unit_test(test_cogvideox_frames),
         cmocka_unit_test(test_steps_are_equal),
         cmocka_unit_test(test_one_request_is_one_point),
         cmocka_unit_test(test_rows_stay_with_their_machine),
