@@ -48,10 +48,11 @@ extern const struct kw__family kw__ltx_family;
 extern const struct kw__family kw__mochi_family;
 extern const struct kw__family kw__wan_family;
 
+/* Whether the Hub has a model of the catalog under hub_id, by the one file that says it, whose names are
+ * "hub_id" and "hub_aliases": other names of the same weights. */
+kw_status kw__model_on_hub(const kw_catalog *catalog, const char *name, const char *hub_id,
+                           struct kw__arena *arena, bool *out, kw_error *err);
 /* Lowers to the reference program: what diffusers computes. */
-/* What the Hub calls a model of the catalog, from the one file that says it; NULL: none does. */
-kw_status kw__hub_id_of(const kw_catalog *catalog, const char *name, struct kw__arena *arena,
-                        const char **out, kw_error *err);
 kw_status kw__lower(const kw_model *model, const kw_effective *request, const struct kw__dtypes *dtypes,
                     struct kw__program **out, kw_error *err);
 

@@ -93,18 +93,32 @@ static kw_status load_defaults(struct kw__arena *arena, const char *folder, stru
     return status;
 }
 
-kw_status kw__hub_id_of(const kw_catalog *catalog, const char *name, struct kw__arena *arena,
-                        const char **out, kw_error *err)
+/* Whether "hub_id" or one of "hub_aliases" is id (NULL: none is); what they hold is checked. */
+static kw_status has_hub_id(struct kw__json in, const char *id, bool *has, kw_error *err)
+{
+    const char *own = NULL;
+    const json_t *aliases = NULL;
+    kw_status status = kw__json_has(in, "hub_id") ? kw__json_string(in, "hub_id", &own, err) : KW_OK;
+    if (!status && kw__json_has(in, "hub_aliases")) status = kw__json_array(in, "hub_aliases", &aliases, err);
+    *has = own && id && strcmp(own, id) == 0;
+    for (size_t i = 0; !status && i < json_array_size(aliases); i++) {
+        const char *alias = json_string_value(json_array_get(aliases, i));
+        if (!alias) return kw__fail(err, KW_ERROR_FORMAT, "%s: hub_aliases must hold strings", in.path);
+        *has = *has || (id && strcmp(alias, id) == 0);
+    }
+    return status;
+}
+
+kw_status kw__model_on_hub(const kw_catalog *catalog, const char *name, const char *hub_id,
+                           struct kw__arena *arena, bool *out, kw_error *err)
 {
     char *folder = NULL;
     struct kw__json in;
     json_t *root = NULL;
-    const char *id = NULL;
-    *out = NULL;
+    *out = false;
     kw_status status = kw__catalog_path(catalog, KW_MODELS, name, &folder, err);
     if (!status) status = load_defaults(arena, folder, &in, &root, err);
-    if (root && kw__json_has(in, "hub_id")) status = kw__json_string(in, "hub_id", &id, err);
-    if (!status && id && !(*out = kw__arena_strdup(arena, id))) status = kw__fail_memory(err);
+    if (root) status = has_hub_id(in, hub_id, out, err);
     json_decref(root);
     free(folder);
     return status;
@@ -115,10 +129,12 @@ static kw_status read_defaults(kw_model *model, bool *present, kw_error *err)
 {
     struct kw__json in;
     json_t *root;
+    bool unused;
     model->defaults = model->family->defaults;
     kw_status status = load_defaults(&model->arena, model->folder, &in, &root, err);
     *present = root != NULL;
     if (!root) return status;
+    status = has_hub_id(in, NULL, &unused, err);
     struct kw__defaults *d = &model->defaults;
     const struct {
         const char *key;

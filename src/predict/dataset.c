@@ -297,10 +297,11 @@ kw_status kw__slug_of(const kw_catalog *catalog, const char *hub_id, struct kw__
 {
     *out = hub_id;
     for (size_t m = 0; strchr(hub_id, '/') && m < kw_catalog_count(catalog, KW_MODELS); m++) {
-        const char *name = kw_catalog_name(catalog, KW_MODELS, m), *id;
-        kw_status status = kw__hub_id_of(catalog, name, arena, &id, err);
+        const char *name = kw_catalog_name(catalog, KW_MODELS, m);
+        bool is_it;
+        kw_status status = kw__model_on_hub(catalog, name, hub_id, arena, &is_it, err);
         if (status) return status;
-        if (!id || strcmp(hub_id, id) != 0) continue;
+        if (!is_it) continue;
         *out = kw__arena_strdup(arena, name);
         return *out ? KW_OK : kw__fail_memory(err);
     }

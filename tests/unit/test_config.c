@@ -100,6 +100,8 @@ static const struct key_case key_cases[] = {
     {INDEX, "_class_name", "7", KW_ERROR_FORMAT},
     {DEFAULTS, "width", "\"832\"", KW_ERROR_FORMAT},
     {DEFAULTS, "hub_id", "5", KW_ERROR_FORMAT},
+    {DEFAULTS, "hub_aliases", "\"a/b\"", KW_ERROR_FORMAT},
+    {DEFAULTS, "hub_aliases", "[\"a/b\", 5]", KW_ERROR_FORMAT},
     /* negative, zero */
     {TRANSFORMER, "num_layers", "-1", KW_ERROR_FORMAT},
     {TRANSFORMER, "num_layers", "0", KW_ERROR_FORMAT},

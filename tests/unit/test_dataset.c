@@ -78,7 +78,9 @@ static void test_other_sets(void **state)
     struct kw__dataset *served = open_set("mlenergy_v3_one_gpu");
     assert_int_equal(served->num_rows, 10);
     assert_string_equal(served->rows[3].model, "wan2.1-t2v-14b"); /* by its name on the Hub */
-    assert_string_equal(served->rows[4].model, "tencent/HunyuanVideo");
+    assert_string_equal(served->rows[4].model, "hunyuanvideo");   /* by another name of the same weights */
+    assert_string_equal(served->rows[6].model, "cogvideox-2b");
+    assert_string_equal(served->rows[8].model, "zai-org/CogVideoX1.5-5B"); /* the catalog has none */
     assert_float_equal(served->rows[1].energy_wh[KW_GPU], 64671.5 / 3600, 1e-9);
     assert_true(isnan(served->rows[1].energy_wh[KW_CPU]));
     kw__dataset_close(served);
