@@ -509,6 +509,21 @@ static bool is_later(const char *a, const char *b)
     return major_a > major_b || (major_a == major_b && minor_a > minor_b);
 }
 
+/* An offloaded stack's peak is what is left with offloading; a CPU has nowhere to offload to. */
+static void add_memory_note(struct owned *o, const struct inputs *in)
+{
+    double memory = kw_hardware_get(in->hardware, "memory_bytes");
+    const kw_reading *need = &o->prediction.peak_memory_bytes;
+    bool offloads = kw__stack_keeping(in->stack, in->model->family->pipeline)->offload;
+    const char *how = in->stack->on_cpu ? "" : offloads ? " even with offloading" : " without offloading";
+    if (need->value > memory)
+        WARN(o, "it needs about %.1f GB of memory and %s has %.1f GB: it will not fit%s", need->value / 1e9,
+             o->prediction.hardware, memory / 1e9, how);
+    else if (need->high > memory)
+        WARN(o, "it needs %.1f to %.1f GB of memory and %s has %.1f GB: it may not fit%s", need->value / 1e9,
+             need->high / 1e9, o->prediction.hardware, memory / 1e9, how);
+}
+
 static void add_notes(struct owned *o, const struct inputs *in, const kw_request *request,
                       const kw_predict_options *options)
 {
@@ -561,10 +576,7 @@ static void add_notes(struct owned *o, const struct inputs *in, const kw_request
     if (r->power_limit_w > limit)
         WARN(o, "%s has a limit of %.0f W; nothing is known of it above that, so that limit holds",
              o->prediction.hardware, limit);
-    double memory = kw_hardware_get(in->hardware, "memory_bytes");
-    if (o->prediction.peak_memory_bytes.value > memory)
-        WARN(o, "it needs about %.1f GB of memory and %s has %.1f GB: it will not fit without offloading",
-             o->prediction.peak_memory_bytes.value / 1e9, o->prediction.hardware, memory / 1e9);
+    add_memory_note(o, in);
 }
 
 static kw_status predict_into(struct owned *o, struct inputs *in, const kw_request *request,

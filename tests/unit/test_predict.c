@@ -783,7 +783,7 @@ static void warnings_say_what_is_stretched(void **state)
     kw_prediction_free(p);
     s.large = 1; /* 28.6 GB of weights on a card of 24 GB */
     p = predict(&s);
-    assert_true(has_text(p->warnings, p->num_warnings, "will not fit"));
+    assert_true(has_text(p->warnings, p->num_warnings, "will not fit without offloading"));
     kw_prediction_free(p);
 
     kw_request request = KW_REQUEST_INIT;
@@ -792,6 +792,34 @@ static void warnings_say_what_is_stretched(void **state)
     assert_true(has_text(p->assumptions, p->num_assumptions, "h100-sxm (the default)"));
     assert_true(has_text(p->assumptions, p->num_assumptions, "diffusers-0.34 (the default)"));
     kw_prediction_free(p);
+}
+
+/* The memory of a request beside the card's, 85.5 GB: above, between the interval's ends, and below. */
+static void memory_warnings_follow_the_interval(void **state)
+{
+    (void)state;
+    const struct {
+        const char *model;
+        int64_t size; /* 0: the default */
+        const char *text;
+    } cases[] = {{"cogvideox-2b", 8192, "will not fit even with offloading"},
+                 {"wan2.2-t2v-a14b", 0, "may not fit without offloading"},
+                 {"cogvideox-2b", 0, NULL}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        kw_model *model;
+        kw_prediction *p;
+        kw_request request = KW_REQUEST_INIT;
+        kw_predict_options options = KW_PREDICT_OPTIONS_INIT;
+        request.width = request.height = cases[i].size;
+        options.hardware = "h100-sxm";
+        options.stack = "diffusers-0.34";
+        assert_int_equal(kw_model_open(catalog, cases[i].model, &model, NULL), KW_OK);
+        assert_int_equal(kw_predict(catalog, model, &request, &options, &p, NULL), KW_OK);
+        assert_int_equal(has_text(p->warnings, p->num_warnings, cases[i].text ? cases[i].text : "not fit"),
+                         cases[i].text != NULL);
+        kw_prediction_free(p);
+        kw_model_close(model);
+    }
 }
 
 /* The farther a calibration is carried, the wider its interval. */
@@ -870,6 +898,7 @@ int main(void)
         cmocka_unit_test(a_stack_does_not_change_the_reference),
         cmocka_unit_test(refusals),
         cmocka_unit_test(warnings_say_what_is_stretched),
+        cmocka_unit_test(memory_warnings_follow_the_interval),
         cmocka_unit_test(carrying_widens_the_interval),
         cmocka_unit_test(a_calibration_names_hardware_and_stack),
     };
