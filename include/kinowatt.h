@@ -244,7 +244,7 @@ typedef struct kw_phase {
 typedef struct kw_cost {
     const char *name;
     double flop, flop_executed, flop_linear, flop_attention, flop_conv;
-    double bytes;    /* moved through device memory by what the stack runs */
+    double bytes;    /* moved through device memory by what the stack runs, offloaded weights too */
     double launches; /* device kernels */
     kw_regime regime;
     kw_reading latency_s, power_w; /* power of the GPU alone, mean over the stage */

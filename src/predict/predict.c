@@ -161,6 +161,13 @@ struct part {
     double latency, energy, compute, memory, gap, host, flop, bytes, launches;
 };
 
+/* Through the device's memory: weights that come to it are written there, those that leave it read. */
+static double bytes_of(const struct kw__item *item)
+{
+    const struct kw__work *w = &item->work;
+    return item->count * (w->main_bytes + w->memory_bytes + w->to_device_bytes + w->to_host_bytes);
+}
+
 static void add_to(struct part *part, const struct kw__item *item, const struct kw__cost_of_item *cost)
 {
     part->latency += cost->busy_s + cost->gap_s;
@@ -170,7 +177,7 @@ static void add_to(struct part *part, const struct kw__item *item, const struct 
     part->gap += cost->gap_s;
     part->host += cost->host_s + cost->copy_s;
     part->flop += item->count * item->work.flop;
-    part->bytes += item->count * (item->work.main_bytes + item->work.memory_bytes);
+    part->bytes += bytes_of(item);
     part->launches += item->count * item->work.launches;
 }
 
@@ -679,7 +686,7 @@ static kw_bill_line bill_line(const struct owned *o, size_t i)
 {
     const struct kw__item *item = &o->workload->items[i];
     const struct kw__work *w = &item->work;
-    double bytes = item->count * (w->main_bytes + w->memory_bytes);
+    double bytes = bytes_of(item);
     kw_bill_line line = {.stage = o->workload->stages[item->stage],
                          .component = o->workload->components[item->component],
                          .op = item->op,

@@ -177,6 +177,7 @@ static void copies_are_timed(void **state)
         if (strcmp(with->components[i].name, "offload") == 0) {
             found = true;
             assert_int_equal(with->components[i].regime, KW_REGIME_HOST);
+            assert_float_equal(with->components[i].bytes, 2 * bytes, 0); /* there and back */
         }
     for (size_t i = 0; i < with->num_assumptions; i++)
         said = said || strstr(with->assumptions[i], "CPU offload");
