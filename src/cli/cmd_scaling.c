@@ -118,17 +118,21 @@ static void put_shares(struct kw__out *out, const struct kw__scaling *s)
     struct kw__table table;
     kw__table_init(&table);
     x_column(&table, s->axis);
-    for (int part = 0; part < KW__SCALING_PARTS; part++)
+    bool shown[KW__SCALING_PARTS];
+    for (int part = 0; part < KW__SCALING_PARTS; part++) {
+        shown[part] = kw__scaling_has_part(s, part);
+        if (!shown[part]) continue;
         kw__table_column(&table, &(struct kw__column){.title = kw__scaling_part_name(part),
                                                       .group = "Share of the latency",
                                                       .align = KW__ALIGN_RIGHT});
+    }
     for (size_t i = 0; i < s->num_points; i++) {
         double parts[KW__SCALING_PARTS], all = s->points[i].prediction->total.latency_s.value;
         kw__scaling_parts(s->points[i].prediction, parts);
         kw__table_row(&table);
         x_cell(&table, s->axis, &s->points[i]);
         for (int part = 0; part < KW__SCALING_PARTS; part++)
-            kw__table_text(&table, kw__format_percent(buffer, parts[part] / all));
+            if (shown[part]) kw__table_text(&table, kw__format_percent(buffer, parts[part] / all));
     }
     kw__table_render_text(&table, out);
     kw__table_free(&table);

@@ -15,6 +15,7 @@ static const struct {
                                  {"mlp", "MLP"},
                                  {"cross_attention", "Cross-attention"},
                                  {"vae_decoder", "VAE decoder"},
+                                 {"offload", "CPU offload"},
                                  {NULL, "Other"}};
 
 const char *kw__scaling_part_name(int part)
@@ -32,6 +33,16 @@ void kw__scaling_parts(const kw_prediction *prediction, double parts[KW__SCALING
             part++;
         parts[part] += prediction->components[i].latency_s.value;
     }
+}
+
+bool kw__scaling_has_part(const struct kw__scaling *scaling, int part)
+{
+    double parts[KW__SCALING_PARTS];
+    for (size_t i = 0; i < scaling->num_points; i++) {
+        kw__scaling_parts(scaling->points[i].prediction, parts);
+        if (parts[part] > 0) return true;
+    }
+    return false;
 }
 
 /* The columns that the panels draw, in the scaling's arena. */
@@ -154,23 +165,23 @@ static size_t measured_series(struct kw__series *out, const struct columns *c, c
 static const struct {
     unsigned color;
     enum kw__hatch hatch;
-} looks[KW__SCALING_PARTS] = {{5, KW__HATCH_PLAIN},
-                              {1, KW__HATCH_RISING},
-                              {2, KW__HATCH_FALLING},
-                              {4, KW__HATCH_DOTS},
-                              {6, KW__HATCH_PLAIN}};
+} looks[KW__SCALING_PARTS] = {{5, KW__HATCH_PLAIN}, {1, KW__HATCH_RISING}, {2, KW__HATCH_FALLING},
+                              {4, KW__HATCH_DOTS},  {0, KW__HATCH_RISING}, {6, KW__HATCH_PLAIN}};
 
-static size_t stacked_series(struct kw__series *out, const struct columns *c, double *const *parts)
+static size_t stacked_series(struct kw__series *out, const struct columns *c, const struct kw__scaling *s,
+                             double *const *parts)
 {
+    size_t n = 0;
     for (int part = 0; part < KW__SCALING_PARTS; part++)
-        out[part] = (struct kw__series){.kind = KW__SERIES_AREA,
-                                        .x = c->x,
-                                        .y = parts[part],
-                                        .n = c->n,
-                                        .label = parts_of[part].name,
-                                        .color = looks[part].color,
-                                        .hatch = looks[part].hatch};
-    return KW__SCALING_PARTS;
+        if (kw__scaling_has_part(s, part))
+            out[n++] = (struct kw__series){.kind = KW__SERIES_AREA,
+                                           .x = c->x,
+                                           .y = parts[part],
+                                           .n = c->n,
+                                           .label = parts_of[part].name,
+                                           .color = looks[part].color,
+                                           .hatch = looks[part].hatch};
+    return n;
 }
 
 /* Over the areas: the interval's ends as lines, which hide nothing, and the published points. */
@@ -269,7 +280,7 @@ void kw__scaling_figure(struct kw__out *out, struct kw__scaling *s)
     prepare(&d, s);
     const struct kw__axis linear_x = {.label = x_labels[s->axis], .min = 0, .max = NAN},
                           log_x = {.label = x_labels[s->axis], .scale = KW__SCALE_LOG10};
-    size_t stacked = stacked_series(d.stack, c, c->part);
+    size_t stacked = stacked_series(d.stack, c, s, c->part);
     stacked += over_stack(d.stack + stacked, c);
     const struct kw__plot plots[6] = {
         {.title = "a  Latency by component",
@@ -281,7 +292,7 @@ void kw__scaling_figure(struct kw__out *out, struct kw__scaling *s)
          .x = log_x,
          .y = {.label = "Share (%)", .min = 0, .max = 100},
          .series = d.shares,
-         .n_series = stacked_series(d.shares, c, c->share),
+         .n_series = stacked_series(d.shares, c, s, c->share),
          .legend = KW__LEGEND_NONE},
         {.title = "c  Latency",
          .x = log_x,

@@ -45,6 +45,12 @@ expect_rc 0
 expect_out '^ +81 +75600 +6 min 47 s .* 79\.2 Wh .* 700 W '
 ok "the paper's closed form, without intervals"
 
+run "$KINOWATT" scaling mochi-1-preview --axis resolution
+expect_rc 0
+expect_out ' Self-attention +MLP +VAE decoder +CPU offload +Other$'
+expect_out '^ +256 x 256 .* 7[0-9.]+ % +[0-9.]+ %$' # offload takes most of the smallest clip
+ok "CPU offload is a part of its own, and what takes no time is none"
+
 run "$KINOWATT" scaling cogvideox-nano --axis frames --csv -o cog
 expect_rc 0
 # 1 + 8 k frames, and no step between them falls outside the law
