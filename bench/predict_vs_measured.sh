@@ -2,7 +2,7 @@
 # Predicted against measured, stage by stage: calibrates this machine, then makes clips of the nano model at
 # six sizes that the calibration does not use. Measured is the quickest of RUNS runs, each a process of its
 # own: what disturbs a run makes it longer, never shorter. The last lines are the mean errors of the stages
-# (issue 3 asks for 10 % at most), and that of peak memory.
+# (10 % at most is wanted), and that of peak memory.
 #
 #     bench/predict_vs_measured.sh           RUNS=5  CALIBRATION_SECONDS=45  CALIBRATE=no: use the user's
 set -eu
