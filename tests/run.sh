@@ -94,7 +94,7 @@ if ((${#tests[@]})); then
     {
         (($# > 1)) && printf '%s\0' "${@:2}" | xargs -0 -n 1 -P "$1" bash -c 'run_one "$1"' _
     }
-    run_all "$(nproc)" "${together[@]}"
+    run_all "$(($(nproc) + 1))" "${together[@]}" # some wait, for seconds, for what they time
     unset OMP_WAIT_POLICY
     run_all 1 "${alone[@]}"
 else
