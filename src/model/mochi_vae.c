@@ -226,11 +226,5 @@ void kw__mochi_vae_lower(const struct kw__mochi_vae *config, struct kw__program 
 
     g = kw__tiles_output(program, stage);
     if (!g) return;
-    struct kw__attr range = {.low = -1.0, .high = 1.0};
-    int x = KW__OP(g, KW__CLAMP, &range, dtype, kw__tiles_joined(g, &tiles));
-    x = KW__OP(g, KW__TO_HOST, NULL, dtype, x);
-    x = KW__OP(g, KW__HOST_FRAMES, NULL, KW__F32, x);
-    int frames = kw__state(g, "frames", KW__F32, KW__REQUEST,
-                           KW__DIMS(r->batch_size, r->num_frames, r->height, r->width, 3));
-    kw__state_next(g, frames, x);
+    kw__hand_over_frames(g, kw__tiles_joined(g, &tiles));
 }

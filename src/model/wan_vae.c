@@ -349,14 +349,8 @@ void kw__wan_vae_lower(const struct kw__wan_vae *config, struct kw__program *pro
     if (!g) return;
     g->component = "output";
     g->tensors = "vae";
-    struct kw__attr range = {.low = -1.0, .high = 1.0};
     struct kw__attr unfold = {.patch = {1, config->patch, config->patch}, .transposed = true};
     x = clip_state(g, config, dtype);
     if (config->patch > 1) x = KW__OP(g, KW__DEPTH_TO_SPACE, &unfold, dtype, x);
-    x = KW__OP(g, KW__CLAMP, &range, dtype, x);
-    x = KW__OP(g, KW__TO_HOST, NULL, dtype, x);
-    x = KW__OP(g, KW__HOST_FRAMES, NULL, KW__F32, x);
-    int frames = kw__state(g, "frames", KW__F32, KW__REQUEST,
-                           KW__DIMS(r->batch_size, r->num_frames, r->height, r->width, 3));
-    kw__state_next(g, frames, x);
+    kw__hand_over_frames(g, x);
 }
