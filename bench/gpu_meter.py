@@ -5,7 +5,8 @@
 
 `cut` opens the window "whole" and, inside it, windows cut-1, cut-2, ... of 0.2 to 3 s that touch. Each line of its
 output is one window with its edges on the monotonic clock. `overhead` times the same work with and without
-`kinowatt record` beside it, in pairs of random order, and prints the median ratio.
+`kinowatt record` beside it, in pairs, and prints each ratio, the share of a core that the recorder used, and what
+recording adds to a command that does nothing.
 """
 
 import argparse
@@ -21,6 +22,8 @@ sys.path.append(os.path.join(os.path.dirname(__file__), "..", "python"))
 
 import torch
 
+WARM_S = 20  # before the first pair: the card's temperature settles
+
 
 class Load:
     """Products whose number, not their time, is given, so that two runs do the same work."""
@@ -29,6 +32,9 @@ class Load:
         self.a, self.b = (torch.randn(n, n, device="cuda", dtype=torch.bfloat16) for _ in range(2))
         self.c = torch.empty_like(self.a)
         self.run(2000)
+        self.time()
+
+    def time(self):
         start = time.monotonic()
         self.run(1000)
         self.product_s = (time.monotonic() - start) / 1000
@@ -58,31 +64,58 @@ def cut(load, seconds, seed):
         print(json.dumps(row))
 
 
-def timed(load, products, beside):
-    """Seconds for the products while `beside` (a command, or nothing) runs."""
-    process = subprocess.Popen(beside, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) if beside else None
+def recorder(command):
+    """A recorder that runs beside, to be stopped by `stop`."""
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL), time.monotonic()
+
+
+def stop(process, start):
+    """Share of a core that the recorder used, from its beginning to its end."""
+    if process.poll() is not None:
+        raise SystemExit("the recorder ended before the work did; what it said was not kept")
+    process.terminate()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return (usage.ru_utime + usage.ru_stime) / (time.monotonic() - start)
+
+
+def timed(load, products, command):
+    """Seconds for the products while `command` runs, if there is one, and the share of a core that this used."""
+    beside = recorder(command) if command else None
     load.run(load.products(1.0))  # the meter is up, and the card as warm as in the other arm
     start = time.monotonic()
     load.run(products)
     seconds = time.monotonic() - start
-    if process:
-        if process.poll() is not None:
-            raise SystemExit("the recorder ended before the work did; what it said was not kept")
-        process.terminate()
-        process.wait()
-    return seconds
+    return seconds, stop(*beside) if beside else None
+
+
+def beginning(kinowatt, times=15):
+    """Median seconds that recording adds to a command which does nothing."""
+    took = {True: [], False: []}
+    for _ in range(times):
+        for recorded, command in ((True, [kinowatt, "record", "--", "true"]), (False, ["true"])):
+            start = time.monotonic()
+            subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+            took[recorded].append(time.monotonic() - start)
+    return statistics.median(took[True]) - statistics.median(took[False])
 
 
 def overhead(load, seconds, pairs, seed, kinowatt):
-    chance, ratios = random.Random(seed), []
-    products = load.products(seconds)
-    beside = [kinowatt, "record", "--", "sleep", str(3 * seconds + 10)]
+    """Pairs whose order is drawn, every second one the other way round than the last, against what drifts."""
+    command = [kinowatt, "record", "--", "sleep", str(3 * seconds + 10)]
+    print(json.dumps({"gpu": str(torch.cuda.get_device_properties(0).uuid), "begin_s": beginning(kinowatt)}), flush=True)
+    load.run(load.products(WARM_S))
+    load.time()
+    products, ratios = load.products(seconds), []
+    first = random.Random(seed).random() < 0.5
     for pair in range(pairs):
-        arms = [None, beside]
-        chance.shuffle(arms)
-        took = {bool(arm): timed(load, products, arm) for arm in arms}
-        ratios.append(took[True] / took[False])
-        print(json.dumps({"pair": pair + 1, "alone_s": took[False], "recorded_s": took[True], "ratio": ratios[-1]}))
+        took = {}
+        for recorded in (first, not first) if pair % 2 == 0 else (not first, first):
+            took[recorded] = timed(load, products, command if recorded else None)
+        alone, recorded, core = took[False][0], *took[True]
+        ratios.append(recorded / alone)
+        row = {"pair": pair + 1, "alone_s": alone, "recorded_s": recorded, "ratio": ratios[-1], "core": core}
+        print(json.dumps(row), flush=True)
     spread = statistics.stdev(ratios) / len(ratios) ** 0.5 if len(ratios) > 1 else None
     print(json.dumps({"median_ratio": statistics.median(ratios), "mean": statistics.mean(ratios), "error": spread}))
 
