@@ -1,7 +1,8 @@
-"""The plans of the H200 data set: python stacks/diffusers/h200.py 1|2|3 > PLAN.jsonl
+"""The plans of the H200 data set: python stacks/diffusers/h200.py 1|2|3|4|5 > PLAN.jsonl
 
 Three sessions of about 450 s each: (1) the WAN2.1-1.3B sweeps, (2) the other models as the paper ran
-them, (3) side experiments. The most important comes first within a session, as run.py leaves out what no
+them, (3) side experiments. Two more, of 330 and 560 s, run the points of (1) that it ran once or twice three
+times over: (4) those of 81 frames below 1280x720, (5) those of 1280x720. The most important comes first within a session, as run.py leaves out what no
 longer fits. Long runs are made with two small numbers of steps: steps are alike, so the rest follows
 from the slope. Estimates are rounded up from forward passes and decodes timed once on that card
 (data/published/h200_diffusers040.csv).
@@ -78,6 +79,24 @@ def session_1():
     yield anchor("anchor-end", warmup=0, reserved=True)
 
 
+def session_4():
+    yield anchor("anchor-start", estimate_s=LOAD_S + 13)
+    for width, height, steps, repeats in SIZES:
+        if repeats < 3 and height < 720:
+            yield from wan_points(width, height, 81, steps, 3)
+    yield anchor("anchor-end", warmup=0, reserved=True)
+
+
+def session_5():
+    yield anchor("anchor-start", estimate_s=LOAD_S + 13)
+    width, height, steps, _ = SIZES[-1]
+    for frames, counts in [*FRAMES, (81, steps)]:
+        for i, n in enumerate(counts):
+            repeats = 2 if (frames, n) in ((48, 8), (81, 4)) else 3  # the longest, for time
+            yield from wan_points(width, height, frames, (n,), repeats, warmup=int(i == 0))
+    yield anchor("anchor-end", warmup=0, reserved=True)
+
+
 def default(model, steps, step_s, rest_s, load_s, **more):
     """A model at its default size, all of it on the GPU; the first point loads it and warms up. Mochi's
     linear-quadratic sigmas need two steps."""
@@ -132,7 +151,7 @@ def renamed(what, points, slower=1.0, load_s=0.0):
         load_s = 0.0
 
 
-SESSIONS = {"1": session_1, "2": session_2, "3": session_3}
+SESSIONS = {"1": session_1, "2": session_2, "3": session_3, "4": session_4, "5": session_5}
 
 
 def main():
