@@ -12,8 +12,14 @@ enum kw__compare_kind { KW__COMPARE_PREDICTED, KW__COMPARE_PUBLISHED, KW__COMPAR
 
 /* What a figure is divided by. */
 enum kw__compare_unit { KW__PER_CLIP, KW__PER_SECOND, KW__PER_MEGAPIXEL_FRAME, KW__COMPARE_UNITS };
-/* What is ranked. */
-enum kw__compare_figure { KW__COMPARE_LATENCY, KW__COMPARE_ENERGY, KW__COMPARE_FIGURES };
+/* Latency and the GPU's energy are ranked, energies of other devices only shown. */
+enum kw__compare_figure {
+    KW__COMPARE_LATENCY,
+    KW__COMPARE_ENERGY,
+    KW__COMPARE_FIGURES,
+    KW__COMPARE_CPU = KW__COMPARE_FIGURES,
+    KW__COMPARE_RAM
+};
 
 /* A place among the entries of one source, from 1, least first; of the places that the intervals allow, the
  * first and the last. 0: the figure is absent, or there is nothing to compare it with. */
@@ -62,7 +68,7 @@ extern const struct kw__compare_unit_info {
 
 /* How many of a unit an entry is; NaN when that is not known. */
 double kw__compare_amount(const struct kw__compare_entry *entry, enum kw__compare_unit unit);
-/* One of the two figures, in s or Wh of the GPU for each of a unit. */
+/* One of the figures, in s or Wh for each of a unit. */
 kw_reading kw__compare_figure(const struct kw__compare_entry *entry, enum kw__compare_unit unit,
                               enum kw__compare_figure figure);
 /* Part of the energy of all devices; NaN unless all of them are known. */

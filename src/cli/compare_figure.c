@@ -9,6 +9,8 @@
 #include "cli/compare.h"
 #include "report/svg.h"
 
+enum { PANELS = 6 };
+
 /* Column of the points of one source, and their ends; one for each category, and one more for each that a
  * source has twice. */
 struct source {
@@ -16,7 +18,7 @@ struct source {
     int reference;
     bool computed; /* of published ones: from runs with fewer steps, not measured */
     const char *label;
-    double *x, *y[4], *low[4], *high[4];
+    double *x, *y[PANELS], *low[PANELS], *high[PANELS];
     size_t n;
 };
 
@@ -24,11 +26,13 @@ static const struct {
     const char *title, *label;
     enum kw__compare_unit unit;
     enum kw__compare_figure figure;
-} panels[4] = {
-    {"a  A clip", "Latency (s)", KW__PER_CLIP, KW__COMPARE_LATENCY},
-    {"b  A clip", "GPU energy (Wh)", KW__PER_CLIP, KW__COMPARE_ENERGY},
-    {"c  A second of video", "GPU Wh per second of video", KW__PER_SECOND, KW__COMPARE_ENERGY},
-    {"d  A megapixel-frame", "GPU Wh per megapixel-frame", KW__PER_MEGAPIXEL_FRAME, KW__COMPARE_ENERGY},
+} panels[PANELS] = {
+    {"A clip", "Latency (s)", KW__PER_CLIP, KW__COMPARE_LATENCY},
+    {"A clip", "GPU energy (Wh)", KW__PER_CLIP, KW__COMPARE_ENERGY},
+    {"A clip", "CPU energy (Wh)", KW__PER_CLIP, KW__COMPARE_CPU},
+    {"A clip", "RAM energy (Wh)", KW__PER_CLIP, KW__COMPARE_RAM},
+    {"A second of video", "GPU Wh per second of video", KW__PER_SECOND, KW__COMPARE_ENERGY},
+    {"A megapixel-frame", "GPU Wh per megapixel-frame", KW__PER_MEGAPIXEL_FRAME, KW__COMPARE_ENERGY},
 };
 
 static bool is_same_request(const struct kw__compare_entry *a, const struct kw__compare_entry *b)
@@ -56,7 +60,7 @@ static struct source *source_of(struct kw__comparison *c, struct source *sources
     struct source *new = &sources[(*count)++];
     *new = (struct source){.kind = e->kind, .reference = e->reference, .computed = e->basis != NULL};
     new->x = kw__arena_alloc(&c->arena, c->count, sizeof *new->x);
-    for (int p = 0; p < 4; p++) {
+    for (int p = 0; p < PANELS; p++) {
         new->y[p] = kw__arena_alloc(&c->arena, c->count, sizeof *new->y[p]);
         new->low[p] = kw__arena_alloc(&c->arena, c->count, sizeof *new->low[p]);
         new->high[p] = kw__arena_alloc(&c->arena, c->count, sizeof *new->high[p]);
@@ -72,7 +76,7 @@ static struct source *source_of(struct kw__comparison *c, struct source *sources
 
 static void add_point(struct source *s, const struct kw__compare_entry *e, double x)
 {
-    for (int p = 0; p < 4; p++) {
+    for (int p = 0; p < PANELS; p++) {
         const kw_reading r = kw__compare_figure(e, panels[p].unit, panels[p].figure);
         s->y[p][s->n] = r.value;
         s->low[p][s->n] = r.low;
@@ -108,6 +112,26 @@ static const char *note_of(struct kw__comparison *c, const struct source *source
         beside && alone ? "Black ones: no published row has the model's name. " : "");
 }
 
+/* What a panel shows; false if that is nothing, as where energies of CPU and RAM are not known. */
+static bool fill_series(struct kw__series *series, const struct source *sources, size_t count, int panel)
+{
+    bool any = false;
+    for (size_t i = 0; i < count; i++) {
+        const struct source *s = &sources[i];
+        series[i] = (struct kw__series){.kind = KW__SERIES_POINTS,
+                                        .x = s->x,
+                                        .y = s->y[panel],
+                                        .low = s->low[panel],
+                                        .high = s->high[panel],
+                                        .n = s->n,
+                                        .label = s->label,
+                                        .color = (unsigned)(s->reference ? s->reference - 1 : KW__COLORS - 1),
+                                        .marker = marker_of(s)};
+        for (size_t k = 0; k < s->n; k++) any = any || isfinite(s->y[panel][k]);
+    }
+    return any;
+}
+
 void kw__compare_svg(struct kw__out *out, struct kw__comparison *c)
 {
     /* of each reference measured, computed and predicted rows; and the models at their defaults */
@@ -115,7 +139,7 @@ void kw__compare_svg(struct kw__out *out, struct kw__comparison *c)
     const struct kw__compare_entry **requests = kw__arena_alloc(&c->arena, c->count + 1, sizeof(void *));
     const char **names = kw__arena_alloc(&c->arena, c->count + 1, sizeof *names);
     struct source *sources = kw__arena_alloc(&c->arena, most, sizeof *sources);
-    struct kw__series *series = kw__arena_alloc(&c->arena, 4 * most, sizeof *series);
+    struct kw__series *series = kw__arena_alloc(&c->arena, PANELS * most, sizeof *series);
     size_t num_requests = 0, num_sources = 0;
     for (size_t i = 0; requests && names && sources && series && i < c->count; i++) {
         const struct kw__compare_entry *e = &c->entries[i];
@@ -141,35 +165,30 @@ void kw__compare_svg(struct kw__out *out, struct kw__comparison *c)
     }
     /* names of many requests are turned, and take half of a narrow panel's width */
     const bool wide = num_requests > 6;
-    struct kw__plot plots[4];
-    for (int p = 0; p < 4; p++) {
-        struct kw__series *mine = series + (size_t)p * num_sources;
-        for (size_t i = 0; i < num_sources; i++)
-            mine[i] = (struct kw__series){
-                .kind = KW__SERIES_POINTS,
-                .x = sources[i].x,
-                .y = sources[i].y[p],
-                .low = sources[i].low[p],
-                .high = sources[i].high[p],
-                .n = sources[i].n,
-                .label = sources[i].label,
-                .color = (unsigned)(sources[i].reference ? sources[i].reference - 1 : KW__COLORS - 1),
-                .marker = marker_of(&sources[i])};
-        plots[p] = (struct kw__plot){.title = panels[p].title,
-                                     .y = {.label = panels[p].label, .scale = KW__SCALE_LOG10},
-                                     .series = mine,
-                                     .n_series = num_sources,
-                                     .categories = names,
-                                     .n_categories = num_requests,
-                                     .legend = p == (wide ? 3 : 2) ? KW__LEGEND_BELOW : KW__LEGEND_NONE};
+    struct kw__plot plots[PANELS] = {0};
+    size_t num_plots = 0;
+    for (int p = 0; p < PANELS; p++) {
+        struct kw__series *mine = series + num_plots * num_sources;
+        if (!fill_series(mine, sources, num_sources, p)) continue;
+        plots[num_plots] = (struct kw__plot){
+            .title = kw__arena_printf(&c->arena, "%c  %s", 'a' + (int)num_plots, panels[p].title),
+            .y = {.label = panels[p].label, .scale = KW__SCALE_LOG10},
+            .series = mine,
+            .n_series = num_sources,
+            .categories = names,
+            .n_categories = num_requests,
+            .legend = KW__LEGEND_NONE};
+        num_plots++;
     }
-    const struct kw__figure figure = {.title = "Text-to-video models: latency and GPU energy",
+    const size_t cols = wide ? 1 : 2, rows = (num_plots + cols - 1) / cols;
+    if (rows) plots[(rows - 1) * cols].legend = KW__LEGEND_BELOW;
+    const struct kw__figure figure = {.title = "Text-to-video models: latency and energy",
                                       .note = note,
                                       .width_pt = 516,
-                                      .panel_height_pt = wide ? 122 : 130,
-                                      .rows = wide ? 4 : 2,
-                                      .cols = wide ? 1 : 2,
+                                      .panel_height_pt = wide ? 116 : 130,
+                                      .rows = rows,
+                                      .cols = cols,
                                       .share_x = true,
                                       .plots = plots};
-    if (kw__figure_render(&figure, out)) out->failed = true;
+    if (c->arena.failed || kw__figure_render(&figure, out)) out->failed = true;
 }

@@ -26,7 +26,10 @@ double kw__compare_amount(const struct kw__compare_entry *e, enum kw__compare_un
 kw_reading kw__compare_figure(const struct kw__compare_entry *e, enum kw__compare_unit unit,
                               enum kw__compare_figure figure)
 {
-    kw_reading r = figure == KW__COMPARE_LATENCY ? e->latency_s : e->energy_j[KW_GPU];
+    kw_reading r = figure == KW__COMPARE_LATENCY ? e->latency_s
+                   : figure == KW__COMPARE_CPU   ? e->energy_j[KW_CPU]
+                   : figure == KW__COMPARE_RAM   ? e->energy_j[KW_RAM]
+                                                 : e->energy_j[KW_GPU];
     double by = kw__compare_amount(e, unit) * (figure == KW__COMPARE_LATENCY ? 1 : 3600);
     r.value /= by;
     r.low /= by;

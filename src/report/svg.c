@@ -272,7 +272,7 @@ static void draw_y_axis(struct kw__out *out, const struct kw__svg_panel *panel)
     }
     if (panel->plot->y.label != NULL) {
         kw__out_printf(out, "<g transform=\"translate(%.2f %.2f) rotate(-90)\">\n",
-                       kw__svg_pt(panel->outer_x + FONT), kw__svg_pt(panel->y0 + panel->h / 2));
+                       kw__svg_pt(panel->x0 - panel->y_labels + FONT), kw__svg_pt(panel->y0 + panel->h / 2));
         (void)kw__svg_put_wrapped(out, 0, 0, " text-anchor=\"middle\"", FONT, panel->h + 6,
                                   panel->plot->y.label);
         kw__out_puts(out, "</g>\n");

@@ -432,6 +432,7 @@ static bool layout_column(const struct kw__figure *figure, struct kw__svg_panel 
 {
     double left = 4;
     double right = 4;
+    double y_labels = 0;
     for (int pass = 0; pass < 2; pass++) {
         for (size_t row = 0; row < figure->rows; row++) {
             struct kw__svg_panel *panel = &panels[row * figure->cols + col];
@@ -449,6 +450,7 @@ static bool layout_column(const struct kw__figure *figure, struct kw__svg_panel 
             (void)kw__svg_x_label_depth(panel, &over_left, &over_right);
             size_t lines = kw__svg_count_lines(panel->plot->y.label, FONT, panel->h + 6);
             double need = y_label_width(panel) + (double)lines * LEADING * FONT + 2;
+            y_labels = fmax(y_labels, need);
             left = fmax(left, fmax(need, over_left + 1));
             right = fmax(right, over_right + 2);
         }
@@ -457,6 +459,7 @@ static bool layout_column(const struct kw__figure *figure, struct kw__svg_panel 
         struct kw__svg_panel *panel = &panels[row * figure->cols + col];
         panel->left = left;
         panel->right = right;
+        panel->y_labels = y_labels;
         panel->outer_w = outer_w;
         panel->w = outer_w - left - right;
         if (panel->w < 24) {

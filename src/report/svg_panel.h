@@ -52,6 +52,7 @@ struct kw__svg_panel {
     double outer_x, outer_w; /* with margins */
     double x0, y0, w, h;     /* the box */
     double left, right, top, bottom;
+    double y_labels; /* room for tick labels and axis label; in a column the same */
 };
 
 struct kw__svg_label {

@@ -99,17 +99,22 @@ for text in 'cogvideox-2b 720x480, 49 frames' 'B200: ML.ENERGY leaderboard v3.0,
     expect grep -qF "$text" figure.svg
 done
 expect test "$(grep -cF 'cogvideox-2b 720x480, 49 frames' figure.svg)" -eq 1 # panels below each other share the axis
-# in each of four panels and in the legend: a model without rows, two rows computed, and what four sources measured
+# in the panels and in the legend: a model without rows, two rows computed, and what four sources measured; of these
+# the prediction and one source know of the CPU and RAM
 run "$KINOWATT" compare wan2.2-t2v-a14b wan2.1-t2v-1.3b --svg two.svg
 expect_rc 0
 expect grep -qF 'wan2.2-t2v-a14b' two.svg
-expect test "$(grep -c '<path.*stroke="#000000" stroke-width="1.2"/>' two.svg)" -eq 5
+expect test "$(grep -c '<path.*stroke="#000000" stroke-width="1.2"/>' two.svg)" -eq $((6 + 1))
 expect test "$(grep -c '<circle.*fill="#FFFFFF"' two.svg)" -eq $((4 * 2 + 1))
-expect test "$(grep -c '<circle.*stroke="#FFFFFF"' two.svg)" -eq $((4 * 4 + 4))
+expect test "$(grep -c '<circle.*stroke="#FFFFFF"' two.svg)" -eq $((4 * 4 + 2 + 4))
+expect grep -qF 'CPU energy (Wh)' two.svg
 run "$KINOWATT" compare wan2.1-t2v-nano -s 4 --svg predicted.svg
 expect_rc 0
 expect grep -qF 'wan2.1-t2v-nano 256x144, 17 frames' predicted.svg
 expect test "$(grep -cE 'Discs|Rings|another stack' predicted.svg)" -eq 0
+run "$KINOWATT" compare wan2.1-t2v-nano -s 4 --hardware h200 --stack diffusers-0.40 --svg gpu.svg
+expect_rc 0
+expect test "$(grep -cE 'CPU energy|RAM energy' gpu.svg)" -eq 0 # nothing is known of them there
 run "$KINOWATT" compare --svg none/figure.svg
 expect_rc 1
 expect_err "cannot write none/figure.svg"
