@@ -103,7 +103,8 @@ def beginning(kinowatt, times=15):
 def overhead(load, seconds, pairs, seed, kinowatt):
     """Pairs whose order is drawn, every second one the other way round than the last, against what drifts."""
     command = [kinowatt, "record", "--", "sleep", str(3 * seconds + 10)]
-    print(json.dumps({"gpu": str(torch.cuda.get_device_properties(0).uuid), "begin_s": beginning(kinowatt)}), flush=True)
+    card = f"GPU-{torch.cuda.get_device_properties(0).uuid}"[:12]
+    print(json.dumps({"gpu": card, "begin_s": beginning(kinowatt)}), flush=True)
     load.run(load.products(WARM_S))
     load.time()
     products, ratios = load.products(seconds), []

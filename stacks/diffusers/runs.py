@@ -7,10 +7,11 @@
 
 Several pairs of files make one data set of several sessions. The recorded run has all windows of one process;
 the results say what each one ran. A row of the results belongs to the window of its name, POINT/repeat-K, which
-becomes the run's total, and the windows inside are its stages. FOLDER gets
+becomes the run's total, and the windows inside are its stages. One file alone is `kinowatt runs export` of a sweep,
+which has a run for each repeat already. FOLDER gets, under another name with `--name`,
 
     runs.json   what `kinowatt runs export` would write
-    runs.csv    the same for people: one line for each run
+    runs.csv    the same for people: one line for each run; not of a sweep
 
 Figures have seven digits, what is absent has its reason once in each run (in its total). Cards are known by the first
 eight digits of their UUID, and the command with its paths is left out. Which setting tells of the run alone
@@ -75,7 +76,7 @@ def readings(window, quantity, whole):
 
 
 def cut(recorded, top):
-    """Windows and details of a run of its own."""
+    """Windows and details of a run of its own, of which `top` is the total."""
     kept = inside(recorded["windows"], top)
     begin, windows = recorded["windows"][top]["begin_s"], []
     for i in kept:
@@ -176,6 +177,20 @@ def runs_of(recorded, results, dataset):
     return runs
 
 
+def of_sweep(run, dataset):
+    """A run that `kinowatt sweep` kept, without what is not there."""
+    windows, details = cut(run, 0)
+    versions = {k: v for k, v in run["settings"].items() if k != "gpu_uuid"}
+    found = {k: short(v) for k, v in run.items() if v is not None and k != "findings"}
+    return found | {
+        "dataset": dataset,
+        "settings": versions | {"run.gpu": card(run["settings"].get("gpu_uuid", ""))},
+        "channels": [{**c, "label": card(c["label"])} for c in run["channels"]],
+        "windows": windows,
+        "details": details,
+    }
+
+
 # ---- Files ----
 
 
@@ -224,9 +239,13 @@ def write_csv(path, runs):
         out.writerows(lines)
 
 
+def load_runs(path):
+    with open(path) as file:
+        return json.load(file)["runs"]
+
+
 def load(recorded_path, results_path):
-    with open(recorded_path) as file:
-        recorded = json.load(file)["runs"]
+    recorded = load_runs(recorded_path)
     if len(recorded) != 1:
         raise SystemExit(f"{recorded_path}: {len(recorded)} runs; export the one that run.py was recorded in")
     with open(results_path) as file:
@@ -235,18 +254,22 @@ def load(recorded_path, results_path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", nargs="+", metavar="FILE", help="RECORDED.json RESULTS.jsonl, for each session")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="RECORDED.json RESULTS.jsonl, for each session; or SWEEP.json")
     parser.add_argument("--dataset", required=True, metavar="NAME", help="what the runs belong to")
-    parser.add_argument("--folder", default=".", help="where runs.json and runs.csv go")
+    parser.add_argument("--folder", default=".", help="where the files go")
+    parser.add_argument("--name", default="runs", help="what they are called: runs.json, runs.csv without it")
     args = parser.parse_args()
-    if len(args.files) % 2:
-        parser.error("give a recorded run and its results for each session")
-    runs = []
-    for i in range(0, len(args.files), 2):
+    sweep = len(args.files) == 1
+    if not sweep and len(args.files) % 2:
+        parser.error("give a recorded run and its results for each session, or one export of a sweep")
+    runs = [of_sweep(run, args.dataset) for run in load_runs(args.files[0])] if sweep else []
+    for i in range(0, len(args.files) - sweep, 2):
         runs += runs_of(*load(*args.files[i : i + 2]), args.dataset)
     os.makedirs(args.folder, exist_ok=True)
-    write_json(os.path.join(args.folder, "runs.json"), runs)
-    write_csv(os.path.join(args.folder, "runs.csv"), runs)
+    path = os.path.join(args.folder, args.name)
+    write_json(path + ".json", runs)
+    if not sweep:
+        write_csv(path + ".csv", runs)
 
 
 if __name__ == "__main__":

@@ -74,6 +74,15 @@ two=${ten/10-runs/2-runs}
 expect_json "$two['latency']['rows'] >= 40 and $two['latency']['mean'] <= 0.04 and $two['energy']['mean'] <= 0.04"
 ok "two short ones do, 4 % in the mean"
 
+# So do ten of the same points measured again, three times over, on two other cards.
+run "$KINOWATT" validate --from "${measured%runs.json}repeats.json" --train-runs 10 --train-seconds 120 --json
+expect_rc 0
+expect_json 'd["data"]["rows"] == 74 and d["data"]["sessions"] == 2 and len(d["data"]["few_runs"]) == 10'
+expect_json "d['data']['few_seconds'] <= 120 and $ten['latency']['rows'] == $ten['energy']['rows'] == 64"
+expect_json "$ten['latency']['mean'] <= 0.03 and $ten['energy']['mean'] <= 0.03"
+expect_json "$ten['latency']['largest'] <= 0.08 and $ten['energy']['largest'] <= 0.08"
+ok "ten runs of two other cards predict their rest"
+
 # ---- Rows of a file pass the linter too ----
 
 # 1200 W for 12 s, which the card does not hold; and half of a clip's time and energy

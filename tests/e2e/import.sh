@@ -119,6 +119,21 @@ run "$KINOWATT" runs export --store carbon.db --format codecarbon
 expect cmp <(sort "$out") <(sort carbon.csv)
 ok "the H200 data set"
 
+# Two more beside it, of other cards: three repeats of a point but for the two longest, and what a sweep kept.
+import "$root/data/measured/h200-diffusers/repeats.json" --store more.db
+expect_out ': 87 runs imported$'
+import "$root/data/measured/h200-diffusers/sweep.json" --store more.db
+expect_out ': 14 runs imported$'
+export_to more.json more.db
+if command -v "$python" >/dev/null; then
+    expect "$python" "$root/tests/support/check_measured.py" more.json "$root/data/measured/h200-diffusers"
+fi
+run "$KINOWATT" runs --check --store more.db --csv -o findings.csv
+expect_rc 0
+expect_findings short-window few-repeats
+expect [ "$(grep -c few-repeats findings.csv)" = 8 ]
+ok "more of the same, on other cards"
+
 # Clips that were computed from runs with fewer steps are no measurements, wherever they go.
 import "$root/data/measured/h200-diffusers/h200_diffusers_full.csv" --store clips.db
 expect_out ': 22 runs imported$'
