@@ -85,3 +85,18 @@ rm -f ./*
 refused 2 'the prompt.*UTF-8' -p $'a\xffb' -o clip.y4m
 expect_nothing
 ok "prompts: empty, very long, not UTF-8"
+
+# ---- What is not timed ----
+
+# oneDNN writes each kernel that it makes to a file; those of its general product are there before any operator
+# has run, so that no stage is charged for them
+mkdir outputs
+run env DNNL_JIT_DUMP=1 KINOWATT_DUMP=outputs "$KINOWATT" generate "$model" -W 32 -H 32 -f 1 -s 1 -p 'a cat' --dtype f32 \
+    -o clip.y4m
+expect_rc 0
+first=outputs/$(head -n 1 outputs/index.txt | cut -d ' ' -f 1).f32
+expect test -s "$first"
+late=$(find . -maxdepth 1 '(' -name 'dnnl_dump*f32_copy*' -o -name 'dnnl_dump*avx_gemm_f32*' ')' -newer "$first")
+expect test -z "$late"
+ok "kernels of products are made before the first stage"
+rm -rf ./*

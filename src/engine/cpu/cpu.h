@@ -40,6 +40,7 @@ struct kw__device {
     int threads;
     bool has_bf16; /* oneDNN has bf16 kernels for this CPU */
     bool has_amx;
+    bool has_products; /* the kernels of its general product in f32 are made */
     struct kw__cpu_weight **weights;
     size_t num_weights, weight_capacity;
 };
