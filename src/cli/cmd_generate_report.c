@@ -325,17 +325,24 @@ static json_t *prompt_json(const struct kw__generate_report *report, int i)
                      (json_int_t)report->info.whole_tokens[i]);
 }
 
+/* A number, or its digits where it is beyond what JSON's readers hold as a whole number. */
+static json_t *seed_json(uint64_t seed)
+{
+    char digits[24];
+    snprintf(digits, sizeof digits, "%" PRIu64, seed);
+    return seed <= INT64_MAX ? json_integer((json_int_t)seed) : json_string(digits);
+}
+
 /* What holds for every run of the same settings: also the clip's comment. */
 static json_t *settings_json(const struct kw__generate_report *report)
 {
     const struct kw__pipeline_info *info = &report->info;
-    json_t *seed = report->seed <= INT64_MAX ? json_integer((json_int_t)report->seed) : json_null();
     json_t *object = json_pack(
         "{s:s, s:o, s:o, s:o, s:s, s:o, s:o, s:s, s:s, s:s, s:o}", "kinowatt", kw_version(), "model",
-        kw__cli_string(report->model), "seed", seed, "weights", kw__cli_string(info->weights), "tokenizer",
-        info->tokenizer, "prompt", prompt_json(report, 0), "negative_prompt",
-        info->request.guidance_passes > 1 ? prompt_json(report, 1) : json_null(), "device", report->device,
-        "backend", info->backend, "stack", info->stack, "dtypes", dtypes_json(&info->dtypes));
+        kw__cli_string(report->model), "seed", seed_json(report->seed), "weights",
+        kw__cli_string(info->weights), "tokenizer", info->tokenizer, "prompt", prompt_json(report, 0),
+        "negative_prompt", info->request.guidance_passes > 1 ? prompt_json(report, 1) : json_null(), "device",
+        report->device, "backend", info->backend, "stack", info->stack, "dtypes", dtypes_json(&info->dtypes));
     json_object_set_new(object, "request", kw__cli_request(&info->request));
     return object;
 }

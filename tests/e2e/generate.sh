@@ -29,8 +29,9 @@ expect_json 'd["prompt"] == {"text": "a cat", "tokens": 6, "whole_tokens": 6} an
 expect_json 'd["libraries"]["onednn"].count(".") == 2 and d["libraries"]["sentencepiece"].count(".") == 2 and "native_bf16" in d'
 expect_json 'd["memory"]["peak_anonymous_bytes"] > d["memory"]["weights_bytes"] > 1e7'
 expect test "$(head -c 6 latents.npy | tail -c 5)" = NUMPY
-generate -p 'a cat' -o three.y4m --seed 18446744073709551615
+generate -p 'a cat' -o three.y4m --seed 18446744073709551615 --json
 expect_rc 0
+expect_json 'd["seed"] == "18446744073709551615"'
 expect test "$(cmp -s one.y4m three.y4m; echo $?)" = 1
 generate -p 'a dog' -n 'rain' -o four.y4m --weights random:3:uniform
 expect_rc 0
@@ -47,6 +48,8 @@ if grep -q '^ok  *mp4 ' "$out"; then
     expect_rc 0
     expect cmp one.mp4 two.mp4
     expect grep -aq '"seed":0,"weights":"random:0:normal"' one.mp4
+    generate -p 'a cat' -o three.mp4 --seed 9223372036854775808 --weights random:7
+    expect grep -aq '"seed":"9223372036854775808","weights":"random:7:normal"' three.mp4
     if command -v ffprobe >/dev/null; then
         expect test "$(ffprobe -v error -count_frames -show_entries stream=codec_name,width,height,nb_read_frames \
             -of csv=p=0 one.mp4)" = h264,64,64,5
