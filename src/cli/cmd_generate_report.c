@@ -242,6 +242,7 @@ static const struct kw__clip_stage *disturbed(const struct kw__clip *clip)
     return most;
 }
 
+/* What the run itself gives reason for; the prediction has its own. */
 static void collect_warnings(const struct kw__generate_report *report, struct warnings *w)
 {
     const struct kw__clip *clip = report->clip;
@@ -266,6 +267,16 @@ static void collect_warnings(const struct kw__generate_report *report, struct wa
         snprintf(w->text[w->count++], size,
                  "other processes used %.1f of %d cores during %s: times and energies hold theirs too",
                  stage->other_cores, clip->cores, stage->name);
+}
+
+static int count_warnings(const struct kw__generate_report *report, const struct warnings *w)
+{
+    return w->count + (report->prediction ? (int)report->prediction->num_warnings : 0);
+}
+
+static const char *warning_at(const struct kw__generate_report *report, const struct warnings *w, int i)
+{
+    return i < w->count ? w->text[i] : report->prediction->warnings[i - w->count];
 }
 
 /* ---- JSON ---- */
@@ -392,7 +403,8 @@ static json_t *report_json(const struct kw__generate_report *report, const struc
         json_object_set_new(idle, kw_device_name(d), reading_json(&report->clip->total.idle_power_w[d]));
     for (int i = 0; i < report->clip->num_stages; i++)
         json_array_append_new(stages, stage_json(report, &report->clip->stages[i]));
-    for (int i = 0; i < w->count; i++) json_array_append_new(warnings, kw__cli_string(w->text[i]));
+    for (int i = 0; i < count_warnings(report, w); i++)
+        json_array_append_new(warnings, kw__cli_string(warning_at(report, w, i)));
     const kw_prediction *p = report->prediction;
     json_object_set_new(document, "schema", json_string("kinowatt.generation/1"));
     json_object_set_new(document, "stages", stages);
@@ -428,6 +440,7 @@ int kw__generate_print(const struct kw__generate_report *report, const struct kw
     kw__out_init(&out);
     put_text(&out, report);
     int code = kw__cli_emit(options, &out);
-    for (int i = 0; !code && i < warnings.count; i++) kw__cli_warn("%s", warnings.text[i]);
+    for (int i = 0; !code && i < count_warnings(report, &warnings); i++)
+        kw__cli_warn("%s", warning_at(report, &warnings, i));
     return code;
 }

@@ -101,6 +101,9 @@ static kw_reading modelled(double value, double log_sd)
 
 /* ---- Opening what a prediction needs --------------------------------------------------------------- */
 
+/* Why a CPU's energy is not predicted. */
+static const char cpu_times_alone[] = "calibrations of a CPU hold times, and no power";
+
 static bool is_cpu(const kw_hardware *hardware)
 {
     return strcmp(kw_hardware_kind(hardware), "cpu") == 0;
@@ -282,8 +285,10 @@ static void fill_cost(const struct inputs *in, const struct kw__prices *prices, 
         regime_of(part->compute, part->memory, part->gap, part->host, part->energy / part->latency, prices);
     out->latency_s = modelled(part->latency, latency_sd);
     if (isnan(part->energy)) {
-        const char *reason = "the power of this hardware is not known to the calibration";
-        out->energy_j[KW_GPU] = absent(reason);
+        const char *reason = is_cpu(in->hardware)
+                                 ? cpu_times_alone
+                                 : "the power of this hardware is not known to the calibration";
+        out->energy_j[KW_GPU] = absent(is_cpu(in->hardware) ? "no GPU takes part" : reason);
         out->power_w = absent(reason);
         return;
     }
@@ -303,7 +308,8 @@ static void fill_host(const struct inputs *in, double latency_s, double share, k
 {
     const struct kw__calibration *c = in->calibration;
     if (in->distance == KW__OTHER_HARDWARE || in->distance == KW__OTHER_BOTH || isnan(c->cpu_w)) {
-        const char *reason = "no calibration knows the host of this hardware";
+        const char *reason =
+            is_cpu(in->hardware) ? cpu_times_alone : "no calibration knows the host of this hardware";
         out->energy_j[KW_CPU] = out->energy_j[KW_RAM] = absent(reason);
         return;
     }

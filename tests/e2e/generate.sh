@@ -73,6 +73,38 @@ done
 ok "--dtype"
 rm -f ./*
 
+# ---- The prediction beside ----
+
+# of a CPU that is not this one, and with few rates
+cat >guess.json <<'JSON'
+{"schema": "kinowatt.calibration/1", "stack": "kinowatt-cpu-f32", "hardware": "cpu", "date": "2026-01-01", "basis": "a guess",
+ "machine": {"cpu": "another CPU", "cores": 2, "threads": 2, "bf16_flop_per_s": null, "fp32_flop_per_s": 1e11,
+             "bytes_per_s": 1e10, "source": "a guess"},
+ "parameters": {"all": {"prior_log_sd": 0.5, "log_value": 0, "source": "a guess"}},
+ "rates": {"attention/f32/hd128": {"efficiency": 0.5, "parameter": "all", "source": "a guess"},
+           "conv/f32/c128/k27": {"efficiency": 0.5, "parameter": "all", "source": "a guess"},
+           "gemm/f32/n512": {"efficiency": 0.5, "parameter": "all", "source": "a guess"}},
+ "memory": {"efficiency": 0.5, "parameter": "all"}, "host": {"bytes_per_s": 1e10, "parameter": "all"},
+ "launch": {"seconds": 1e-6, "dispatch_seconds": 0, "parameter": "all"},
+ "errors": {"session_log_sd_time": 0.1, "session_log_sd_power": 0, "model_log_sd_time": 0.5, "model_log_sd_energy": 0,
+            "model_log_sd_power": 0},
+ "host_energy": null, "flops": null, "range": null, "sessions": {}}
+JSON
+guessed=(-p 'a cat' -o clip.y4m --dtype f32 --calibration ./guess.json)
+generate "${guessed[@]}"
+expect_rc 0
+expect_out '^Stage +Time +Predicted +90 % +off by$'
+expect_out '^ +CPU energy .*\(calibrations of a CPU hold times, and no power\)$'
+expect_err '^kinowatt: warning: .* was made on another CPU with 2 cores, and this machine is '
+expect_err '^kinowatt: warning: the calibration has no rate for conv/f32/c64/k27; conv/f32/c128/k27 stands in for it$'
+expect_err_lines 3 # and each byte is a token
+generate "${guessed[@]}" --json
+expect_rc 0
+expect_json 'sum("another CPU" in w or "stands in" in w for w in d["warnings"]) == 2'
+expect_json 'd["total"]["unpredicted"]["gpu"] == "no GPU takes part"'
+ok "a calibration's warnings stand beside its prediction, as predict gives them"
+rm -f ./*
+
 # ---- Prompts ----
 
 generate -p '' -o clip.y4m
