@@ -69,6 +69,30 @@ for signal in INT TERM HUP; do
 done
 ok "stopped by a signal: where, in one line, and nothing is left"
 
+# Ctrl-C on a terminal, once its bar tells how long a step takes and what is left.
+if command -v script >/dev/null; then
+    mkfifo keys
+    : >typescript
+    env --default-signal=INT script -qefc "$KINOWATT generate $model -W 64 -H 64 -f 5 -s 2000 -p 'a cat' -o clip.y4m \
+        --meter none" typescript <keys >/dev/null 2>&1 &
+    exec 4>keys
+    until tr '\r' '\n' <typescript | grep -q '^denoise .*/step .* left' || ! kill -0 $! 2>/dev/null; do sleep 0.05; done
+    printf '\003' >&4
+    wait $!
+    rc=$? last_command="generate, stopped by Ctrl-C"
+    exec 4>&-
+    tr '\r' '\n' <typescript >"$out"
+    expect_rc 130
+    expect_out '^denoise +\[#*\.+\] +[0-9]+ %  [0-9]+/2000  [0-9.]+ (us|ms|s)/step  [0-9].* left'
+    erased=$'\x1b\\[K'
+    expect_out "^${erased}kinowatt: stopped in denoise, step [0-9]+ of 2000; no clip was written$"
+    rm keys typescript
+    expect_nothing
+    ok "Ctrl-C on a terminal: a bar with the seconds of a step and those left, and a line in its place"
+else
+    skip "Ctrl-C on a terminal" "no script(1)"
+fi
+
 # A second signal, later, ends it at once: the clip is a pipe that nobody reads, so that it would go on.
 mkfifo pipe
 exec 4<>pipe

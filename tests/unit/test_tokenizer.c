@@ -132,6 +132,21 @@ static void test_prompt_encode(void **state)
     assert_non_null(strstr(warning, "the prompt has "));
     assert_non_null(strstr(warning, "reads 512"));
     assert_true(whole > WIDTH);
+    /* as many tokens as the model reads are all there, one more is said */
+    kw__tokenizer_close(t);
+    assert_int_equal(kw__tokenizer_open_bytes(1000, &t, NULL), KW_OK);
+    for (int more = 0; more < 2; more++) {
+        memset(text, 'a', WIDTH);
+        text[WIDTH - 1 + more] = '\0'; /* and </s> */
+        assert_int_equal(kw__prompt_encode(t, "the prompt", text, true, WIDTH, ids, &count, &whole, warning,
+                                           sizeof warning, NULL),
+                         KW_OK);
+        assert_int_equal(count, WIDTH);
+        assert_int_equal(whole, WIDTH + more);
+        assert_int_equal(strstr(warning, "the last 1 are left out") != NULL, more);
+    }
+    kw__tokenizer_close(t);
+    t = open_model();
     /* and one that makes the search for references work hard */
     memset(text, '&', LONG);
     assert_int_equal(kw__prompt_encode(t, "the prompt", text, true, WIDTH, ids, &count, &whole, warning,
