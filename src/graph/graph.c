@@ -257,15 +257,25 @@ int kw__output(const struct kw__graph *g, int value, int i)
     return value ? g->ops[g->values[value].producer].output[i] : 0;
 }
 
+const char *kw__join(struct kw__graph *g, const char *prefix, const char *rest)
+{
+    return prefix ? kw__arena_printf(&g->program->arena, "%s%s", prefix, rest) : NULL;
+}
+
+int kw__parameter(struct kw__graph *g, enum kw__dtype dtype, const char *prefix, const char *rest, int ndim,
+                  const int64_t *dim)
+{
+    const char *name = kw__join(g, prefix, rest);
+    return name ? kw__weight(g, name, dtype, ndim, dim) : 0;
+}
+
 int kw__linear(struct kw__graph *g, int x, const char *name, int64_t n, bool bias, enum kw__dtype weights,
                enum kw__dtype dtype)
 {
     if (!x) return 0;
-    const char *weight_name = kw__arena_printf(&g->program->arena, "%s.weight", name);
-    const char *bias_name = kw__arena_printf(&g->program->arena, "%s.bias", name);
-    if (!weight_name || !bias_name) return 0;
-    int w = kw__weight(g, weight_name, weights, KW__DIMS(n, kw__last_dim(&g->values[x])));
-    int b = bias ? kw__weight(g, bias_name, weights, KW__DIMS(n)) : 0;
+    int w = kw__parameter(g, weights, name, ".weight", KW__DIMS(n, kw__last_dim(&g->values[x])));
+    int b = bias ? kw__parameter(g, weights, name, ".bias", KW__DIMS(n)) : 0;
+    if (!w || (bias && !b)) return 0;
     return KW__OP(g, KW__LINEAR, NULL, dtype, x, w, b);
 }
 

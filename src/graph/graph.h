@@ -222,6 +222,11 @@ int kw__value_add(struct kw__graph *g, struct kw__value value);
 void kw__state_next(struct kw__graph *g, int state, int value);
 /* Declares the checkpoint tensor (once a program) and returns the weight that is it (once a graph). */
 int kw__weight(struct kw__graph *g, const char *name, enum kw__dtype dtype, int ndim, const int64_t *dim);
+/* `prefix` and `rest` in the program's arena; NULL if there is no prefix or no memory. */
+const char *kw__join(struct kw__graph *g, const char *prefix, const char *rest);
+/* The weight of the joined name; 0 if that is NULL. */
+int kw__parameter(struct kw__graph *g, enum kw__dtype dtype, const char *prefix, const char *rest, int ndim,
+                  const int64_t *dim);
 #define KW__DIMS(...)                                                                                        \
     (int)(sizeof((const int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[])                       \
     {                                                                                                        \
@@ -237,7 +242,8 @@ int kw__op(struct kw__graph *g, enum kw__opcode code, const struct kw__attr *att
 /* Output i of the operator that made `value`. */
 int kw__output(const struct kw__graph *g, int value, int i);
 
-/* y = x w' + b with tensors <name>.weight [n, k] and, unless bias is false, <name>.bias [n]. */
+/* y = x w' + b with tensors <name>.weight [n, k] and, unless bias is false, <name>.bias [n]; 0 if `name` is
+ * NULL. */
 int kw__linear(struct kw__graph *g, int x, const char *name, int64_t n, bool bias, enum kw__dtype weights,
                enum kw__dtype dtype);
 

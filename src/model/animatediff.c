@@ -308,11 +308,6 @@ struct pass {
     int text; /* [B T, 77, text_dim] */
 };
 
-static const char *join(const struct pass *p, const char *name, const char *rest)
-{
-    return name ? kw__arena_printf(&p->g->program->arena, "%s.%s", name, rest) : NULL;
-}
-
 static const char *block_name(const struct pass *p, const char *way, int block, const char *part, int layer)
 {
     return kw__arena_printf(&p->g->program->arena, "%s_blocks.%d.%s.%d", way, block, part, layer);
@@ -323,18 +318,12 @@ static const int64_t *dims(const struct pass *p, int x)
     return p->g->values[x].dim;
 }
 
-static int parameter(const struct pass *p, const char *name, const char *rest, int ndim, const int64_t *dim)
-{
-    const char *full = join(p, name, rest);
-    return full ? kw__weight(p->g, full, p->dtype, ndim, dim) : 0;
-}
-
 static int conv(const struct pass *p, int x, const char *name, int64_t out, int kernel, int stride)
 {
     if (!x) return 0;
     struct kw__attr attr = {.stride = {1, stride, stride}, .pad = {kernel / 2, kernel / 2}};
-    int w = parameter(p, name, "weight", KW__DIMS(out, dims(p, x)[1], kernel, kernel));
-    int b = parameter(p, name, "bias", KW__DIMS(out));
+    int w = kw__parameter(p->g, p->dtype, name, ".weight", KW__DIMS(out, dims(p, x)[1], kernel, kernel));
+    int b = kw__parameter(p->g, p->dtype, name, ".bias", KW__DIMS(out));
     return KW__OP(p->g, KW__CONV, &attr, p->dtype, x, w, b);
 }
 
@@ -342,8 +331,8 @@ static int groupnorm(const struct pass *p, int x, const char *name, double eps, 
 {
     if (!x) return 0;
     struct kw__attr attr = {.groups = p->a->groups, .eps = eps, .per_frame = per_frame};
-    int gamma = parameter(p, name, "weight", KW__DIMS(dims(p, x)[1]));
-    int beta = parameter(p, name, "bias", KW__DIMS(dims(p, x)[1]));
+    int gamma = kw__parameter(p->g, p->dtype, name, ".weight", KW__DIMS(dims(p, x)[1]));
+    int beta = kw__parameter(p->g, p->dtype, name, ".bias", KW__DIMS(dims(p, x)[1]));
     return KW__OP(p->g, KW__GROUPNORM, &attr, p->dtype, x, gamma, beta);
 }
 
@@ -352,14 +341,14 @@ static int layernorm(const struct pass *p, int x, const char *name)
     if (!x) return 0;
     int64_t width = kw__last_dim(&p->g->values[x]);
     struct kw__attr attr = {.eps = block_eps};
-    int gamma = parameter(p, name, "weight", KW__DIMS(width));
-    int beta = parameter(p, name, "bias", KW__DIMS(width));
+    int gamma = kw__parameter(p->g, p->dtype, name, ".weight", KW__DIMS(width));
+    int beta = kw__parameter(p->g, p->dtype, name, ".bias", KW__DIMS(width));
     return KW__OP(p->g, KW__LAYERNORM, &attr, p->dtype, x, gamma, beta);
 }
 
 static int linear(const struct pass *p, int x, const char *name, int64_t n, bool bias)
 {
-    return name ? kw__linear(p->g, x, name, n, bias, p->dtype, p->dtype) : 0;
+    return kw__linear(p->g, x, name, n, bias, p->dtype, p->dtype);
 }
 
 static int add(const struct pass *p, int a, int b)
@@ -387,16 +376,16 @@ static int resnet(const struct pass *p, int x, const char *name, int64_t out)
     struct kw__graph *g = p->g;
     struct kw__attr shift = {.row = 0, .row2 = -1};
     g->component = "resnet";
-    int y = groupnorm(p, x, join(p, name, "norm1"), p->a->eps, true);
+    int y = groupnorm(p, x, kw__join(p->g, name, ".norm1"), p->a->eps, true);
     y = KW__OP(g, KW__SILU, NULL, p->dtype, y);
-    y = conv(p, y, join(p, name, "conv1"), out, 3, 1);
+    y = conv(p, y, kw__join(p->g, name, ".conv1"), out, 3, 1);
     int time = KW__OP(g, KW__SILU, NULL, p->dtype, p->temb);
-    time = linear(p, time, join(p, name, "time_emb_proj"), out, true);
+    time = linear(p, time, kw__join(p->g, name, ".time_emb_proj"), out, true);
     y = KW__OP(g, KW__MODULATE, &shift, p->dtype, y, time);
-    y = groupnorm(p, y, join(p, name, "norm2"), p->a->eps, true);
+    y = groupnorm(p, y, kw__join(p->g, name, ".norm2"), p->a->eps, true);
     y = KW__OP(g, KW__SILU, NULL, p->dtype, y);
-    y = conv(p, y, join(p, name, "conv2"), out, 3, 1);
-    if (dims(p, x)[1] != out) x = conv(p, x, join(p, name, "conv_shortcut"), out, 1, 1);
+    y = conv(p, y, kw__join(p->g, name, ".conv2"), out, 3, 1);
+    if (dims(p, x)[1] != out) x = conv(p, x, kw__join(p->g, name, ".conv_shortcut"), out, 1, 1);
     return add(p, x, y);
 }
 
@@ -407,15 +396,15 @@ static int attend(const struct pass *p, int x, const char *block, int which, int
     if (!x) return 0;
     struct kw__graph *g = p->g;
     int64_t c = kw__last_dim(&g->values[x]);
-    const char *name = join(p, block, which == 1 ? "attn1" : "attn2");
+    const char *name = kw__join(p->g, block, which == 1 ? ".attn1" : ".attn2");
     struct kw__attr attr = {.heads = heads, .multiplicity = 1, .scale = 1.0 / sqrt((double)(c / heads))};
-    int y = layernorm(p, x, join(p, block, which == 1 ? "norm1" : "norm2"));
+    int y = layernorm(p, x, kw__join(p->g, block, which == 1 ? ".norm1" : ".norm2"));
     if (positions) y = KW__OP(g, KW__ADD_ROWS, NULL, p->dtype, y, positions);
-    int q = linear(p, y, join(p, name, "to_q"), c, false);
-    int k = linear(p, text ? text : y, join(p, name, "to_k"), c, false);
-    int v = linear(p, text ? text : y, join(p, name, "to_v"), c, false);
+    int q = linear(p, y, kw__join(p->g, name, ".to_q"), c, false);
+    int k = linear(p, text ? text : y, kw__join(p->g, name, ".to_k"), c, false);
+    int v = linear(p, text ? text : y, kw__join(p->g, name, ".to_v"), c, false);
     y = KW__OP(g, KW__ATTENTION, &attr, p->dtype, q, k, v);
-    return add(p, linear(p, y, join(p, name, "to_out.0"), c, true), x);
+    return add(p, linear(p, y, kw__join(p->g, name, ".to_out.0"), c, true), x);
 }
 
 static int mlp(const struct pass *p, int x, const char *block)
@@ -423,24 +412,24 @@ static int mlp(const struct pass *p, int x, const char *block)
     if (!x) return 0;
     int64_t c = kw__last_dim(&p->g->values[x]);
     struct kw__attr gelu = {.activation = KW__ACT_GELU_ERF};
-    int y = layernorm(p, x, join(p, block, "norm3"));
-    y = linear(p, y, join(p, block, "ff.net.0.proj"), 8 * c, true);
+    int y = layernorm(p, x, kw__join(p->g, block, ".norm3"));
+    y = linear(p, y, kw__join(p->g, block, ".ff.net.0.proj"), 8 * c, true);
     y = KW__OP(p->g, KW__GLU, &gelu, p->dtype, y);
-    return add(p, linear(p, y, join(p, block, "ff.net.2"), c, true), x);
+    return add(p, linear(p, y, kw__join(p->g, block, ".ff.net.2"), c, true), x);
 }
 
 /* Over the cells of each frame, and to the text. */
 static int spatial_transformer(const struct pass *p, int x, const char *name)
 {
-    const char *block = join(p, name, "transformer_blocks.0");
+    const char *block = kw__join(p->g, name, ".transformer_blocks.0");
     if (!x) return 0;
     struct kw__graph *g = p->g;
     int64_t c = dims(p, x)[1];
     struct kw__attr frames = {.parts = 1};
     memcpy(frames.grid, &dims(p, x)[2], sizeof frames.grid);
     g->component = "self_attention";
-    int y = groupnorm(p, x, join(p, name, "norm"), transformer_eps, true);
-    y = conv(p, y, join(p, name, "proj_in"), c, 1, 1);
+    int y = groupnorm(p, x, kw__join(p->g, name, ".norm"), transformer_eps, true);
+    y = conv(p, y, kw__join(p->g, name, ".proj_in"), c, 1, 1);
     y = KW__OP(g, KW__SPLIT_FRAMES, &frames, p->dtype, y);
     y = attend(p, y, block, 1, p->a->heads, 0, 0);
     g->component = "cross_attention";
@@ -448,13 +437,13 @@ static int spatial_transformer(const struct pass *p, int x, const char *name)
     g->component = "mlp";
     y = mlp(p, y, block);
     y = KW__OP(g, KW__JOIN_FRAMES, &frames, p->dtype, y);
-    return add(p, conv(p, y, join(p, name, "proj_out"), c, 1, 1), x);
+    return add(p, conv(p, y, kw__join(p->g, name, ".proj_out"), c, 1, 1), x);
 }
 
 /* Of each cell over its frames, which have fixed sines and cosines of their place: twice to itself. */
 static int motion_module(const struct pass *p, int x, const char *name)
 {
-    const char *block = join(p, name, "transformer_blocks.0");
+    const char *block = kw__join(p->g, name, ".transformer_blocks.0");
     if (!x) return 0;
     struct kw__graph *g = p->g;
     int64_t c = dims(p, x)[1];
@@ -467,13 +456,13 @@ static int motion_module(const struct pass *p, int x, const char *name)
     g->tensors = "motion_adapter";
     int positions = kw__op(g, KW__ROPE_TABLE, &place, KW__F32, 0, NULL);
     if (p->dtype != KW__F32) positions = KW__OP(g, KW__CAST, NULL, p->dtype, positions);
-    int y = groupnorm(p, x, join(p, name, "norm"), transformer_eps, false);
+    int y = groupnorm(p, x, kw__join(p->g, name, ".norm"), transformer_eps, false);
     y = KW__OP(g, KW__TO_TRACKS, NULL, p->dtype, y);
-    y = linear(p, y, join(p, name, "proj_in"), c, true);
+    y = linear(p, y, kw__join(p->g, name, ".proj_in"), c, true);
     y = attend(p, y, block, 1, p->a->motion_heads, positions, 0);
     y = attend(p, y, block, 2, p->a->motion_heads, positions, 0);
     y = mlp(p, y, block);
-    y = linear(p, y, join(p, name, "proj_out"), c, true);
+    y = linear(p, y, kw__join(p->g, name, ".proj_out"), c, true);
     y = KW__OP(g, KW__JOIN_TRACKS, &tracks, p->dtype, y);
     g->tensors = "unet";
     return add(p, y, x);
@@ -525,7 +514,7 @@ static int unet(const void *self, struct kw__graph *g, int x, int timestep, cons
         if (level == LEVELS - 1) break;
         g->component = "resample";
         const char *name = block_name(p, "down", level, "downsamplers", 0);
-        x = skips[count++] = conv(p, x, join(p, name, "conv"), a->channels[level], 3, 2);
+        x = skips[count++] = conv(p, x, kw__join(p->g, name, ".conv"), a->channels[level], 3, 2);
     }
     x = middle(p, x);
     for (int block = 0; block < LEVELS; block++) {
@@ -536,7 +525,7 @@ static int unet(const void *self, struct kw__graph *g, int x, int timestep, cons
         }
         if (block == LEVELS - 1) break;
         const char *name = block_name(p, "up", block, "upsamplers", 0);
-        x = upsample(p, x, skips[count - 1], join(p, name, "conv"));
+        x = upsample(p, x, skips[count - 1], kw__join(p->g, name, ".conv"));
     }
     g->component = "head";
     x = groupnorm(p, x, "conv_norm_out", a->eps, true);

@@ -59,18 +59,15 @@ static const char *layer_name(const struct clip_builder *b, const char *rest)
 static int linear(const struct clip_builder *b, int x, const char *rest, int64_t n)
 {
     const char *name = layer_name(b, rest);
-    return name ? kw__linear(b->g, x, name, n, true, b->dtype, b->dtype) : 0;
+    return kw__linear(b->g, x, name, n, true, b->dtype, b->dtype);
 }
 
 static int norm(const struct clip_builder *b, int x, const char *name)
 {
     struct kw__attr attr = {.eps = b->config->eps};
-    struct kw__arena *arena = &b->g->program->arena;
-    const char *weight = name ? kw__arena_printf(arena, "%s.weight", name) : NULL;
-    const char *bias = name ? kw__arena_printf(arena, "%s.bias", name) : NULL;
-    if (!weight || !bias) return 0;
-    int gamma = kw__weight(b->g, weight, b->dtype, KW__DIMS(b->config->d));
-    int beta = kw__weight(b->g, bias, b->dtype, KW__DIMS(b->config->d));
+    int gamma = kw__parameter(b->g, b->dtype, name, ".weight", KW__DIMS(b->config->d));
+    int beta = kw__parameter(b->g, b->dtype, name, ".bias", KW__DIMS(b->config->d));
+    if (!gamma || !beta) return 0;
     return KW__OP(b->g, KW__LAYERNORM, &attr, b->dtype, x, gamma, beta);
 }
 

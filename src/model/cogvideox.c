@@ -242,19 +242,14 @@ static const char *block_name(const struct pass *p, const char *rest)
     return kw__arena_printf(&p->g->program->arena, "transformer_blocks.%d.%s", p->block, rest);
 }
 
-static const char *part_name(const struct pass *p, const char *name, const char *rest)
-{
-    return name ? kw__arena_printf(&p->g->program->arena, "%s%s", name, rest) : NULL;
-}
-
 static int linear(const struct pass *p, int x, const char *name, int64_t n)
 {
-    return name ? kw__linear(p->g, x, name, n, true, p->dtype, p->dtype) : 0;
+    return kw__linear(p->g, x, name, n, true, p->dtype, p->dtype);
 }
 
 static int layernorm(const struct pass *p, int x, const char *name, int64_t width, int64_t heads, double eps)
 {
-    const char *weight = part_name(p, name, ".weight"), *bias = part_name(p, name, ".bias");
+    const char *weight = kw__join(p->g, name, ".weight"), *bias = kw__join(p->g, name, ".bias");
     if (!weight || !bias) return 0;
     struct kw__attr attr = {.eps = eps, .heads = heads};
     int gamma = kw__weight(p->g, weight, p->dtype, KW__DIMS(width));
@@ -381,7 +376,7 @@ static void gate_streams(const struct pass *p, int y, int table, int *text, int 
 /* One sequence of both, each normed and modulated by its own rows of the table. */
 static int norm_streams(const struct pass *p, const char *name, int table, int text, int video)
 {
-    const char *norm = part_name(p, name, ".norm");
+    const char *norm = kw__join(p->g, name, ".norm");
     video = modulate(p, layernorm(p, video, norm, p->cog->d, 1, p->cog->eps), table, 0);
     text = modulate(p, layernorm(p, text, norm, p->cog->d, 1, p->cog->eps), table, 3);
     return both_streams(p, text, video);

@@ -132,28 +132,16 @@ struct vae_builder {
     int z;              /* the chunk's latents */
 };
 
-static const char *join(const struct vae_builder *b, const char *prefix, const char *rest)
-{
-    return prefix ? kw__arena_printf(&b->g->program->arena, "%s%s", prefix, rest) : NULL;
-}
-
 static const int64_t *dims(const struct vae_builder *b, int x)
 {
     return b->g->values[x].dim;
 }
 
-static int parameter(const struct vae_builder *b, const char *name, const char *rest, int ndim,
-                     const int64_t *dim)
-{
-    const char *full = join(b, name, rest);
-    return full ? kw__weight(b->g, full, b->dtype, ndim, dim) : 0;
-}
-
 static int conv_point(const struct vae_builder *b, int x, const char *name, int64_t out)
 {
     if (!x) return 0;
-    int w = parameter(b, name, ".weight", KW__DIMS(out, dims(b, x)[1], 1, 1, 1));
-    int bias = parameter(b, name, ".bias", KW__DIMS(out));
+    int w = kw__parameter(b->g, b->dtype, name, ".weight", KW__DIMS(out, dims(b, x)[1], 1, 1, 1));
+    int bias = kw__parameter(b->g, b->dtype, name, ".bias", KW__DIMS(out));
     struct kw__attr attr = {.stride = {1, 1, 1}};
     return KW__OP(b->g, KW__CONV, &attr, b->dtype, x, w, bias);
 }
@@ -161,11 +149,11 @@ static int conv_point(const struct vae_builder *b, int x, const char *name, int6
 /* Kernel (3, 3, 3), causal: two frames of history. */
 static int conv_causal(const struct vae_builder *b, int x, const char *name, int64_t out)
 {
-    const char *cache_name = join(b, b->caches, name);
+    const char *cache_name = kw__join(b->g, b->caches, name);
     if (!x || !cache_name) return 0;
     struct kw__graph *g = b->g;
-    int w = parameter(b, name, ".conv.weight", KW__DIMS(out, dims(b, x)[1], 3, 3, 3));
-    int bias = parameter(b, name, ".conv.bias", KW__DIMS(out));
+    int w = kw__parameter(b->g, b->dtype, name, ".conv.weight", KW__DIMS(out, dims(b, x)[1], 3, 3, 3));
+    int bias = kw__parameter(b->g, b->dtype, name, ".conv.bias", KW__DIMS(out));
     const int64_t *d = dims(b, x);
     int cache = kw__state(g, cache_name, b->dtype, KW__STEP, KW__DIMS(d[0], d[1], 2, d[3], d[4]));
     struct kw__attr attr = {.stride = {1, 1, 1}, .pad = {1, 1}, .keep = true};
@@ -186,10 +174,10 @@ static int spatial_norm(const struct vae_builder *b, int x, const char *name)
     struct kw__attr size = {.first_alone = dims(b, x)[2] > 1 && dims(b, x)[2] % 2};
     memcpy(size.grid, &dims(b, x)[2], sizeof size.grid);
     int z = KW__OP(b->g, KW__RESIZE, &size, b->dtype, b->z);
-    int scale = conv_point(b, z, join(b, name, ".conv_y.conv"), c);
-    int shift = conv_point(b, z, join(b, name, ".conv_b.conv"), c);
-    int gamma = parameter(b, name, ".norm_layer.weight", KW__DIMS(c));
-    int beta = parameter(b, name, ".norm_layer.bias", KW__DIMS(c));
+    int scale = conv_point(b, z, kw__join(b->g, name, ".conv_y.conv"), c);
+    int shift = conv_point(b, z, kw__join(b->g, name, ".conv_b.conv"), c);
+    int gamma = kw__parameter(b->g, b->dtype, name, ".norm_layer.weight", KW__DIMS(c));
+    int beta = kw__parameter(b->g, b->dtype, name, ".norm_layer.bias", KW__DIMS(c));
     struct kw__attr attr = {.groups = b->config->groups, .eps = 1e-6};
     int y = KW__OP(b->g, KW__GROUPNORM, &attr, b->dtype, x, gamma, beta);
     y = KW__OP(b->g, KW__MUL, NULL, b->dtype, y, scale);
@@ -206,9 +194,9 @@ static int norm_silu_conv(const struct vae_builder *b, int x, const char *norm, 
 static int resnet(const struct vae_builder *b, int x, const char *name, int64_t out)
 {
     if (!x) return 0;
-    int y = norm_silu_conv(b, x, join(b, name, ".norm1"), join(b, name, ".conv1"), out);
-    y = norm_silu_conv(b, y, join(b, name, ".norm2"), join(b, name, ".conv2"), out);
-    if (dims(b, x)[1] != out) x = conv_point(b, x, join(b, name, ".conv_shortcut"), out);
+    int y = norm_silu_conv(b, x, kw__join(b->g, name, ".norm1"), kw__join(b->g, name, ".conv1"), out);
+    y = norm_silu_conv(b, y, kw__join(b->g, name, ".norm2"), kw__join(b->g, name, ".conv2"), out);
+    if (dims(b, x)[1] != out) x = conv_point(b, x, kw__join(b->g, name, ".conv_shortcut"), out);
     return KW__OP(b->g, KW__ADD, NULL, b->dtype, y, x);
 }
 
@@ -220,8 +208,8 @@ static int upsample(const struct vae_builder *b, int x, const char *name, bool t
     struct kw__attr twice = {.grid = {doubled(d[2]), 2 * d[3], 2 * d[4]}, .first_alone = d[2] % 2};
     x = time && d[2] > 1 ? KW__OP(b->g, KW__RESIZE, &twice, b->dtype, x)
                          : KW__OP(b->g, KW__UPSAMPLE, NULL, b->dtype, x);
-    int w = parameter(b, name, ".conv.weight", KW__DIMS(c, c, 3, 3));
-    int bias = parameter(b, name, ".conv.bias", KW__DIMS(c));
+    int w = kw__parameter(b->g, b->dtype, name, ".conv.weight", KW__DIMS(c, c, 3, 3));
+    int bias = kw__parameter(b->g, b->dtype, name, ".conv.bias", KW__DIMS(c));
     struct kw__attr attr = {.stride = {1, 1, 1}, .pad = {1, 1}};
     return KW__OP(b->g, KW__CONV, &attr, b->dtype, x, w, bias);
 }

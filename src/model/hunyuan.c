@@ -227,19 +227,14 @@ struct pass {
     const char *name; /* of the block */
 };
 
-static const char *join(const struct pass *p, const char *name, const char *rest)
-{
-    return name ? kw__arena_printf(&p->g->program->arena, "%s.%s", name, rest) : NULL;
-}
-
 static int linear(const struct pass *p, int x, const char *name, int64_t n)
 {
-    return name ? kw__linear(p->g, x, name, n, true, p->dtype, p->dtype) : 0;
+    return kw__linear(p->g, x, name, n, true, p->dtype, p->dtype);
 }
 
 static int part(const struct pass *p, int x, const char *rest, int64_t n)
 {
-    return linear(p, x, join(p, p->name, rest), n);
+    return linear(p, x, kw__join(p->g, p->name, rest), n);
 }
 
 /* Rows of axis 1. */
@@ -258,9 +253,9 @@ static int concat(const struct pass *p, int axis, int first, int second)
 /* Two matrix products with SiLU between them. */
 static int two_layers(const struct pass *p, int x, const char *name)
 {
-    x = linear(p, x, join(p, name, "linear_1"), p->h->d);
+    x = linear(p, x, kw__join(p->g, name, ".linear_1"), p->h->d);
     x = KW__OP(p->g, KW__SILU, NULL, p->dtype, x);
-    return linear(p, x, join(p, name, "linear_2"), p->h->d);
+    return linear(p, x, kw__join(p->g, name, ".linear_2"), p->h->d);
 }
 
 static int embedded_number(const struct pass *p, int number, const char *name)
@@ -280,7 +275,7 @@ static int modulation(const struct pass *p, int temb, const char *name, int64_t 
 static int layernorm(const struct pass *p, int x, const char *name)
 {
     struct kw__attr attr = {.eps = eps};
-    const char *weight = join(p, name, "weight"), *bias = join(p, name, "bias");
+    const char *weight = kw__join(p->g, name, ".weight"), *bias = kw__join(p->g, name, ".bias");
     if (!weight || !bias) return KW__OP(p->g, KW__LAYERNORM, &attr, p->dtype, x);
     int gamma = kw__weight(p->g, weight, p->dtype, KW__DIMS(p->h->d));
     int beta = kw__weight(p->g, bias, p->dtype, KW__DIMS(p->h->d));
@@ -316,16 +311,16 @@ static int refiner_block(const struct pass *p, int x, int temb)
     struct kw__graph *g = p->g;
     int64_t d = p->h->d;
     enum { GATE_ATTENTION, GATE_MLP, GATES };
-    int table = modulation(p, temb, join(p, p->name, "norm_out.linear"), GATES);
+    int table = modulation(p, temb, kw__join(p->g, p->name, ".norm_out.linear"), GATES);
     g->component = "text_projection";
-    int y = layernorm(p, x, join(p, p->name, "norm1"));
+    int y = layernorm(p, x, kw__join(p->g, p->name, ".norm1"));
     struct kw__attr attr = attention_of(p, 0);
-    int q = part(p, y, "attn.to_q", d), k = part(p, y, "attn.to_k", d), v = part(p, y, "attn.to_v", d);
+    int q = part(p, y, ".attn.to_q", d), k = part(p, y, ".attn.to_k", d), v = part(p, y, ".attn.to_v", d);
     y = KW__OP(g, KW__ATTENTION, &attr, p->dtype, q, k, v, 0, p->text_length);
-    x = add_gated(p, x, part(p, y, "attn.to_out.0", d), table, GATE_ATTENTION);
-    y = part(p, layernorm(p, x, join(p, p->name, "norm2")), "ff.net.0.proj", REFINER_MLP * d);
+    x = add_gated(p, x, part(p, y, ".attn.to_out.0", d), table, GATE_ATTENTION);
+    y = part(p, layernorm(p, x, kw__join(p->g, p->name, ".norm2")), ".ff.net.0.proj", REFINER_MLP * d);
     y = KW__OP(g, KW__SILU, NULL, p->dtype, y);
-    return add_gated(p, x, part(p, y, "ff.net.2", d), table, GATE_MLP);
+    return add_gated(p, x, part(p, y, ".ff.net.2", d), table, GATE_MLP);
 }
 
 static int refined_text(struct pass *p, int text, int timestep)
@@ -354,8 +349,7 @@ static int refined_text(struct pass *p, int text, int timestep)
 static int heads(const struct pass *p, int x, const char *name, const char *norm)
 {
     struct kw__attr attr = {.eps = eps, .heads = p->h->heads};
-    const char *gamma_name = join(p, p->name, norm);
-    int gamma = gamma_name ? kw__weight(p->g, gamma_name, p->dtype, KW__DIMS(p->h->head_dim)) : 0;
+    int gamma = kw__parameter(p->g, p->dtype, p->name, norm, KW__DIMS(p->h->head_dim));
     return KW__OP(p->g, KW__RMSNORM, &attr, p->dtype, part(p, x, name, p->h->d), gamma);
 }
 
@@ -384,29 +378,29 @@ static void dual_block(const struct pass *p, int *video, int *text)
 {
     struct kw__graph *g = p->g;
     int64_t d = p->h->d;
-    int table = modulation(p, p->temb, join(p, p->name, "norm1.linear"), MODULATIONS);
-    int text_table = modulation(p, p->temb, join(p, p->name, "norm1_context.linear"), MODULATIONS);
+    int table = modulation(p, p->temb, kw__join(p->g, p->name, ".norm1.linear"), MODULATIONS);
+    int text_table = modulation(p, p->temb, kw__join(p->g, p->name, ".norm1_context.linear"), MODULATIONS);
 
     g->component = "self_attention";
     int x = modulated(p, *video, table, SHIFT_ATTENTION, SCALE_ATTENTION);
     int y = modulated(p, *text, text_table, SHIFT_ATTENTION, SCALE_ATTENTION);
-    int q = concat(p, 1, turned(p, heads(p, x, "attn.to_q", "attn.norm_q.weight")),
-                   heads(p, y, "attn.add_q_proj", "attn.norm_added_q.weight"));
-    int k = concat(p, 1, turned(p, heads(p, x, "attn.to_k", "attn.norm_k.weight")),
-                   heads(p, y, "attn.add_k_proj", "attn.norm_added_k.weight"));
-    int v = concat(p, 1, part(p, x, "attn.to_v", d), part(p, y, "attn.add_v_proj", d));
+    int q = concat(p, 1, turned(p, heads(p, x, ".attn.to_q", ".attn.norm_q.weight")),
+                   heads(p, y, ".attn.add_q_proj", ".attn.norm_added_q.weight"));
+    int k = concat(p, 1, turned(p, heads(p, x, ".attn.to_k", ".attn.norm_k.weight")),
+                   heads(p, y, ".attn.add_k_proj", ".attn.norm_added_k.weight"));
+    int v = concat(p, 1, part(p, x, ".attn.to_v", d), part(p, y, ".attn.add_v_proj", d));
     int joint = joint_attention(p, q, k, v);
-    x = part(p, rows(p, joint, 0, p->video_rows), "attn.to_out.0", d);
+    x = part(p, rows(p, joint, 0, p->video_rows), ".attn.to_out.0", d);
     *video = add_gated(p, *video, x, table, GATE_ATTENTION);
     g->component = "mlp";
     x = modulated(p, *video, table, SHIFT_MLP, SCALE_MLP);
-    *video = add_gated(p, *video, mlp(p, x, "ff.net.0.proj", "ff.net.2"), table, GATE_MLP);
+    *video = add_gated(p, *video, mlp(p, x, ".ff.net.0.proj", ".ff.net.2"), table, GATE_MLP);
 
     g->component = "text_stream";
-    y = part(p, rows(p, joint, p->video_rows, p->text_rows), "attn.to_add_out", d);
+    y = part(p, rows(p, joint, p->video_rows, p->text_rows), ".attn.to_add_out", d);
     *text = add_gated(p, *text, y, text_table, GATE_ATTENTION);
     y = modulated(p, *text, text_table, SHIFT_MLP, SCALE_MLP);
-    y = mlp(p, y, "ff_context.net.0.proj", "ff_context.net.2");
+    y = mlp(p, y, ".ff_context.net.0.proj", ".ff_context.net.2");
     *text = add_gated(p, *text, y, text_table, GATE_MLP);
 }
 
@@ -415,17 +409,17 @@ static int single_block(const struct pass *p, int x)
 {
     struct kw__graph *g = p->g;
     enum { SHIFT, SCALE, GATE, PARTS };
-    int table = modulation(p, p->temb, join(p, p->name, "norm.linear"), PARTS);
+    int table = modulation(p, p->temb, kw__join(p->g, p->name, ".norm.linear"), PARTS);
     g->component = "self_attention";
     int y = modulated(p, x, table, SHIFT, SCALE);
-    int q = heads(p, y, "attn.to_q", "attn.norm_q.weight");
-    int k = heads(p, y, "attn.to_k", "attn.norm_k.weight"), v = part(p, y, "attn.to_v", p->h->d);
+    int q = heads(p, y, ".attn.to_q", ".attn.norm_q.weight");
+    int k = heads(p, y, ".attn.to_k", ".attn.norm_k.weight"), v = part(p, y, ".attn.to_v", p->h->d);
     q = concat(p, 1, turned(p, rows(p, q, 0, p->video_rows)), rows(p, q, p->video_rows, p->text_rows));
     k = concat(p, 1, turned(p, rows(p, k, 0, p->video_rows)), rows(p, k, p->video_rows, p->text_rows));
     int joint = joint_attention(p, q, k, v);
     g->component = "mlp";
-    y = KW__OP(g, KW__GELU, NULL, p->dtype, part(p, y, "proj_mlp", p->h->mlp));
-    y = part(p, concat(p, 2, joint, y), "proj_out", p->h->d);
+    y = KW__OP(g, KW__GELU, NULL, p->dtype, part(p, y, ".proj_mlp", p->h->mlp));
+    y = part(p, concat(p, 2, joint, y), ".proj_out", p->h->d);
     return add_gated(p, x, y, table, GATE);
 }
 

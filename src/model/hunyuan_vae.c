@@ -72,18 +72,6 @@ struct vae_builder {
     enum kw__dtype dtype;
 };
 
-static const char *join(const struct vae_builder *b, const char *prefix, const char *rest)
-{
-    return prefix ? kw__arena_printf(&b->g->program->arena, "%s%s", prefix, rest) : NULL;
-}
-
-static int parameter(const struct vae_builder *b, const char *name, const char *rest, int ndim,
-                     const int64_t *dim)
-{
-    const char *full = join(b, name, rest);
-    return full ? kw__weight(b->g, full, b->dtype, ndim, dim) : 0;
-}
-
 static int64_t channels(const struct vae_builder *b, int x)
 {
     return b->g->values[x].dim[1];
@@ -97,8 +85,9 @@ static int conv(const struct vae_builder *b, int x, const char *name, int64_t ou
                               .pad_time = {kernel - 1, 0},
                               .replicate_time = kernel > 1,
                               .replicate_space = kernel > 1};
-    int w = parameter(b, name, ".weight", KW__DIMS(out, channels(b, x), kernel, kernel, kernel));
-    int bias = parameter(b, name, ".bias", KW__DIMS(out));
+    int w =
+        kw__parameter(b->g, b->dtype, name, ".weight", KW__DIMS(out, channels(b, x), kernel, kernel, kernel));
+    int bias = kw__parameter(b->g, b->dtype, name, ".bias", KW__DIMS(out));
     return KW__OP(b->g, KW__CONV, &causal, b->dtype, x, w, bias);
 }
 
@@ -106,8 +95,8 @@ static int norm(const struct vae_builder *b, int x, const char *name)
 {
     if (!x) return 0;
     struct kw__attr attr = {.groups = b->config->groups, .eps = norm_eps};
-    int gamma = parameter(b, name, ".weight", KW__DIMS(channels(b, x)));
-    int beta = parameter(b, name, ".bias", KW__DIMS(channels(b, x)));
+    int gamma = kw__parameter(b->g, b->dtype, name, ".weight", KW__DIMS(channels(b, x)));
+    int beta = kw__parameter(b->g, b->dtype, name, ".bias", KW__DIMS(channels(b, x)));
     return KW__OP(b->g, KW__GROUPNORM, &attr, b->dtype, x, gamma, beta);
 }
 
@@ -122,15 +111,15 @@ static int norm_silu_conv(const struct vae_builder *b, int x, const char *norm_n
 static int resnet(const struct vae_builder *b, int x, const char *name, int64_t out)
 {
     if (!x) return 0;
-    int y = norm_silu_conv(b, x, join(b, name, ".norm1"), join(b, name, ".conv1.conv"), out);
-    y = norm_silu_conv(b, y, join(b, name, ".norm2"), join(b, name, ".conv2.conv"), out);
-    if (channels(b, x) != out) x = conv(b, x, join(b, name, ".conv_shortcut.conv"), out, 1);
+    int y = norm_silu_conv(b, x, kw__join(b->g, name, ".norm1"), kw__join(b->g, name, ".conv1.conv"), out);
+    y = norm_silu_conv(b, y, kw__join(b->g, name, ".norm2"), kw__join(b->g, name, ".conv2.conv"), out);
+    if (channels(b, x) != out) x = conv(b, x, kw__join(b->g, name, ".conv_shortcut.conv"), out, 1);
     return KW__OP(b->g, KW__ADD, NULL, b->dtype, y, x);
 }
 
 static int linear(const struct vae_builder *b, int x, const char *name, int64_t n)
 {
-    return name ? kw__linear(b->g, x, name, n, true, b->dtype, b->dtype) : 0;
+    return kw__linear(b->g, x, name, n, true, b->dtype, b->dtype);
 }
 
 /* One head over the cells of all frames up to a cell's own. */
@@ -146,13 +135,13 @@ static int attention(const struct vae_builder *b, int x, const char *name)
                                 .scale = 1.0 / sqrt((double)c),
                                 .causal = true,
                                 .width = frames.grid[1] * frames.grid[2]};
-    int y = norm(b, x, join(b, name, ".group_norm"));
+    int y = norm(b, x, kw__join(b->g, name, ".group_norm"));
     y = KW__OP(g, KW__TO_TOKENS, NULL, b->dtype, y);
-    int q = linear(b, y, join(b, name, ".to_q"), c);
-    int k = linear(b, y, join(b, name, ".to_k"), c);
-    int v = linear(b, y, join(b, name, ".to_v"), c);
+    int q = linear(b, y, kw__join(b->g, name, ".to_q"), c);
+    int k = linear(b, y, kw__join(b->g, name, ".to_k"), c);
+    int v = linear(b, y, kw__join(b->g, name, ".to_v"), c);
     y = KW__OP(g, KW__ATTENTION, &one_head, b->dtype, q, k, v);
-    y = linear(b, y, join(b, name, ".to_out.0"), c);
+    y = linear(b, y, kw__join(b->g, name, ".to_out.0"), c);
     y = KW__OP(g, KW__UNPATCHIFY, &frames, b->dtype, y);
     return KW__OP(g, KW__ADD, NULL, b->dtype, y, x);
 }

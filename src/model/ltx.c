@@ -209,7 +209,7 @@ static const char *block_name(const struct pass *p, const char *rest)
 
 static int linear(const struct pass *p, int x, const char *name, int64_t n)
 {
-    return name ? kw__linear(p->g, x, name, n, true, p->dtype, p->dtype) : 0;
+    return kw__linear(p->g, x, name, n, true, p->dtype, p->dtype);
 }
 
 static int table(const struct pass *p, const char *name, int64_t rows, int e)

@@ -112,20 +112,13 @@ struct vae_builder {
     int timestep; /* [B] */
 };
 
-static int parameter(const struct vae_builder *b, const char *name, const char *rest, int ndim,
-                     const int64_t *dim)
-{
-    const char *full = name ? kw__arena_printf(&b->g->program->arena, "%s%s", name, rest) : NULL;
-    return full ? kw__weight(b->g, full, b->dtype, ndim, dim) : 0;
-}
-
 /* A 3x3x3 convolution; beyond the ends are zeros, or the first and the last frame again. */
 static int conv(const struct vae_builder *b, int x, const char *name, int64_t out, bool again)
 {
     if (!x || !name) return 0;
     struct kw__attr attr = {.stride = {1, 1, 1}, .pad = {1, 1}, .pad_time = {1, 1}, .replicate_time = again};
-    int w = parameter(b, name, ".weight", KW__DIMS(out, b->g->values[x].dim[1], 3, 3, 3));
-    int bias = parameter(b, name, ".bias", KW__DIMS(out));
+    int w = kw__parameter(b->g, b->dtype, name, ".weight", KW__DIMS(out, b->g->values[x].dim[1], 3, 3, 3));
+    int bias = kw__parameter(b->g, b->dtype, name, ".bias", KW__DIMS(out));
     return KW__OP(b->g, KW__CONV, &attr, b->dtype, x, w, bias);
 }
 
@@ -134,8 +127,8 @@ static int affine(const struct vae_builder *b, int x, enum kw__dtype dtype, bool
 {
     struct kw__attr attr = {.inverse = inverse};
     b->g->tensors = "vae";
-    int mean = parameter(b, "latents_mean", "", KW__DIMS(b->config->z_dim));
-    int std = parameter(b, "latents_std", "", KW__DIMS(b->config->z_dim));
+    int mean = kw__parameter(b->g, b->dtype, "latents_mean", "", KW__DIMS(b->config->z_dim));
+    int std = kw__parameter(b->g, b->dtype, "latents_std", "", KW__DIMS(b->config->z_dim));
     return KW__OP(b->g, KW__CHANNEL_AFFINE, &attr, dtype, x, mean, std);
 }
 
@@ -146,7 +139,8 @@ static int group_norm(const struct vae_builder *b, int x, const char *name)
     if (!x || !name) return 0;
     struct kw__attr attr = {.groups = GROUPS, .eps = group_eps};
     int64_t c = b->g->values[x].dim[1];
-    int gamma = parameter(b, name, ".weight", KW__DIMS(c)), beta = parameter(b, name, ".bias", KW__DIMS(c));
+    int gamma = kw__parameter(b->g, b->dtype, name, ".weight", KW__DIMS(c)),
+        beta = kw__parameter(b->g, b->dtype, name, ".bias", KW__DIMS(c));
     return KW__OP(b->g, KW__GROUPNORM, &attr, b->dtype, x, gamma, beta);
 }
 
@@ -179,8 +173,8 @@ int kw__ltx_upscale(const struct kw__ltx_upscaler *u, const struct kw__ltx_vae *
     x = KW__OP(g, KW__SILU, NULL, b->dtype, group_norm(b, x, "initial_norm"));
     x = upscaler_blocks(b, x, "res_blocks", u);
     struct kw__attr frame = {.stride = {1, 1, 1}, .pad = {1, 1}}, shuffle = {.patch = {1, 2, 2}};
-    int w = parameter(b, "upsampler.0", ".weight", KW__DIMS(4 * u->width, u->width, 3, 3));
-    int bias = parameter(b, "upsampler.0", ".bias", KW__DIMS(4 * u->width));
+    int w = kw__parameter(b->g, b->dtype, "upsampler.0", ".weight", KW__DIMS(4 * u->width, u->width, 3, 3));
+    int bias = kw__parameter(b->g, b->dtype, "upsampler.0", ".bias", KW__DIMS(4 * u->width));
     x = KW__OP(g, KW__CONV, &frame, b->dtype, x, w, bias);
     x = KW__OP(g, KW__DEPTH_TO_SPACE, &shuffle, b->dtype, x);
     x = upscaler_blocks(b, x, "post_upsample_res_blocks", u);
@@ -190,14 +184,9 @@ int kw__ltx_upscale(const struct kw__ltx_upscaler *u, const struct kw__ltx_vae *
 
 /* ---- The decoder ------------------------------------------------------------------------------- */
 
-static const char *sub(const struct vae_builder *b, const char *name, const char *rest)
-{
-    return name ? kw__arena_printf(&b->g->program->arena, "%s.%s", name, rest) : NULL;
-}
-
 static int linear(const struct vae_builder *b, int x, const char *name, int64_t out)
 {
-    return name ? kw__linear(b->g, x, name, out, true, b->dtype, b->dtype) : 0;
+    return kw__linear(b->g, x, name, out, true, b->dtype, b->dtype);
 }
 
 /* [B, 1, out] of 1000 times the timestep; the factor is a tensor of the checkpoint. */
@@ -206,12 +195,12 @@ static int time_embedding(const struct vae_builder *b, const char *name, int64_t
     struct kw__graph *g = b->g;
     struct kw__attr width = {.width = TIME_WIDTH};
     const int64_t none[1] = {1};
-    int scale = parameter(b, "decoder.timestep_scale_multiplier", "", 0, none);
+    int scale = kw__parameter(b->g, b->dtype, "decoder.timestep_scale_multiplier", "", 0, none);
     int x = KW__OP(g, KW__SINUSOID, &width, KW__F32, b->timestep, scale);
     if (b->dtype != KW__F32) x = KW__OP(g, KW__CAST, NULL, b->dtype, x);
-    x = linear(b, x, sub(b, name, "time_embedder.timestep_embedder.linear_1"), out);
+    x = linear(b, x, kw__join(b->g, name, ".time_embedder.timestep_embedder.linear_1"), out);
     x = KW__OP(g, KW__SILU, NULL, b->dtype, x);
-    return linear(b, x, sub(b, name, "time_embedder.timestep_embedder.linear_2"), out);
+    return linear(b, x, kw__join(b->g, name, ".time_embedder.timestep_embedder.linear_2"), out);
 }
 
 /* RMS norm over the channels, modulated by two rows of the table, SiLU. */
@@ -231,10 +220,10 @@ static int resnets(const struct vae_builder *b, int x, const char *name, int64_t
     int64_t c = g->values[x].dim[1];
     for (int64_t i = 0; i < count; i++) {
         const char *each = kw__arena_printf(&g->program->arena, "%s.resnets.%" PRId64, name, i);
-        int table = parameter(b, each, ".scale_shift_table", KW__DIMS(4, c));
+        int table = kw__parameter(b->g, b->dtype, each, ".scale_shift_table", KW__DIMS(4, c));
         table = KW__OP(g, KW__ADALN_TABLE, NULL, b->dtype, table, temb);
-        int y = conv(b, norm_silu(b, x, table, 0), sub(b, each, "conv1.conv"), c, true);
-        y = conv(b, norm_silu(b, y, table, 2), sub(b, each, "conv2.conv"), c, true);
+        int y = conv(b, norm_silu(b, x, table, 0), kw__join(b->g, each, ".conv1.conv"), c, true);
+        y = conv(b, norm_silu(b, y, table, 2), kw__join(b->g, each, ".conv2.conv"), c, true);
         x = KW__OP(g, KW__ADD, NULL, b->dtype, y, x);
     }
     return x;
@@ -251,7 +240,7 @@ static int upsample(const struct vae_builder *b, int x, const char *name)
     int part = KW__OP(g, KW__DEPTH_TO_SPACE, &spread, b->dtype, x);
     int again = KW__OP(g, KW__CONCAT, &channels, b->dtype, part, part, part, part);
     again = KW__OP(g, KW__SLICE, &later, b->dtype, again);
-    x = conv(b, x, sub(b, name, "upsamplers.0.conv.conv"), 4 * c, true);
+    x = conv(b, x, kw__join(b->g, name, ".upsamplers.0.conv.conv"), 4 * c, true);
     x = KW__OP(g, KW__DEPTH_TO_SPACE, &spread, b->dtype, x);
     x = KW__OP(g, KW__SLICE, &later, b->dtype, x);
     return KW__OP(g, KW__ADD, NULL, b->dtype, x, again);
@@ -274,7 +263,7 @@ static int decode(const struct vae_builder *b, int x)
         x = resnets(b, x, name, config->layers[LEVELS - 1 - i], temb);
     }
     temb = time_embedding(b, "decoder", 2 * c);
-    int table = parameter(b, "decoder.scale_shift_table", "", KW__DIMS(2, c));
+    int table = kw__parameter(b->g, b->dtype, "decoder.scale_shift_table", "", KW__DIMS(2, c));
     table = KW__OP(g, KW__ADALN_TABLE, NULL, b->dtype, table, temb);
     x = conv(b, norm_silu(b, x, table, 0), "decoder.conv_out.conv", 3 * PATCH * PATCH, true);
     struct kw__attr pixels = {.patch = {1, PATCH, PATCH}, .transposed = true};

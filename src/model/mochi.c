@@ -205,7 +205,7 @@ static const char *block_name(const struct pass *p, const char *rest)
 
 static int linear(const struct pass *p, int x, const char *name, int64_t n, bool bias)
 {
-    return name ? kw__linear(p->g, x, name, n, bias, p->dtype, p->dtype) : 0;
+    return kw__linear(p->g, x, name, n, bias, p->dtype, p->dtype);
 }
 
 /* Rows of axis 1. */

@@ -91,13 +91,6 @@ struct vae_builder {
     enum kw__dtype dtype;
 };
 
-static int parameter(const struct vae_builder *b, const char *name, const char *rest, int ndim,
-                     const int64_t *dim)
-{
-    const char *full = kw__arena_printf(&b->g->program->arena, "%s.%s", name, rest);
-    return full ? kw__weight(b->g, full, b->dtype, ndim, dim) : 0;
-}
-
 /* Group norm of each frame, SiLU, causal 3x3x3 convolution, each `which` (1 or 2) of a residual block. */
 static int norm_silu_conv(const struct vae_builder *b, int x, const char *name, int which)
 {
@@ -113,12 +106,12 @@ static int norm_silu_conv(const struct vae_builder *b, int x, const char *name, 
     const char *norm_name = kw__arena_printf(&g->program->arena, "%s.norm%d.norm_layer", name, which);
     const char *conv_name = kw__arena_printf(&g->program->arena, "%s.conv%d.conv", name, which);
     if (!norm_name || !conv_name) return 0;
-    int gamma = parameter(b, norm_name, "weight", KW__DIMS(c));
-    int beta = parameter(b, norm_name, "bias", KW__DIMS(c));
+    int gamma = kw__parameter(b->g, b->dtype, norm_name, ".weight", KW__DIMS(c));
+    int beta = kw__parameter(b->g, b->dtype, norm_name, ".bias", KW__DIMS(c));
     x = KW__OP(g, KW__GROUPNORM, &norm, b->dtype, x, gamma, beta);
     x = KW__OP(g, KW__SILU, NULL, b->dtype, x);
-    int w = parameter(b, conv_name, "weight", KW__DIMS(c, c, 3, 3, 3));
-    int bias = parameter(b, conv_name, "bias", KW__DIMS(c));
+    int w = kw__parameter(b->g, b->dtype, conv_name, ".weight", KW__DIMS(c, c, 3, 3, 3));
+    int bias = kw__parameter(b->g, b->dtype, conv_name, ".bias", KW__DIMS(c));
     return KW__OP(g, KW__CONV, &causal, b->dtype, x, w, bias);
 }
 
@@ -151,8 +144,8 @@ static int decode(const struct vae_builder *b, int x)
     struct kw__graph *g = b->g;
     struct kw__attr point = {.stride = {1, 1, 1}};
     int64_t top = c->channels[LEVELS - 1];
-    int w = parameter(b, "decoder.conv_in", "weight", KW__DIMS(top, c->z_dim, 1, 1, 1));
-    int bias = parameter(b, "decoder.conv_in", "bias", KW__DIMS(top));
+    int w = kw__parameter(b->g, b->dtype, "decoder.conv_in", ".weight", KW__DIMS(top, c->z_dim, 1, 1, 1));
+    int bias = kw__parameter(b->g, b->dtype, "decoder.conv_in", ".bias", KW__DIMS(top));
     x = KW__OP(g, KW__CONV, &point, b->dtype, x, w, bias);
     x = resnets(b, x, "decoder.block_in", c->layers[LEVELS]);
     for (int i = 0; i < LEVELS - 1; i++) {

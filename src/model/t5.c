@@ -73,7 +73,7 @@ static const char *layer_name(const struct t5_builder *b, const char *rest)
 static int linear(const struct t5_builder *b, int x, const char *rest, int64_t n)
 {
     const char *name = layer_name(b, rest);
-    return name ? kw__linear(b->g, x, name, n, false, b->dtype, b->dtype) : 0;
+    return kw__linear(b->g, x, name, n, false, b->dtype, b->dtype);
 }
 
 static int rmsnorm(const struct t5_builder *b, int x, const char *name)

@@ -268,7 +268,7 @@ static const char *block_name(const struct pass *p, const char *rest)
 
 static int linear(const struct pass *p, int x, const char *name, int64_t n, enum kw__dtype dtype)
 {
-    return name ? kw__linear(p->g, x, name, n, true, dtype, dtype) : 0;
+    return kw__linear(p->g, x, name, n, true, dtype, dtype);
 }
 
 static int vector(const struct pass *p, const char *name, enum kw__dtype dtype)

@@ -123,21 +123,9 @@ struct vae_builder {
     bool first; /* the variant of the first latent frame */
 };
 
-static const char *join(const struct vae_builder *b, const char *prefix, const char *rest)
-{
-    return kw__arena_printf(&b->g->program->arena, "%s%s", prefix, rest);
-}
-
 static int64_t channels(const struct vae_builder *b, int x)
 {
     return b->g->values[x].dim[1];
-}
-
-static int parameter(const struct vae_builder *b, const char *name, const char *rest, int ndim,
-                     const int64_t *dim)
-{
-    const char *full = join(b, name, rest);
-    return full ? kw__weight(b->g, full, b->dtype, ndim, dim) : 0;
 }
 
 /* A convolution over all frames alike: kernel (1, k, k), the weight with or without its time axis. */
@@ -146,9 +134,9 @@ static int conv_frames(const struct vae_builder *b, int x, const char *name, int
 {
     if (!x) return 0;
     int64_t in = channels(b, x);
-    int w = time_axis ? parameter(b, name, ".weight", KW__DIMS(out, in, 1, k, k))
-                      : parameter(b, name, ".weight", KW__DIMS(out, in, k, k));
-    int bias = parameter(b, name, ".bias", KW__DIMS(out));
+    int w = time_axis ? kw__parameter(b->g, b->dtype, name, ".weight", KW__DIMS(out, in, 1, k, k))
+                      : kw__parameter(b->g, b->dtype, name, ".weight", KW__DIMS(out, in, k, k));
+    int bias = kw__parameter(b->g, b->dtype, name, ".bias", KW__DIMS(out));
     struct kw__attr attr = {.stride = {1, 1, 1}, .pad = {(int)k / 2, (int)k / 2}};
     return KW__OP(b->g, KW__CONV, &attr, b->dtype, x, w, bias);
 }
@@ -159,9 +147,9 @@ static int conv_causal(const struct vae_builder *b, int x, const char *name, int
     if (!x) return 0;
     struct kw__graph *g = b->g;
     const int64_t *d = g->values[x].dim;
-    const char *cache_name = join(b, "cache.", name);
-    int w = parameter(b, name, ".weight", KW__DIMS(out, d[1], 3, k, k));
-    int bias = parameter(b, name, ".bias", KW__DIMS(out));
+    const char *cache_name = kw__join(b->g, "cache.", name);
+    int w = kw__parameter(b->g, b->dtype, name, ".weight", KW__DIMS(out, d[1], 3, k, k));
+    int bias = kw__parameter(b->g, b->dtype, name, ".bias", KW__DIMS(out));
     d = g->values[x].dim;
     int cache =
         cache_name ? kw__state(g, cache_name, b->dtype, KW__STEP, KW__DIMS(d[0], d[1], 2, d[3], d[4])) : 0;
@@ -175,8 +163,8 @@ static int norm(const struct vae_builder *b, int x, const char *name, bool image
 {
     if (!x) return 0;
     int64_t c = channels(b, x);
-    int gamma = image ? parameter(b, name, ".gamma", KW__DIMS(c, 1, 1))
-                      : parameter(b, name, ".gamma", KW__DIMS(c, 1, 1, 1));
+    int gamma = image ? kw__parameter(b->g, b->dtype, name, ".gamma", KW__DIMS(c, 1, 1))
+                      : kw__parameter(b->g, b->dtype, name, ".gamma", KW__DIMS(c, 1, 1, 1));
     return KW__OP(b->g, KW__CHANNEL_RMSNORM, NULL, b->dtype, x, gamma);
 }
 
@@ -193,10 +181,10 @@ static int resnet(const struct vae_builder *b, int x, const char *name, int64_t 
 {
     if (!x || !name) return 0;
     int shortcut = x;
-    const char *shortcut_name = join(b, name, ".conv_shortcut");
+    const char *shortcut_name = kw__join(b->g, name, ".conv_shortcut");
     if (shortcut_name && channels(b, x) != out) shortcut = conv_frames(b, x, shortcut_name, out, 1, true);
-    int y = norm_silu_conv(b, x, join(b, name, ".norm1"), join(b, name, ".conv1"), out);
-    y = norm_silu_conv(b, y, join(b, name, ".norm2"), join(b, name, ".conv2"), out);
+    int y = norm_silu_conv(b, x, kw__join(b->g, name, ".norm1"), kw__join(b->g, name, ".conv1"), out);
+    y = norm_silu_conv(b, y, kw__join(b->g, name, ".norm2"), kw__join(b->g, name, ".conv2"), out);
     return KW__OP(b->g, KW__ADD, NULL, b->dtype, y, shortcut);
 }
 
@@ -205,8 +193,8 @@ static int attention(const struct vae_builder *b, int x, const char *name)
 {
     if (!x) return 0;
     struct kw__graph *g = b->g;
-    const char *norm_name = join(b, name, ".norm"), *qkv_name = join(b, name, ".to_qkv");
-    const char *proj_name = join(b, name, ".proj");
+    const char *norm_name = kw__join(b->g, name, ".norm"), *qkv_name = kw__join(b->g, name, ".to_qkv");
+    const char *proj_name = kw__join(b->g, name, ".proj");
     if (!norm_name || !qkv_name || !proj_name) return 0;
     int64_t c = channels(b, x);
     struct kw__attr attr = {.parts = 3};
@@ -227,7 +215,8 @@ static int upsample(const struct vae_builder *b, int x, const char *name, bool t
     if (!x || !name) return 0;
     struct kw__graph *g = b->g;
     int64_t c = channels(b, x), out = b->config->residual ? c : c / 2;
-    const char *time_name = join(b, name, ".time_conv"), *space_name = join(b, name, ".resample.1");
+    const char *time_name = kw__join(b->g, name, ".time_conv"),
+               *space_name = kw__join(b->g, name, ".resample.1");
     if (!time_name || !space_name) return 0;
     if (time && !b->first) {
         x = conv_causal(b, x, time_name, 2 * c, 1);
