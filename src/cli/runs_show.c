@@ -9,6 +9,7 @@
 #include "cli/runs.h"
 #include "store/fields.h"
 #include "store/run_json.h"
+#include "store/stages.h"
 
 #define EN_DASH "\xE2\x80\x93"
 

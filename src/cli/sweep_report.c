@@ -206,8 +206,10 @@ static void put_windows(struct kw__out *out, const struct kw__sweep_plan *plan)
     if (plan->options.window) kw__cli_put(out, plan->options.window);
     for (size_t i = 0; !plan->options.window && i < plan->num_stages; i++)
         kw__out_printf(out, "%s%s", i ? ", " : "", plan->stages[i]);
-    kw__out_puts(out,
-                 plan->options.window ? ".\n" : " where a run has these windows, else of the whole run.\n");
+    kw__out_puts(out, plan->options.window
+                          ? ".\n"
+                          : " (with output, frames to the host, where it is marked) if a run has "
+                            "these windows, else of the whole run.\n");
 }
 
 static int print_text(const struct view *v, const struct kw__options *options)

@@ -12,6 +12,7 @@
 #include "base/number.h"
 #include "hardware/hardware.h"
 #include "predict/dataset.h"
+#include "store/stages.h"
 
 enum { MAX_FINDINGS = 64 };
 

@@ -9,6 +9,7 @@
 #include "base/number.h"
 #include "store/import.h"
 #include "store/lint.h"
+#include "store/stages.h"
 
 struct reading {
     struct kw__store *store;
@@ -44,63 +45,6 @@ static const char *fault(struct kw__dataset *set, const struct kw__finding *find
     return NULL;
 }
 
-/* ---- Stages ----------------------------------------------------------------------------------------- */
-
-/* In the order in which they run; pipelines of one size have no upscale and refine. A run may have other
- * windows, which are of none. */
-static const char *const stage_names[] = {"text_encode", "denoise", "upscale", "refine", "decode"};
-enum { TEXT_ENCODE, DENOISE, UPSCALE, REFINE, DECODE, NUM_STAGES };
-
-static bool is_whole(const bool *has)
-{
-    return has[TEXT_ENCODE] && has[DENOISE] && has[DECODE] && has[UPSCALE] == has[REFINE];
-}
-
-struct sums {
-    double seconds, wh[KW_NUM_DEVICES], variance; /* of the GPU's Wh; NaN: not known */
-    int count;
-};
-
-static void add_window(struct sums *sums, const struct kw__run_window *w)
-{
-    const double per_wh = 3600, to_sd = 2 * 1.6449;
-    sums->seconds += w->duration_s;
-    for (int d = 0; d < KW_NUM_DEVICES; d++)
-        sums->wh[d] += w->energy_j[d].status == KW_ABSENT ? NAN : w->energy_j[d].value / per_wh;
-    double sd = (w->energy_j[KW_GPU].high - w->energy_j[KW_GPU].low) / to_sd / per_wh;
-    sums->variance += sd * sd;
-    sums->count++;
-}
-
-/* The stage that a window is of; -1: of none. */
-static int stage_of(const struct kw__run_window *w)
-{
-    const char *name = strcmp(w->name, "output") == 0 ? "decode" : w->name;
-    for (int s = 0; s < NUM_STAGES; s++)
-        if (strcmp(name, stage_names[s]) == 0) return s;
-    return -1;
-}
-
-/* Whether a stage was timed more than once, but for text that is encoded for each of two sizes. */
-static bool sum_stages(const struct kw__run *run, struct sums *stages)
-{
-    bool seen[2 * NUM_STAGES] = {false}, twice = false, text_twice = false;
-    int64_t work = (int64_t)kw__run_work(run);
-    for (size_t i = 0; i < run->num_windows; i++) {
-        const struct kw__run_window *w = &run->windows[i];
-        int s = w->parent == work && w->name ? stage_of(w) : -1;
-        if (s < 0) continue;
-        bool *one = &seen[s + (strcmp(w->name, "output") == 0 ? NUM_STAGES : 0)];
-        if (s == TEXT_ENCODE)
-            text_twice = text_twice || *one;
-        else
-            twice = twice || *one;
-        *one = true;
-        add_window(&stages[s], w);
-    }
-    return twice || (text_twice && !seen[REFINE]);
-}
-
 /* ---- Rows ------------------------------------------------------------------------------------------- */
 
 static const char *copy(struct kw__arena *arena, const char *text)
@@ -117,6 +61,12 @@ static const char *decoder_dtype(const struct kw__run *run)
     for (size_t i = 0; value && i < sizeof names / sizeof names[0]; i++)
         if (strcmp(value, names[i][0]) == 0) return names[i][1];
     return value;
+}
+
+static bool is_whole(const bool *has)
+{
+    return has[KW__RUN_TEXT_ENCODE] && has[KW__RUN_DENOISE] && has[KW__RUN_DECODE] &&
+           has[KW__RUN_UPSCALE] == has[KW__RUN_REFINE];
 }
 
 /* A mean of several runs comes with the standard deviation of one (import_csv.c); NaN: not said. */
@@ -164,37 +114,35 @@ static struct kw__row row_of(struct kw__dataset *set, const struct kw__run *run)
     return row;
 }
 
-static void add_row(struct kw__dataset *set, struct kw__row row, const struct sums *sums)
+static void add_row(struct kw__dataset *set, struct kw__row row, const struct kw__run_sum *sum)
 {
     struct kw__row *rows =
         kw__arena_grow(&set->arena, set->rows, set->num_rows, &set->capacity, sizeof *rows);
+    const double per_wh = 3600;
     if (!rows) return;
-    row.latency_s = sums->seconds;
-    memcpy(row.energy_wh, sums->wh, sizeof row.energy_wh);
-    if (!isnan(sums->variance)) row.energy_sd_wh[KW_GPU] = sqrt(sums->variance);
+    row.latency_s = sum->seconds;
+    for (int d = 0; d < KW_NUM_DEVICES; d++) row.energy_wh[d] = sum->energy_j[d] / per_wh;
+    if (!isnan(sum->gpu_variance)) row.energy_sd_wh[KW_GPU] = sqrt(sum->gpu_variance) / per_wh;
     set->rows = rows;
     rows[set->num_rows++] = row;
 }
 
 /* A pipeline and its stages. */
-static void add_pipeline(struct kw__dataset *set, const struct kw__run *run, const struct sums *stages)
+static void add_pipeline(struct kw__dataset *set, const struct kw__run *run, const struct kw__run_sum *stages)
 {
     struct kw__row row = row_of(set, run);
-    struct sums whole = {0};
-    bool has[NUM_STAGES] = {false};
-    int last = NUM_STAGES;
-    for (int s = 0; s < NUM_STAGES; s++) {
+    struct kw__run_sum whole = {0};
+    bool has[KW__RUN_STAGES] = {false};
+    int count = 0;
+    for (int s = 0; s < KW__RUN_STAGES; s++) {
         if (!(stages[s].seconds > 0)) continue;
-        whole.seconds += stages[s].seconds;
-        whole.variance += stages[s].variance;
-        for (int d = 0; d < KW_NUM_DEVICES; d++) whole.wh[d] += stages[s].wh[d];
-        row.stages = whole.count++ ? kw__arena_printf(&set->arena, "%s+%s", row.stages, stage_names[s])
-                                   : stage_names[s];
+        kw__run_sum_add(&whole, &stages[s]);
+        row.stages = count++ ? kw__arena_printf(&set->arena, "%s+%s", row.stages, kw__run_stage_names[s])
+                             : kw__run_stage_names[s];
         has[s] = true;
-        last = s;
     }
-    if (!whole.count) {
-        add_window(&whole, &run->windows[kw__run_work(run)]);
+    if (!count) {
+        kw__run_sum_window(&whole, &run->windows[kw__run_work(run)]);
         row.stages = copy(&set->arena, kw__run_setting(run, "stages"));
     }
     if (is_whole(has)) row.stages = NULL; /* all of it */
@@ -202,9 +150,9 @@ static void add_pipeline(struct kw__dataset *set, const struct kw__run *run, con
     add_row(set, row, &whole);
     row.whole = index;
     row.stages = NULL;
-    for (int s = 0; s < NUM_STAGES && last < NUM_STAGES && whole.count > 1; s++) {
-        if (!(stages[s].seconds > 0)) continue;
-        row.what = stage_names[s];
+    for (int s = 0; s < KW__RUN_STAGES && count > 1; s++) {
+        if (!has[s]) continue;
+        row.what = kw__run_stage_names[s];
         add_row(set, row, &stages[s]);
     }
 }
@@ -212,22 +160,22 @@ static void add_pipeline(struct kw__dataset *set, const struct kw__run *run, con
 static kw_status add_run(struct kw__dataset *set, const struct kw__run *run,
                          const struct kw__finding *findings, size_t count, kw_error *err)
 {
-    struct sums stages[NUM_STAGES] = {0};
+    struct kw__run_sum stages[KW__RUN_STAGES];
     const char *why = unfit(run);
-    bool pipeline = !run->what || strcmp(run->what, "pipeline") == 0;
+    bool pipeline = !run->what || strcmp(run->what, "pipeline") == 0, several = kw__run_stages(run, stages);
     if (!why) why = fault(set, findings, count);
-    if (!why && pipeline && sum_stages(run, stages)) why = "a stage was timed several times in one run";
+    if (!why && pipeline && several) why = "a stage was timed several times in one run";
     if (!why && (!run->num_windows || !(run->windows[0].duration_s > 0))) why = "no time is known";
-    if (!why && pipeline && !stages[TEXT_ENCODE].count && !stages[DENOISE].count && !stages[DECODE].count &&
-        isnan(kw__run_work_s(run)))
+    if (!why && pipeline && !stages[KW__RUN_TEXT_ENCODE].windows && !stages[KW__RUN_DENOISE].windows &&
+        !stages[KW__RUN_DECODE].windows && isnan(kw__run_work_s(run)))
         why = "no window divides the program's start from the model's work";
     if (why) {
         kw__leave_out(&set->left_out, &set->arena, why);
     } else if (pipeline) {
         add_pipeline(set, run, stages);
     } else {
-        struct sums whole = {0};
-        add_window(&whole, &run->windows[0]);
+        struct kw__run_sum whole = {0};
+        kw__run_sum_window(&whole, &run->windows[0]);
         add_row(set, row_of(set, run), &whole);
     }
     return set->arena.failed ? kw__fail_memory(err) : KW_OK;

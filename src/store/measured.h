@@ -1,10 +1,9 @@
 /* Runs of the store as rows to fit: a whole pipeline, and its stages where they were timed.
  *
- * A pipeline's latency and energy are the sums of its stages, so that loading and writing files do not count;
- * without stages they are those of the whole run. What diffusers does after the VAE ("output": frames to the
- * host) is of the decode stage. Left out, and counted with the reason: what failed or was stopped, warm-ups,
- * what a finding of the linter excludes, several GPUs, random weights of another law than a model's (the
- * values decide on the power), and what lacks a model or a time. */
+ * A pipeline's latency and energy are the sums of its stages (store/stages.h), so that loading and writing
+ * files do not count; without stages they are those of the whole run. Left out, and counted with the reason:
+ * what failed or was stopped, warm-ups, what a finding of the linter excludes, several GPUs, random weights
+ * of another law than a model's (the values decide on the power), and what lacks a model or a time. */
 #ifndef KW_STORE_MEASURED_H
 #define KW_STORE_MEASURED_H
 

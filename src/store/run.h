@@ -108,16 +108,6 @@ const char *kw__run_setting(const struct kw__run *run, const char *name); /* NUL
  * still open is closed as `first` ended, and its note says so. */
 kw_status kw__run_from_meter(struct kw__run *run, kw_meter *meter, size_t first, kw_error *err);
 
-/* The last window of this name, of which the first `length` bytes count: what a program did before under the
- * same name was a warm-up. NULL: there is none. */
-const struct kw__run_window *kw__run_last(const struct kw__run *run, const char *name, size_t length);
-/* The window that holds the work of model and request: the last one of the name that the setting
- * "run.counted" gives (a program may warm up before), else the whole run, 0. */
-size_t kw__run_work(const struct kw__run *run);
-/* Its seconds: of the stages text_encode, denoise, decode and output in it when they are there, else its own.
- * NaN: not known, as the whole of a command that no window divides holds the program's start. */
-double kw__run_work_s(const struct kw__run *run);
-
 /* Whether anything says what ran: a model, a command, the names of a project. */
 bool kw__run_is_named(const struct kw__run *run);
 /* The text that a run and its repeats have in common, in the arena; NULL: no memory. A run of which nothing

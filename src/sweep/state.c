@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "engine/random.h"
+#include "store/stages.h"
 
 enum { MOST_FAILURES = 2 };
 
@@ -38,33 +39,44 @@ void kw__sweep_state_free(struct kw__sweep_state *state)
 
 /* ---- Rows ------------------------------------------------------------------------------------------ */
 
-static void add_window(struct kw__sweep_row *row, const struct kw__run_window *window)
+static const struct kw__run_window missing = {.duration_s = NAN}; /* its energies are absent */
+
+/* The windows that were named; one that is missing leaves nothing known. */
+static void add_named(struct kw__run_sum *sum, const struct kw__run *run, const char *names)
 {
-    row->latency_s += window ? window->duration_s : NAN;
-    for (int d = 0; d < KW_NUM_DEVICES; d++)
-        row->energy_j[d] +=
-            window && window->energy_j[d].status != KW_ABSENT ? window->energy_j[d].value : NAN;
+    for (const char *name = names; name; name = *name ? name + 1 : NULL) {
+        size_t length = strcspn(name, ",");
+        const struct kw__run_window *window = kw__run_last(run, name, length);
+        kw__run_sum_window(sum, window ? window : &missing);
+        name += length;
+    }
+}
+
+/* Whether the run has all stages of the model; they are what a prediction holds. */
+static bool add_stages(struct kw__run_sum *sum, const struct kw__run *run, const struct kw__sweep_plan *plan)
+{
+    struct kw__run_sum stages[KW__RUN_STAGES];
+    size_t found = 0;
+    (void)kw__run_stages(run, stages);
+    for (size_t i = 0; i < plan->num_stages; i++)
+        for (int s = 0; s < KW__RUN_STAGES; s++)
+            found += stages[s].windows && strcmp(plan->stages[i], kw__run_stage_names[s]) == 0;
+    if (!found || found < plan->num_stages) return false;
+    for (int s = 0; s < KW__RUN_STAGES; s++) kw__run_sum_add(sum, &stages[s]);
+    return true;
 }
 
 /* What counts of a run: the windows that were named, the model's stages where all are there, or the whole. */
 static void read_figures(const struct kw__sweep_plan *plan, const struct kw__run *run,
                          struct kw__sweep_row *row)
 {
-    size_t found = 0;
-    for (const char *name = plan->options.window; name; name = *name ? name + 1 : NULL) {
-        size_t length = strcspn(name, ",");
-        add_window(row, kw__run_last(run, name, length));
-        name += length;
-    }
-    if (plan->options.window) return;
-    for (size_t i = 0; i < plan->num_stages; i++)
-        found += kw__run_last(run, plan->stages[i], strlen(plan->stages[i])) != NULL;
-    if (!found || found < plan->num_stages) {
-        add_window(row, run->num_windows ? &run->windows[0] : NULL);
-        return;
-    }
-    for (size_t i = 0; i < plan->num_stages; i++)
-        add_window(row, kw__run_last(run, plan->stages[i], strlen(plan->stages[i])));
+    struct kw__run_sum sum = {0};
+    if (plan->options.window)
+        add_named(&sum, run, plan->options.window);
+    else if (!add_stages(&sum, run, plan))
+        kw__run_sum_window(&sum, run->num_windows ? &run->windows[0] : &missing);
+    row->latency_s = sum.seconds;
+    memcpy(row->energy_j, sum.energy_j, sizeof row->energy_j);
 }
 
 static bool is_repeat(const struct kw__sweep_row *row)

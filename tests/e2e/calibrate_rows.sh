@@ -83,6 +83,26 @@ expect_json "$ten['latency']['mean'] <= 0.03 and $ten['energy']['mean'] <= 0.03"
 expect_json "$ten['latency']['largest'] <= 0.08 and $ten['energy']['largest'] <= 0.08"
 ok "ten runs of two other cards predict their rest"
 
+# Of runs that a sweep kept, fits take the last windows of the stages, the way to the host with them.
+run "$KINOWATT" validate --from "${measured%runs.json}sweep.json" --train-runs 3 --json
+expect_rc 0
+cp "$out" sweep.json
+expect python3 - "${measured%runs.json}sweep.json" sweep.json <<'PYTHON'
+import json, sys
+runs, rows = (json.load(open(path)) for path in sys.argv[1:])
+wanted = []
+for run in runs["runs"]:
+    last = {w["name"]: w for w in run["windows"] if w["parent"] == 0}
+    parts = [last[name] for name in ("text_encode", "denoise", "decode", "output")]
+    if run.get("repeat", 0) >= 0:
+        wanted.append((sum(w["duration_s"] for w in parts), sum(w["energy_j"]["gpu"]["value"] for w in parts)))
+got = [(r["latency_s"], r["gpu_energy_j"]) for r in rows["rows"] if r["what"] in (None, "pipeline")]
+assert len(got) == len(wanted) == 11
+for a, b in zip(sorted(got), sorted(wanted)):
+    assert all(abs(x / y - 1) < 1e-5 for x, y in zip(a, b)), (a, b)
+PYTHON
+ok "a sweep's runs count by their stages"
+
 # ---- Rows of a file pass the linter too ----
 
 # 1200 W for 12 s, which the card does not hold; and half of a clip's time and energy
