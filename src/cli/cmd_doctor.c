@@ -3,11 +3,15 @@
  *
  * Only broken data make it fail: what is missing is a fact about the machine, not an error.
  */
+#include <errno.h>
 #include <math.h>
+#include <signal.h>
 #include <sqlite3.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "cli/cli.h"
@@ -164,21 +168,49 @@ static void check_meters(struct report *report)
     }
 }
 
+/* The signal that ends a process as it loads FFmpeg's libraries; 0: none. Of a file that was cut short behind
+ * its header the loader touches pages that are not there, for which it has no error. */
+static int deadly_signal(void)
+{
+    int status = 0;
+    pid_t child = fork();
+    if (child == 0) {
+        kw_error err;
+        (void)signal(SIGBUS, SIG_DFL); /* not a sanitizer's, which would report it */
+        (void)signal(SIGSEGV, SIG_DFL);
+        (void)kw__mp4_ready(&err);
+        _exit(0);
+    }
+    while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR) continue;
+    return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+}
+
+static void check_mp4(struct report *report)
+{
+    kw_error err = {0};
+    int killer = deadly_signal();
+    if (killer)
+        remedy(
+            add(report, "mp4", MISSING,
+                "loading FFmpeg's libraries ends in signal %d: a file of theirs is damaged", killer),
+            "install FFmpeg's libraries again (libavutil, libavcodec, libavformat); write to a .y4m meanwhile");
+    else if (kw__mp4_ready(&err))
+        remedy(add(report, "mp4", MISSING, "%s", err.message),
+               "install FFmpeg's libraries (libavformat, libavcodec); .y4m is written without");
+    else
+        add(report, "mp4", GOOD, "H.264 by FFmpeg's libraries");
+}
+
 /* Whether a clip can be written as .mp4, and which dtypes the CPU's engine has. */
 static void check_engine(struct report *report)
 {
-    kw_error err = {0};
     const struct kw__cpu_library library = kw__cpu_library();
     if (library.bf16)
         add(report, "engine", GOOD, "oneDNN %s; f32, and bf16 natively (%s)", library.version, library.bf16);
     else
         remedy(add(report, "engine", MISSING, "oneDNN %s; f32, but no bf16 on this CPU", library.version),
                "models run in f32, in twice the memory; bf16 takes a CPU with AVX512_BF16 or AMX");
-    if (kw__mp4_ready(&err))
-        remedy(add(report, "mp4", MISSING, "%s", err.message),
-               "install FFmpeg's libraries (libavformat, libavcodec); .y4m is written without");
-    else
-        add(report, "mp4", GOOD, "H.264 by FFmpeg's libraries");
+    check_mp4(report);
 }
 
 static void check_build(struct report *report)

@@ -96,6 +96,23 @@ expect_json 'd["schema"] == "kinowatt.doctor/1" and all(c["state"] != "broken" f
 expect_json 'all(c["state"] == "ok" or c["remedy"] for c in d["checks"])'
 ok "doctor: nothing is broken, and what is missing has a remedy"
 
+# the loader dies of a library that was cut short behind its header
+mkdir damaged
+for library in $(PATH=$PATH:/sbin ldconfig -p | sed -n 's/^[[:space:]]*libavutil\.so\.[0-9]* .*x86-64.* => //p'); do
+    head -c 4096 "$library" >"damaged/${library##*/}"
+done
+run "$KINOWATT" doctor
+if [[ $(ls damaged) ]] && grep -q '^ok  *mp4 ' "$out"; then
+    LD_LIBRARY_PATH=$PWD/damaged run "$KINOWATT" doctor
+    expect_rc 0
+    expect_err_lines 0
+    expect_out '^missing +mp4 .*FFmpeg'
+    ok "doctor: FFmpeg's libraries are damaged"
+else
+    skip "doctor: FFmpeg's libraries are damaged" "they are not there"
+fi
+rm -r damaged
+
 KINOWATT_DATA=$root/data run "$KINOWATT" models
 expect_rc 0
 KINOWATT_DATA=/nonexistent run "$KINOWATT" models
