@@ -1,4 +1,4 @@
-#define _GNU_SOURCE /* O_TMPFILE, realpath */
+#define _GNU_SOURCE /* O_TMPFILE, realpath, sync_file_range */
 #include "base/pending.h"
 
 #include <errno.h>
@@ -17,6 +17,8 @@
 
 /* Names tried for the temporary file: another process or thread may hold the first ones. */
 enum { TEMP_TRIES = 100, TEMP_ROOM = 40, MOST_LINKS = 40 };
+/* Written before the disk is set to work on it. */
+enum { BEGUN_BYTES = 8 << 20 };
 
 static const char *advice(int error)
 {
@@ -312,6 +314,12 @@ kw_status kw__pending_room(int count, const char *const *paths, const double *by
 kw_status kw__pending_write(struct kw__pending *file, const void *bytes, size_t n, kw_error *err)
 {
     int error = kw__write_all(file->fd, bytes, n);
+    file->begun += n;
+    if (file->begun >= BEGUN_BYTES && file->temp) {
+        /* a hint: what fails here is told when the file is synced */
+        (void)sync_file_range(file->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+        file->begun = 0;
+    }
     return error ? kw__fail_write(err, file->path, error) : KW_OK;
 }
 

@@ -22,6 +22,7 @@ struct kw__pending {
     char *path, *final; /* what the caller named, and the file that it leads to */
     char *temp;         /* room for the temporary file's name; NULL: written directly */
     bool unnamed;       /* it has none */
+    size_t begun;       /* bytes since the disk was last set to work */
 };
 
 /* On failure there is nothing to discard. */
