@@ -461,8 +461,8 @@ static kw_status write_all(struct kw__export *e, const struct format *format,
     if (status) return status;
     e->put = format->put;
     e->between = format->between;
-    e->plain_only =
-        !options->n_args && !e->settings->all && (e->put == put_codecarbon || e->put == put_mlenergy);
+    e->whole_only = e->put == put_codecarbon || e->put == put_mlenergy;
+    e->plain_only = e->whole_only && !options->n_args && !e->settings->all;
     kw__out_init(&e->out);
     format->header(&e->out);
     status = export_all(e, options, err);

@@ -13,7 +13,8 @@ struct kw__export {
     bool to_file;
     struct kw__out out; /* what is not yet written */
     size_t runs;
-    bool plain_only; /* whole measurements that nothing is wrong with */
+    bool plain_only; /* measurements of whole runs that nothing is wrong with */
+    bool whole_only; /* what is nested in a run has no place in the format */
     struct kw__arena arena;
     struct kw__left_outs left_out;
     const char *between; /* two runs */

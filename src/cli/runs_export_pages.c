@@ -37,7 +37,8 @@ struct crew {
 static void read_page(struct page *page, struct kw__store *store)
 {
     page->part.store = store;
-    page->status = kw__store_read(store, page->ids, page->count, kw__export_run, &page->part, &page->err);
+    page->status = kw__store_read(store, page->ids, page->count, page->part.whole_only, kw__export_run,
+                                  &page->part, &page->err);
 }
 
 static void *work(void *user)
@@ -108,6 +109,7 @@ static void prepare(struct crew *crew, struct page *page, const int64_t *ids, in
     page->status = KW_OK;
     page->part = (struct kw__export){.settings = e->settings,
                                      .plain_only = e->plain_only,
+                                     .whole_only = e->whole_only,
                                      .between = e->between,
                                      .put = e->put,
                                      .out = out};

@@ -128,13 +128,14 @@ static const char *const fixed_sql[KW__NUM_SQL] = {
     [KW__SQL_GET_REASON] = "SELECT text FROM reasons WHERE id = ?",
     [KW__SQL_ADD_REASON] = "INSERT INTO reasons (text) VALUES (?)",
     [KW__SQL_ADD_SETTING] = "INSERT INTO settings (run, name, value) VALUES (?, ?, ?)",
-    [KW__SQL_GET_SETTINGS] = "SELECT name, value FROM settings WHERE run = ? ORDER BY name",
+    [KW__SQL_GET_SETTINGS] = "SELECT run, name, value FROM settings WHERE run BETWEEN ?1 AND ?2"
+                             " ORDER BY run, name",
     [KW__SQL_DELETE_RUN] = "DELETE FROM runs WHERE id = ?",
     [KW__SQL_CLEAR_FINDINGS] = "DELETE FROM findings WHERE run = ?",
     [KW__SQL_ADD_FINDING] = "INSERT INTO findings (run, position, code, window, message, advice, excludes)"
                             " VALUES (?, ?, ?, ?, ?, ?, ?)",
-    [KW__SQL_GET_FINDINGS] = "SELECT code, window, message, advice, excludes FROM findings WHERE run = ?"
-                             " ORDER BY position",
+    [KW__SQL_GET_FINDINGS] = "SELECT run, code, window, message, advice, excludes FROM findings"
+                             " WHERE run BETWEEN ?1 AND ?2 ORDER BY run, position",
     [KW__SQL_ADD_SWEEP] = "INSERT INTO sweeps (uuid, name, plan) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
     [KW__SQL_GET_SWEEP] = "SELECT uuid, plan FROM sweeps WHERE uuid = ?1 OR name = ?1",
 };
@@ -155,25 +156,26 @@ static void put_insert(struct kw__out *sql, const char *table, const char *keys,
     kw__out_puts(sql, ")");
 }
 
-static void put_select(struct kw__out *sql, const char *table, const struct kw__fields *fields,
-                       const char *rest)
+/* ?1 to ?2: the runs, ?3: the last of their windows. */
+static void put_select(struct kw__out *sql, const char *table, const char *run,
+                       const struct kw__fields *fields, const char *rest)
 {
-    kw__out_puts(sql, "SELECT ");
+    kw__out_printf(sql, "SELECT %s, ", run);
     put_columns(sql, fields);
-    kw__out_printf(sql, " FROM %s WHERE %s", table, rest);
+    kw__out_printf(sql, " FROM %s WHERE %s BETWEEN ?1 AND ?2 %s", table, run, rest);
 }
 
 static void put_readings(struct kw__out *sql, bool insert)
 {
     static const char *const parts[] = {"", "_low", "_high", "_status"};
-    kw__out_puts(sql, insert ? "INSERT INTO readings (run, window, device" : "SELECT window, device");
+    kw__out_puts(sql, insert ? "INSERT INTO readings (run, window, device" : "SELECT run, window, device");
     for (int q = 0; q < KW__NUM_QUANTITIES; q++) {
         const char *name = kw__quantities[q].name;
         for (int p = 0; p < 4; p++) kw__out_printf(sql, ", %s%s", name, parts[p]);
         kw__out_printf(sql, ", %s_reason", name);
     }
     if (!insert) {
-        kw__out_puts(sql, " FROM readings WHERE run = ?");
+        kw__out_puts(sql, " FROM readings WHERE run BETWEEN ?1 AND ?2 AND window <= ?3 ORDER BY run");
         return;
     }
     kw__out_puts(sql, ") VALUES (?, ?, ?");
@@ -195,15 +197,16 @@ static void put_sql(struct kw__out *sql, enum kw__sql which)
     case KW__SQL_ADD_DETAIL:
         put_insert(sql, "details", "run, ", &kw__detail_fields, 1 + (int)kw__detail_fields.count);
         break;
-    case KW__SQL_GET_RUN: put_select(sql, "runs", &kw__run_fields, "id = ?"); break;
+    case KW__SQL_GET_RUN: put_select(sql, "runs", "id", &kw__run_fields, "ORDER BY id"); break;
     case KW__SQL_GET_WINDOWS:
-        put_select(sql, "windows", &kw__window_fields, "run = ? ORDER BY position");
+        put_select(sql, "windows", "run", &kw__window_fields, "AND position <= ?3 ORDER BY run, position");
         break;
     case KW__SQL_GET_CHANNELS:
-        put_select(sql, "channels", &kw__channel_fields, "run = ? ORDER BY position");
+        put_select(sql, "channels", "run", &kw__channel_fields, "ORDER BY run, position");
         break;
     case KW__SQL_GET_DETAILS:
-        put_select(sql, "details", &kw__detail_fields, "run = ? ORDER BY window, channel");
+        put_select(sql, "details", "run", &kw__detail_fields,
+                   "AND window <= ?3 ORDER BY run, window, channel");
         break;
     case KW__SQL_ADD_READING: put_readings(sql, true); break;
     case KW__SQL_GET_READINGS: put_readings(sql, false); break;
@@ -265,6 +268,48 @@ const char *kw__db_text(sqlite3_stmt *statement, int column, struct kw__arena *a
     const char *text = (const char *)sqlite3_column_text(statement, column);
     if (!text) arena->failed = true;
     return text ? kw__arena_strdup(arena, text) : NULL;
+}
+
+/* ---- Rows of runs ------------------------------------------------------------------------------------ */
+
+static kw_status begin_rows(struct kw__store *store, enum kw__sql which, int64_t run, kw_error *err)
+{
+    struct kw__rows *rows = &store->rows[which];
+    kw_status status = kw__db_use(store, which, &rows->statement, err);
+    if (status) return status;
+    (void)sqlite3_bind_int64(rows->statement, 1, run);
+    (void)sqlite3_bind_int64(rows->statement, 2, store->last_run ? store->last_run : run);
+    if (sqlite3_bind_parameter_count(rows->statement) > 2)
+        (void)sqlite3_bind_int64(rows->statement, 3, store->whole_only ? 0 : INT64_MAX);
+    rows->state = KW__ROWS_TAKEN;
+    return KW_OK;
+}
+
+kw_status kw__db_next_of(struct kw__store *store, enum kw__sql which, int64_t run, sqlite3_stmt **out,
+                         bool *more, kw_error *err)
+{
+    struct kw__rows *rows = &store->rows[which];
+    kw_status status = rows->state == KW__ROWS_NONE ? begin_rows(store, which, run, err) : KW_OK;
+    /* rows of a run before this one are of none that is there */
+    while (!status && (rows->state == KW__ROWS_TAKEN || (rows->state == KW__ROWS_AT && rows->run < run))) {
+        bool at;
+        status = kw__db_next(store, rows->statement, &at, err);
+        rows->state = at ? KW__ROWS_AT : KW__ROWS_OVER;
+        if (at) rows->run = sqlite3_column_int64(rows->statement, 0);
+    }
+    *more = !status && rows->state == KW__ROWS_AT && rows->run == run;
+    if (*more) rows->state = KW__ROWS_TAKEN;
+    *out = rows->statement;
+    return status;
+}
+
+void kw__db_end_rows(struct kw__store *store)
+{
+    for (int i = 0; i < KW__NUM_SQL; i++) {
+        struct kw__rows *rows = &store->rows[i];
+        if (rows->state != KW__ROWS_NONE) (void)sqlite3_reset(rows->statement);
+        rows->state = KW__ROWS_NONE;
+    }
 }
 
 /* ---- Transactions ------------------------------------------------------------------------------------ */

@@ -52,6 +52,13 @@ enum kw__sql {
     KW__NUM_SQL
 };
 
+/* Where a statement stands that gives rows of runs. */
+struct kw__rows {
+    sqlite3_stmt *statement;
+    enum { KW__ROWS_NONE, KW__ROWS_AT, KW__ROWS_TAKEN, KW__ROWS_OVER } state;
+    int64_t run; /* AT: of the row that is next */
+};
+
 struct kw__store {
     sqlite3 *db;
     char *path;
@@ -59,6 +66,9 @@ struct kw__store {
     double wait_s;    /* for other writers */
     bool transaction; /* between kw__store_begin and _end */
     sqlite3_stmt *statements[KW__NUM_SQL];
+    int64_t last_run; /* of a stretch that is being read; 0: runs are read one by one */
+    bool whole_only;  /* without the windows that are nested in the whole run */
+    struct kw__rows rows[KW__NUM_SQL];
 };
 
 /* The error of SQLite's last failure; returns its status. */
@@ -81,6 +91,14 @@ kw_status kw__db_do(struct kw__store *store, enum kw__sql which, kw_error *err);
 kw_status kw__db_run(struct kw__store *store, sqlite3_stmt *statement, kw_error *err);
 /* The next row; *more is false behind the last one, and the statement is reset then, as after a failure. */
 kw_status kw__db_next(struct kw__store *store, sqlite3_stmt *statement, bool *more, kw_error *err);
+
+/* The next row of a run, its first column the run's number; *more is false behind the last one. Up to
+ * store->last_run the statement goes on from run to run, which are read in ascending order: to begin it anew
+ * takes as long as a few rows. */
+kw_status kw__db_next_of(struct kw__store *store, enum kw__sql which, int64_t run, sqlite3_stmt **out,
+                         bool *more, kw_error *err);
+/* Resets the statements of these rows. */
+void kw__db_end_rows(struct kw__store *store);
 
 /* A transaction, or within one of the caller's a part of it. _end commits when `status` is KW_OK, undoes
  * otherwise, and returns the first failure. */

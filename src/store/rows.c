@@ -196,12 +196,12 @@ static bool is_there(sqlite3_value *value)
     return sqlite3_value_type(value) != SQLITE_NULL;
 }
 
-/* The statement's columns from the first on. */
+/* The statement's columns behind the run's number. */
 static kw_status read_fields(struct kw__store *store, struct kw__run *run, sqlite3_stmt *row,
                              const struct kw__fields *fields, void *base, kw_error *err)
 {
     for (size_t i = 0; i < fields->count; i++) {
-        sqlite3_value *column = sqlite3_column_value(row, (int)i);
+        sqlite3_value *column = sqlite3_column_value(row, 1 + (int)i);
         struct kw__field_value value = {.type = KW__VALUE_NONE};
         switch (sqlite3_value_type(column)) {
         case SQLITE_INTEGER:
@@ -230,11 +230,9 @@ static kw_status get_rows(struct kw__store *store, enum kw__sql which, struct kw
 {
     sqlite3_stmt *get;
     size_t room = 0;
-    bool more = true;
-    kw_status status = kw__db_use(store, which, &get, err);
-    if (status) return status;
-    (void)sqlite3_bind_int64(get, 1, run->id);
-    while (!(status = kw__db_next(store, get, &more, err)) && more) {
+    bool more;
+    kw_status status;
+    while (!(status = kw__db_next_of(store, which, run->id, &get, &more, err)) && more) {
         void *bigger = kw__arena_grow(&run->arena, *elements, *count, &room, size);
         if (bigger) {
             *elements = bigger;
@@ -244,7 +242,6 @@ static kw_status get_rows(struct kw__store *store, enum kw__sql which, struct kw
             status = kw__fail_memory(err);
         if (status) break;
     }
-    (void)sqlite3_reset(get);
     return status;
 }
 
@@ -295,19 +292,17 @@ static kw_status get_readings(struct kw__store *store, struct kw__run *run, kw_e
     sqlite3_stmt *get;
     struct reason last = {0, NULL};
     bool more;
-    kw_status status = kw__db_use(store, KW__SQL_GET_READINGS, &get, err);
-    if (status) return status;
+    kw_status status;
     for (size_t i = 0; i < run->num_windows; i++)
         for (int q = 0; q < KW__NUM_QUANTITIES; q++)
             for (int d = 0; d < KW_NUM_DEVICES; d++)
                 *kw__quantity_of(&run->windows[i], q, d) = (kw_reading){NAN, NAN, NAN, KW_ABSENT, NULL};
-    (void)sqlite3_bind_int64(get, 1, run->id);
-    while (!(status = kw__db_next(store, get, &more, err)) && more) {
+    while (!(status = kw__db_next_of(store, KW__SQL_GET_READINGS, run->id, &get, &more, err)) && more) {
         const struct kw__field device_field = {.kind = KW__FIELD_DEVICE};
-        int device = 0, at = 2;
+        int device = 0, at = 3;
         struct kw__field_value name = {.type = KW__VALUE_TEXT,
-                                       .text = (const char *)sqlite3_column_text(get, 1)};
-        int64_t position = sqlite3_column_int64(get, 0);
+                                       .text = (const char *)sqlite3_column_text(get, 2)};
+        int64_t position = sqlite3_column_int64(get, 1);
         if (!kw__field_set(&device_field, &device, &name, &run->arena) || position < 0 ||
             (uint64_t)position >= run->num_windows) {
             status = fail_damaged(store, run, "a reading", err);
@@ -318,7 +313,6 @@ static kw_status get_readings(struct kw__store *store, struct kw__run *run, kw_e
                                  &last, err);
         if (status) break;
     }
-    (void)sqlite3_reset(get);
     return status;
 }
 
@@ -326,16 +320,13 @@ static kw_status get_settings(struct kw__store *store, struct kw__run *run, kw_e
 {
     sqlite3_stmt *get;
     bool more;
-    kw_status status = kw__db_use(store, KW__SQL_GET_SETTINGS, &get, err);
-    if (status) return status;
-    (void)sqlite3_bind_int64(get, 1, run->id);
-    while (!(status = kw__db_next(store, get, &more, err)) && more) {
-        const char *name = (const char *)sqlite3_column_text(get, 0);
-        const char *value = (const char *)sqlite3_column_text(get, 1);
+    kw_status status;
+    while (!(status = kw__db_next_of(store, KW__SQL_GET_SETTINGS, run->id, &get, &more, err)) && more) {
+        const char *name = (const char *)sqlite3_column_text(get, 1);
+        const char *value = (const char *)sqlite3_column_text(get, 2);
         status = name && value ? kw__run_set(run, name, value, err) : kw__fail_memory(err);
         if (status) break;
     }
-    (void)sqlite3_reset(get);
     return status;
 }
 
@@ -360,27 +351,30 @@ static kw_status get_parts(struct kw__store *store, struct kw__run *run, kw_erro
     return status;
 }
 
-kw_status kw__rows_get(struct kw__store *store, int64_t id, struct kw__run **out, kw_error *err)
+static kw_status get(struct kw__store *store, int64_t id, struct kw__run **out, kw_error *err)
 {
-    sqlite3_stmt *get;
+    sqlite3_stmt *row;
     bool more;
-    *out = NULL;
-    kw_status status = kw__db_use(store, KW__SQL_GET_RUN, &get, err);
-    if (status) return status;
-    (void)sqlite3_bind_int64(get, 1, id);
-    status = kw__db_next(store, get, &more, err);
+    kw_status status = kw__db_next_of(store, KW__SQL_GET_RUN, id, &row, &more, err);
     if (status || !more) return status;
     struct kw__run *run = kw__run_blank();
     if (run) {
         run->id = id;
-        status = read_fields(store, run, get, &kw__run_fields, run, err);
+        status = read_fields(store, run, row, &kw__run_fields, run, err);
     } else
         status = kw__fail_memory(err);
-    (void)sqlite3_reset(get);
     if (!status) status = get_parts(store, run, err);
     if (status)
         kw__run_free(run);
     else
         *out = run;
+    return status;
+}
+
+kw_status kw__rows_get(struct kw__store *store, int64_t id, struct kw__run **out, kw_error *err)
+{
+    *out = NULL;
+    kw_status status = get(store, id, out, err);
+    if (status || !store->last_run) kw__db_end_rows(store);
     return status;
 }

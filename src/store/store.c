@@ -326,21 +326,39 @@ kw_status kw__store_each_page(struct kw__store *store, const struct kw__run_filt
     return status;
 }
 
-/* Where the store is only read, a page is one transaction: its locks take as long as a tenth of a run. */
-kw_status kw__store_read(struct kw__store *store, const int64_t *ids, int count,
+/* The last of the runs whose numbers follow each other, from the one at `at` on. */
+static int end_of_stretch(const int64_t *ids, int count, int at)
+{
+    while (at + 1 < count && ids[at + 1] == ids[at] + 1) at++;
+    return at;
+}
+
+/* Where the store is only read, a page is one transaction, whose locks take as long as a tenth of a run, and
+ * each table of it is read from end to end. */
+kw_status kw__store_read(struct kw__store *store, const int64_t *ids, int count, bool whole_only,
                          kw_status (*each)(void *user, struct kw__run *run, kw_error *err), void *user,
                          kw_error *err)
 {
     bool own = store->mode == KW__STORE_READ && sqlite3_get_autocommit(store->db);
     kw_status status = own ? kw__db_begin_read(store, err) : KW_OK;
     bool begun = own && !status;
+    int last = -1;
+    store->whole_only = whole_only;
     for (int i = 0; i < count && !status; i++) {
         struct kw__run *run;
+        if (begun && i > last) {
+            last = end_of_stretch(ids, count, i);
+            kw__db_end_rows(store);
+            store->last_run = ids[last];
+        }
         status = get(store, ids[i], &run, err);
         if (status || !run) continue;
         status = each(user, run, err);
         kw__run_free(run);
     }
+    store->whole_only = false;
+    store->last_run = 0;
+    kw__db_end_rows(store);
     if (begun) kw__db_end_read(store);
     return status;
 }
@@ -354,7 +372,7 @@ struct each_run {
 static kw_status read_runs(void *user, const int64_t *ids, int count, kw_error *err)
 {
     const struct each_run *e = user;
-    return kw__store_read(e->store, ids, count, e->each, e->user, err);
+    return kw__store_read(e->store, ids, count, false, e->each, e->user, err);
 }
 
 kw_status kw__store_each(struct kw__store *store, const struct kw__run_filter *filter,
@@ -406,20 +424,18 @@ kw_status kw__store_get_findings(struct kw__store *store, int64_t run, struct kw
     size_t room = 0;
     bool more;
     struct kw__finding *findings = NULL;
+    kw_status status;
     *count = 0;
-    kw_status status = kw__db_use(store, KW__SQL_GET_FINDINGS, &row, err);
-    if (status) return status;
-    (void)sqlite3_bind_int64(row, 1, run);
-    while (!(status = kw__db_next(store, row, &more, err)) && more) {
+    while (!(status = kw__db_next_of(store, KW__SQL_GET_FINDINGS, run, &row, &more, err)) && more) {
         findings = kw__arena_grow(arena, findings, *count, &room, sizeof *findings);
         if (!findings) break;
-        findings[(*count)++] = (struct kw__finding){.code = kw__db_text(row, 0, arena),
-                                                    .window = kw__db_text(row, 1, arena),
-                                                    .message = kw__db_text(row, 2, arena),
-                                                    .advice = kw__db_text(row, 3, arena),
-                                                    .excludes = sqlite3_column_int(row, 4) != 0};
+        findings[(*count)++] = (struct kw__finding){.code = kw__db_text(row, 1, arena),
+                                                    .window = kw__db_text(row, 2, arena),
+                                                    .message = kw__db_text(row, 3, arena),
+                                                    .advice = kw__db_text(row, 4, arena),
+                                                    .excludes = sqlite3_column_int(row, 5) != 0};
     }
-    (void)sqlite3_reset(row);
+    if (!store->last_run) kw__db_end_rows(store);
     if (!status && arena->failed) status = kw__fail_memory(err);
     *out = findings;
     return status;

@@ -481,6 +481,87 @@ static void walks_what_fits_oldest_first(void **state)
     kw__store_close(store);
 }
 
+/* What a page gave, beside the same runs asked for one by one. */
+struct page_read {
+    struct kw__store *page, *single;
+    bool whole_only;
+    int64_t ids[16];
+    int count;
+};
+
+static kw_status same_alone(void *user, struct kw__run *run, kw_error *err)
+{
+    struct page_read *read = user;
+    struct kw__run *alone;
+    struct kw__finding *findings, *findings_alone;
+    size_t num, num_alone, details = 0;
+    read->ids[read->count++] = run->id;
+    assert_int_equal(kw__store_get(read->single, run->id, &alone, err), KW_OK);
+    assert_string_equal(run->uuid, alone->uuid);
+    assert_int_equal(run->num_windows, read->whole_only ? 1 : alone->num_windows);
+    for (size_t i = 0; i < run->num_windows; i++) same_window(&run->windows[i], &alone->windows[i]);
+    for (size_t i = 0; i < alone->num_details; i++)
+        if (!read->whole_only || alone->details[i].window == 0)
+            same_detail(&run->details[details++], &alone->details[i]);
+    assert_int_equal(run->num_details, details);
+    assert_int_equal(run->num_channels, alone->num_channels);
+    assert_int_equal(run->num_settings, alone->num_settings);
+    for (size_t i = 0; i < run->num_settings; i++) {
+        assert_string_equal(run->settings[i].name, alone->settings[i].name);
+        assert_string_equal(run->settings[i].value, alone->settings[i].value);
+    }
+    assert_int_equal(
+        kw__store_get_findings(read->single, run->id, &alone->arena, &findings_alone, &num_alone, err),
+        KW_OK);
+    assert_int_equal(kw__store_get_findings(read->page, run->id, &run->arena, &findings, &num, err), KW_OK);
+    assert_int_equal(num, num_alone);
+    for (size_t i = 0; i < num; i++) assert_string_equal(findings[i].message, findings_alone[i].message);
+    kw__run_free(alone);
+    return KW_OK;
+}
+
+/* Rows of runs that are not there, which a program left that does not know of foreign keys, are no one's. */
+static void a_page_is_its_runs(void **state)
+{
+    (void)state;
+    enum { RUNS = 12 };
+    const int64_t ids[] = {1, 2, 3, 4, 5, 6, 7, 12, 10, 11, 9, 2, 8};
+    kw_error err = {0};
+    struct kw__store *store = open_store(KW__STORE_WRITE);
+    for (int i = 1; i <= RUNS; i++) {
+        struct kw__run *run = make_run();
+        char text[32];
+        snprintf(text, sizeof text, "of run %d", i);
+        const struct kw__finding findings[] = {{"odd", NULL, text, "a", false},
+                                               {"odd", NULL, "two", "a", true}};
+        for (size_t w = 0; w < run->num_windows; w++) run->windows[w].duration_s = i;
+        assert_int_equal(kw__run_set(run, i % 2 ? "attention" : "odd", text, &err), KW_OK);
+        assert_int_equal(kw__store_add(store, run, &err), KW_OK);
+        assert_int_equal(run->id, i);
+        assert_int_equal(kw__store_set_findings(store, i, findings, (size_t)i % 3, &err), KW_OK);
+        kw__run_free(run);
+    }
+    kw__store_close(store);
+    execute("DELETE FROM runs WHERE id IN (4, 5)"); /* without its parts: foreign keys are off there */
+    execute("DELETE FROM settings WHERE run = 6");
+    assert_true(ask("SELECT count(*) FROM windows WHERE run = 4") == 4);
+    for (int whole = 0; whole < 2; whole++) {
+        struct page_read read = {.page = open_store(KW__STORE_READ),
+                                 .single = open_store(KW__STORE_READ),
+                                 .whole_only = whole == 1};
+        assert_int_equal(kw__store_read(read.page, ids, sizeof ids / sizeof ids[0], read.whole_only,
+                                        same_alone, &read, &err),
+                         KW_OK);
+        assert_int_equal(read.count, 11);
+        for (int i = 0, at = 0; i < read.count; i++, at++) {
+            if (ids[at] == 4) at += 2;
+            assert_int_equal(read.ids[i], ids[at]);
+        }
+        kw__store_close(read.page);
+        kw__store_close(read.single);
+    }
+}
+
 static void findings_and_sweeps_are_kept(void **state)
 {
     (void)state;
@@ -559,6 +640,7 @@ int main(void)
         cmocka_unit_test(uuids_are_random_version_4),
         cmocka_unit_test(takes_its_windows_from_a_meter),
         IN_FOLDER(walks_what_fits_oldest_first),
+        IN_FOLDER(a_page_is_its_runs),
         IN_FOLDER(findings_and_sweeps_are_kept),
         cmocka_unit_test(finds_its_place),
     };
