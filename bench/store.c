@@ -1,11 +1,15 @@
 /* A store of 100,000 runs, as `generate` keeps them on a machine with a GPU: how long it takes to fill, to
- * list and to export. Rates of the disk, from a plain write of as many bytes, stand beside them.
+ * list and to export. An export is on the disk when its file appears, so beside its rate stands that of as
+ * many bytes written and synced, nothing else done, in turn with it: a disk's rate changes from second to
+ * second.
  *
  *     bench/store [RUNS]       FOLDER=/somewhere: another disk than that of TMPDIR */
+#define _DEFAULT_SOURCE /* wait4 */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -108,28 +112,38 @@ static double fill(int runs)
     return kw__monotonic_s() - start;
 }
 
-/* Seconds of the command, the median of `times`. */
-static double command(const char *const *arguments, int times)
+static int ascending(const void *a, const void *b)
 {
-    double took[9];
-    for (int t = 0; t < times; t++) {
-        double start = kw__monotonic_s();
-        pid_t child = fork();
-        int status;
-        if (child == 0) {
-            if (!freopen("/dev/null", "w", stdout)) _exit(1);
-            execv(arguments[0], (char *const *)arguments);
-            _exit(127);
-        }
-        if (child < 0 || waitpid(child, &status, 0) != child || status) die(arguments[2]);
-        took[t] = kw__monotonic_s() - start;
-        for (int i = t; i > 0 && took[i - 1] > took[i]; i--) {
-            double swap = took[i];
-            took[i] = took[i - 1];
-            took[i - 1] = swap;
-        }
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *values, size_t count)
+{
+    qsort(values, count, sizeof *values, ascending);
+    return values[count / 2];
+}
+
+static double seconds_of(struct timeval time)
+{
+    return (double)time.tv_sec + 1e-6 * (double)time.tv_usec;
+}
+
+/* Seconds that the command takes, and those of the processors. */
+static double command(const char *const *arguments, double *processor_s)
+{
+    double start = kw__monotonic_s();
+    pid_t child = fork();
+    int status;
+    struct rusage used;
+    if (child == 0) {
+        if (!freopen("/dev/null", "w", stdout)) _exit(1);
+        execv(arguments[0], (char *const *)arguments);
+        _exit(127);
     }
-    return took[times / 2];
+    if (child < 0 || wait4(child, &status, 0, &used) != child || status) die(arguments[2]);
+    *processor_s = seconds_of(used.ru_utime) + seconds_of(used.ru_stime);
+    return kw__monotonic_s() - start;
 }
 
 static double file_mb(const char *name)
@@ -138,7 +152,7 @@ static double file_mb(const char *name)
     return stat(name, &info) == 0 ? (double)info.st_size / 1e6 : NAN;
 }
 
-/* MB/s of writing and syncing as much as the export. */
+/* Seconds to write and sync so many MB to a new file. */
 static double disk(double mb)
 {
     static char block[1 << 20];
@@ -146,9 +160,51 @@ static double disk(double mb)
     FILE *file = fopen(out, "wb");
     if (!file) die("cannot write");
     memset(block, 'x', sizeof block);
-    for (double done = 0; done < mb; done += 1.048576) (void)fwrite(block, 1, sizeof block, file);
+    for (double left = mb * 1e6; left > 0; left -= sizeof block)
+        (void)fwrite(block, 1, left < sizeof block ? (size_t)left : sizeof block, file);
     if (fflush(file) || fsync(fileno(file)) || fclose(file)) die("cannot write");
-    return mb / (kw__monotonic_s() - start);
+    return kw__monotonic_s() - start;
+}
+
+enum { TIMES = 9, EXPORTS = 5 };
+
+static void time_lists(const char *kinowatt)
+{
+    const struct {
+        const char *what, *arguments[10];
+    } lists[] = {{"runs", {kinowatt, "runs", "--store", path}},
+                 {"runs --model, rare", {kinowatt, "runs", "--store", path, "--model", "ltx-video"}},
+                 {"runs --kind, none", {kinowatt, "runs", "--store", path, "--kind", "sweep"}},
+                 {"runs show", {kinowatt, "runs", "show", "1", "--store", path}}};
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
+        double took[TIMES], ignored;
+        for (int t = 0; t < TIMES; t++) took[t] = command(lists[i].arguments, &ignored);
+        printf("%-20s %6.1f ms\n", lists[i].what, 1e3 * median(took, TIMES));
+    }
+}
+
+static void time_exports(const char *kinowatt)
+{
+    const char *const formats[][2] = {
+        {"kinowatt", NULL}, {"kinowatt", "--csv"}, {"codecarbon", NULL}, {"mlenergy", NULL}};
+    for (size_t i = 0; i < sizeof formats / sizeof formats[0]; i++) {
+        const char *arguments[] = {kinowatt, "runs",     "export",      "--store",     path, "-o",
+                                   out,      "--format", formats[i][0], formats[i][1], NULL};
+        double took[EXPORTS], processor_s[EXPORTS], alone[EXPORTS], mb = 0;
+        for (int t = 0; t < EXPORTS; t++) {
+            unlink(out);
+            took[t] = command(arguments, &processor_s[t]);
+            mb = file_mb(out);
+            unlink(out);
+            alone[t] = disk(mb);
+        }
+        double seconds = median(took, EXPORTS);
+        printf(
+            "export %-10s %-5s %6.2f s, %5.2f of the processors, %6.1f MB, %4.0f MB/s; the disk alone %4.0f "
+            "MB/s\n",
+            formats[i][0], formats[i][1] ? formats[i][1] : "", seconds, median(processor_s, EXPORTS), mb,
+            mb / seconds, mb / median(alone, EXPORTS));
+    }
 }
 
 int main(int argc, char **argv)
@@ -163,23 +219,8 @@ int main(int argc, char **argv)
     snprintf(out, sizeof out, "%s/out", place);
     double filled = fill(runs);
     printf("%d runs kept in %.1f s (one transaction), %.0f MB\n", runs, filled, file_mb(path));
-    const struct {
-        const char *what, *arguments[10];
-    } lists[] = {{"runs", {kinowatt, "runs", "--store", path}},
-                 {"runs --model, rare", {kinowatt, "runs", "--store", path, "--model", "ltx-video"}},
-                 {"runs --kind, none", {kinowatt, "runs", "--store", path, "--kind", "sweep"}},
-                 {"runs show", {kinowatt, "runs", "show", "5000", "--store", path}}};
-    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
-        printf("%-20s %6.1f ms\n", lists[i].what, 1e3 * command(lists[i].arguments, 9));
-    const char *const formats[][2] = {
-        {"kinowatt", NULL}, {"kinowatt", "--csv"}, {"codecarbon", NULL}, {"mlenergy", NULL}};
-    for (size_t i = 0; i < sizeof formats / sizeof formats[0]; i++) {
-        const char *arguments[] = {kinowatt, "runs",     "export",      "--store",     path, "-o",
-                                   out,      "--format", formats[i][0], formats[i][1], NULL};
-        double seconds = command(arguments, 1), mb = file_mb(out), rate = disk(mb);
-        printf("export %-10s %-5s %6.1f s, %5.0f MB, %4.0f MB/s; the disk alone %4.0f MB/s\n", formats[i][0],
-               formats[i][1] ? formats[i][1] : "", seconds, mb, mb / seconds, rate);
-    }
+    time_lists(kinowatt);
+    time_exports(kinowatt);
     unlink(out);
     /* what readers leave beside it */
     static const char *const ends[] = {"", "-wal", "-shm"};
