@@ -33,6 +33,7 @@ static void put_score(struct kw__out *out, const struct kw__validation *v, enum 
 static void put_scores(struct kw__out *out, const struct fitted *f)
 {
     kw__out_puts(out, "errors, mean (largest) in %:\n");
+    put_score(out, f->ladder, KW__AS_PREDICTED);
     for (int split = f->use ? KW__FEW_RUNS : KW__IN_SAMPLE; split <= KW__ZERO_ROWS; split++)
         put_score(out, f->ladder, (enum kw__split)split);
 }

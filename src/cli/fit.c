@@ -64,6 +64,18 @@ static kw_status choose(const struct kw__fit_settings *settings, struct kw__fit_
     return KW_OK;
 }
 
+/* The rows with what `predict` has for this pair, where that was fitted to rows of it; not having it is no fault. */
+static kw_status open_predicted(const kw_catalog *catalog, struct kw__fit_rows *r, kw_error *err)
+{
+    enum kw__distance distance;
+    kw_error why, skipped;
+    kw_status status = kw__calibration_find(catalog, r->stack->name, r->hardware, &r->predicting, &distance,
+                                            &skipped, &why);
+    if (!status && distance == KW__SAME && !isnan(r->predicting->tokens_low))
+        status = kw__samples_new(catalog, r->set, r->stack, r->predicting, r->hardware, &r->predicted, &why);
+    return status == KW_ERROR_MEMORY ? kw__fail_memory(err) : KW_OK;
+}
+
 static kw_status open_rows(const kw_catalog *catalog, const struct kw__fit_settings *settings,
                            struct kw__fit_rows *r, kw_error *err)
 {
@@ -74,7 +86,8 @@ static kw_status open_rows(const kw_catalog *catalog, const struct kw__fit_setti
            (status = asked ? KW_OK : kw__stack_open(catalog, stack, &r->stack, err)) ||
            (status = kw__priors_open(catalog, stack, r->hardware, settings->priors, &r->priors, err)) ||
            (status = kw__samples_new(catalog, r->set, r->stack, r->priors.calibration, r->hardware,
-                                     &r->samples, err)));
+                                     &r->samples, err)) ||
+           (status = open_predicted(catalog, r, err)));
     if (status) return status;
     const struct kw__samples *s = r->samples;
     bool staged = s->count >= s->num_wholes + FEWEST_STAGED; /* their parts tell as much as more rows */
@@ -91,7 +104,7 @@ kw_status kw__fit_open(const kw_catalog *catalog, const struct kw__fit_settings 
 {
     *out = (struct kw__fit_rows){0};
     kw_status status = open_rows(catalog, settings, out, err);
-    const struct kw__validate_options options = {.few = out->few, .few_name = out->few_name};
+    const struct kw__validate_options options = {.few = out->few, .few_name = out->few_name, .predicted = out->predicted};
     if (!status) status = kw__validate(out->samples, &options, &out->ladder, err);
     if (status) kw__fit_close(out);
     return status;
@@ -101,6 +114,8 @@ void kw__fit_close(struct kw__fit_rows *rows)
 {
     kw__validation_free(rows->ladder);
     kw__samples_free(rows->samples);
+    kw__samples_free(rows->predicted);
+    kw__calibration_close(rows->predicting);
     kw__priors_close(&rows->priors);
     kw__stack_close(rows->stack);
     kw_hardware_close(rows->hardware);
@@ -140,6 +155,13 @@ void kw__fit_put(struct kw__out *out, const struct kw__fit_rows *r)
     kw__out_puts(out, "priors: ");
     kw__cli_put(out, r->priors.calibration->basis);
     kw__out_puts(out, "\n");
+    if (r->predicted) {
+        kw__out_puts(out, "as-predicted: by what 'predict' has, ");
+        kw__cli_put(out, r->predicting->name);
+        kw__out_puts(out, ", fitted to ");
+        kw__cli_put(out, r->predicting->basis);
+        kw__out_puts(out, "\n");
+    }
     if (r->few)
         kw__out_printf(out,
                        "%s: fitted to %zu runs of %.1f s together, chosen by what the priors say they tell\n",
@@ -160,12 +182,13 @@ json_t *kw__fit_json(const struct kw__fit_rows *r)
     add_left_out(left_out, &r->samples->left_out);
     for (size_t i = 0; r->few && i < r->samples->count; i++)
         if (r->few[i]) json_array_append_new(few, json_integer(r->samples->list[i].row->line));
-    return json_pack("{s:o, s:s, s:s, s:I, s:I, s:i, s:s, s:o, s:o, s:o}", "from",
+    return json_pack("{s:o, s:s, s:s, s:I, s:I, s:i, s:s, s:o, s:o, s:o, s:o}", "from",
                      kw__cli_string(r->set->path), "stack", r->stack->name, "hardware",
                      kw_hardware_name(r->hardware), "rows", (json_int_t)r->samples->num_wholes, "with_stages",
                      (json_int_t)count_parts(r->samples), "sessions", r->samples->num_sessions, "priors",
                      r->priors.calibration->basis, "few_runs", few, "few_seconds",
-                     kw__cli_number(r->few ? r->few_s : NAN), "left_out", left_out);
+                     kw__cli_number(r->few ? r->few_s : NAN), "left_out", left_out, "predicted_by",
+                     r->predicted ? json_string(r->predicting->name) : json_null());
 }
 
 void kw__fit_warn(const struct kw__fit_rows *r)

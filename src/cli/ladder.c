@@ -220,7 +220,7 @@ static json_t *rows_json(const struct kw__validation *v)
     json_t *out = json_array();
     for (size_t i = 0; i < v->samples->count; i++) {
         json_t *each = kw__ladder_row(v->samples->list[i].row), *predicted = json_object();
-        for (int split = KW__IN_SAMPLE; split < KW__NUM_SPLITS; split++)
+        for (int split = KW__AS_PREDICTED; split < KW__NUM_SPLITS; split++)
             if (!isnan(v->estimates[split][KW__KERNEL][i].latency_s))
                 json_object_set_new(predicted, kw__split_name(v, (enum kw__split)split),
                                     kw__ladder_estimate(&v->estimates[split][KW__KERNEL][i]));

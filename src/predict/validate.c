@@ -12,8 +12,9 @@
 
 const char *kw__split_name(const struct kw__validation *v, enum kw__split split)
 {
-    static const char *const names[KW__NUM_SPLITS] = {"as-published", "in-sample", "group-out", "shape-out",
-                                                      "session-out",  "model-out", "few-runs",  "zero-rows"};
+    static const char *const names[KW__NUM_SPLITS] = {
+        "as-published", "as-predicted", "in-sample", "group-out", "shape-out",
+        "session-out",  "model-out",    "few-runs",  "zero-rows"};
     if (split == KW__FEW_RUNS && v->options.few_name) return v->options.few_name;
     return split == KW__SESSION_OUT && v->options.sweeps ? "axis-out" : names[split];
 }
@@ -161,6 +162,20 @@ static int number_models(const struct kw__samples *s, int *of)
     return count;
 }
 
+/* Both hold the rows of one data set in one order. */
+static kw_status run_predicted(struct kw__validation *v, kw_error *err)
+{
+    const struct kw__samples *p = v->options.predicted;
+    struct kw__kernel_fit stored;
+    kw_status status = KW_OK;
+    if (!p || p->count != v->samples->count) return KW_OK;
+    kw__kernel_fit_stored(p->priors, &stored);
+    for (size_t i = 0; !status && i < p->count; i++)
+        status = kw__kernel_estimate(p, &stored, &p->list[i],
+                                     &v->estimates[KW__AS_PREDICTED][KW__KERNEL][i], err);
+    return status;
+}
+
 static kw_status run_splits(struct kw__validation *v, kw_error *err)
 {
     const struct kw__samples *s = v->samples;
@@ -179,7 +194,8 @@ static kw_status run_splits(struct kw__validation *v, kw_error *err)
         shape[i] = sample->shape;
         session[i] = sample->session;
     }
-    kw_status status = run_fold(v, KW__ZERO_ROWS, none, train, err);
+    kw_status status = run_predicted(v, err);
+    if (!status) status = run_fold(v, KW__ZERO_ROWS, none, train, err);
     if (!status) status = run_fold(v, KW__IN_SAMPLE, train, train, err);
     if (!status) status = leave_out(v, KW__GROUP_OUT, of, (int)s->num_groups, train, test, err);
     if (!status) status = leave_out(v, KW__SHAPE_OUT, shape, s->num_shapes, train, test, err);

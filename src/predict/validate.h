@@ -11,6 +11,7 @@
 
 enum kw__split {
     KW__AS_PUBLISHED, /* `paper` alone, on the rows that its authors scored */
+    KW__AS_PREDICTED, /* `kernel` alone, as it was fitted before: what `predict` says */
     KW__IN_SAMPLE,
     KW__GROUP_OUT,
     KW__SHAPE_OUT,
@@ -52,6 +53,10 @@ struct kw__validate_options {
     const bool *few;       /* wholes that KW__FEW_RUNS is fitted to; NULL: no such split */
     const char *few_name;  /* "six-shortest" */
     const bool *published; /* wholes of KW__AS_PUBLISHED; NULL: no such split */
+    /* The same rows with a calibration that was fitted to others or to some of them, which KW__AS_PREDICTED
+     * scores as it is; NULL: no such split. Its intervals are not wider for a model that it has no row of, as
+     * `predict`'s are. */
+    const struct kw__samples *predicted;
     bool sweeps;           /* sessions are sweeps: they are the slices, and leaving one out leaves an axis */
     const struct kw__samples *others; /* whose repeats of a request count as sessions too; NULL: none */
 };

@@ -83,6 +83,18 @@ expect_json "$ten['latency']['mean'] <= 0.03 and $ten['energy']['mean'] <= 0.03"
 expect_json "$ten['latency']['largest'] <= 0.08 and $ten['energy']['largest'] <= 0.08"
 ok "ten runs of two other cards predict their rest"
 
+# What ships was fitted a week before to rows of other cards, and says these: what `predict` says, and as close.
+as_is=${ten/10-runs/as-predicted}
+expect_json "d['data']['predicted_by'] == 'diffusers-0.40@h200' and $as_is['latency']['rows'] == 74"
+expect_json "$as_is['latency']['mean'] <= 0.03 and $as_is['energy']['mean'] <= 0.03"
+expect_json "$as_is['latency']['largest'] <= 0.08 and $as_is['energy']['largest'] <= 0.08"
+row='[r for r in d["rows"] if (r["width"], r["steps"], r["what"]) == (832, 12, "pipeline")][0]["kernel"]["as-predicted"]'
+at() { python3 -c 'import json, sys; d = json.load(open(sys.argv[1])); print("%.6g %.6g" % eval(sys.argv[2]))' "$@"; }
+of_row=$(at "$out" "($row['latency_s'], $row['gpu_energy_j'])")
+"$KINOWATT" predict $model -W 832 -H 480 -f 81 -s 12 --hardware h200 --stack diffusers-0.40 --json >predicted.json
+expect test "$of_row" = "$(at predicted.json '(d["total"]["latency_s"]["value"], d["total"]["gpu_energy_j"]["value"])')"
+ok "what predict says of other cards is scored as it is"
+
 # Of runs that a sweep kept, fits take the last windows of the stages, the way to the host with them.
 run "$KINOWATT" validate --from "${measured%runs.json}sweep.json" --train-runs 3 --json
 expect_rc 0
@@ -110,6 +122,7 @@ awk -F, -v OFS=, 'NR == 3 { $9 = 4 } NR == 4 { $8 /= 2; $9 /= 2 } NR <= 21 { pri
     "$published/delavande2025_wan_sweeps.csv" >wrong.csv
 run "$KINOWATT" validate --from wrong.csv --stack diffusers-0.34
 expect_rc 0
+expect_out "^as-predicted: by what 'predict' has, diffusers-0.34@h100-sxm, fitted to 5 rows of arXiv 2509.19222"
 expect_out '^18 rows of diffusers-0.34 on h100-sxm, from wrong.csv'
 expect_out '^left out: 1 rows: the linter found power-above-limit$'
 expect_out '^left out: 1 rows: the linter found shape-and-time$'
