@@ -64,13 +64,14 @@ static kw_status choose(const struct kw__fit_settings *settings, struct kw__fit_
     return KW_OK;
 }
 
-/* The rows with what `predict` has for this pair, where that was fitted to rows of it; not having it is no fault. */
+/* The rows with what `predict` has for this pair, where that was fitted to rows of it; not having it is no
+ * fault. */
 static kw_status open_predicted(const kw_catalog *catalog, struct kw__fit_rows *r, kw_error *err)
 {
     enum kw__distance distance;
     kw_error why, skipped;
-    kw_status status = kw__calibration_find(catalog, r->stack->name, r->hardware, &r->predicting, &distance,
-                                            &skipped, &why);
+    kw_status status =
+        kw__calibration_find(catalog, r->stack->name, r->hardware, &r->predicting, &distance, &skipped, &why);
     if (!status && distance == KW__SAME && !isnan(r->predicting->tokens_low))
         status = kw__samples_new(catalog, r->set, r->stack, r->predicting, r->hardware, &r->predicted, &why);
     return status == KW_ERROR_MEMORY ? kw__fail_memory(err) : KW_OK;
@@ -104,7 +105,8 @@ kw_status kw__fit_open(const kw_catalog *catalog, const struct kw__fit_settings 
 {
     *out = (struct kw__fit_rows){0};
     kw_status status = open_rows(catalog, settings, out, err);
-    const struct kw__validate_options options = {.few = out->few, .few_name = out->few_name, .predicted = out->predicted};
+    const struct kw__validate_options options = {
+        .few = out->few, .few_name = out->few_name, .predicted = out->predicted};
     if (!status) status = kw__validate(out->samples, &options, &out->ladder, err);
     if (status) kw__fit_close(out);
     return status;

@@ -60,9 +60,10 @@ struct kw__fit_rows {
     kw_hardware *hardware;
     struct kw__priors priors;
     struct kw__samples *samples;
-    struct kw__calibration *predicting; /* what `predict` takes for the pair, fitted before; NULL: nothing is */
-    struct kw__samples *predicted;      /* the same rows with it */
-    bool *few; /* wholes of the few-runs split; NULL: there are too few others */
+    struct kw__calibration
+        *predicting;               /* what `predict` takes for the pair, fitted before; NULL: nothing is */
+    struct kw__samples *predicted; /* the same rows with it */
+    bool *few;                     /* wholes of the few-runs split; NULL: there are too few others */
     size_t num_few;
     double few_s;
     char few_name[32]; /* "10-runs" */

@@ -208,8 +208,7 @@ static void put_windows(struct kw__out *out, const struct kw__sweep_plan *plan)
         kw__out_printf(out, "%s%s", i ? ", " : "", plan->stages[i]);
     kw__out_puts(out, plan->options.window
                           ? ".\n"
-                          : " (with output, frames to the host, where it is marked) if a run has "
-                            "these windows, else of the whole run.\n");
+                          : " (and output) where a run has these windows, else of the whole run.\n");
 }
 
 static int print_text(const struct view *v, const struct kw__options *options)

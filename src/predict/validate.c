@@ -12,9 +12,9 @@
 
 const char *kw__split_name(const struct kw__validation *v, enum kw__split split)
 {
-    static const char *const names[KW__NUM_SPLITS] = {
-        "as-published", "as-predicted", "in-sample", "group-out", "shape-out",
-        "session-out",  "model-out",    "few-runs",  "zero-rows"};
+    static const char *const names[KW__NUM_SPLITS] = {"as-published", "as-predicted", "in-sample",
+                                                      "group-out",    "shape-out",    "session-out",
+                                                      "model-out",    "few-runs",     "zero-rows"};
     if (split == KW__FEW_RUNS && v->options.few_name) return v->options.few_name;
     return split == KW__SESSION_OUT && v->options.sweeps ? "axis-out" : names[split];
 }
@@ -171,8 +171,8 @@ static kw_status run_predicted(struct kw__validation *v, kw_error *err)
     if (!p || p->count != v->samples->count) return KW_OK;
     kw__kernel_fit_stored(p->priors, &stored);
     for (size_t i = 0; !status && i < p->count; i++)
-        status = kw__kernel_estimate(p, &stored, &p->list[i],
-                                     &v->estimates[KW__AS_PREDICTED][KW__KERNEL][i], err);
+        status =
+            kw__kernel_estimate(p, &stored, &p->list[i], &v->estimates[KW__AS_PREDICTED][KW__KERNEL][i], err);
     return status;
 }
 

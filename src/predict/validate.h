@@ -57,7 +57,7 @@ struct kw__validate_options {
      * scores as it is; NULL: no such split. Its intervals are not wider for a model that it has no row of, as
      * `predict`'s are. */
     const struct kw__samples *predicted;
-    bool sweeps;           /* sessions are sweeps: they are the slices, and leaving one out leaves an axis */
+    bool sweeps; /* sessions are sweeps: they are the slices, and leaving one out leaves an axis */
     const struct kw__samples *others; /* whose repeats of a request count as sessions too; NULL: none */
 };
 

@@ -92,7 +92,7 @@ row='[r for r in d["rows"] if (r["width"], r["steps"], r["what"]) == (832, 12, "
 at() { python3 -c 'import json, sys; d = json.load(open(sys.argv[1])); print("%.6g %.6g" % eval(sys.argv[2]))' "$@"; }
 of_row=$(at "$out" "($row['latency_s'], $row['gpu_energy_j'])")
 "$KINOWATT" predict $model -W 832 -H 480 -f 81 -s 12 --hardware h200 --stack diffusers-0.40 --json >predicted.json
-expect test "$of_row" = "$(at predicted.json '(d["total"]["latency_s"]["value"], d["total"]["gpu_energy_j"]["value"])')"
+expect test "$of_row" = "$(at predicted.json '(d["total"]["latency_s"]["value"], d["total"]["energy_j"]["gpu"]["value"])')"
 ok "what predict says of other cards is scored as it is"
 
 # Of runs that a sweep kept, fits take the last windows of the stages, the way to the host with them.

@@ -111,7 +111,7 @@ ok "predicted beside measured is what predict says"
 sweep wan2.1-t2v-nano --steps 2 --repeats 1 --warmup 0 --name marked -- \
     sh -c 'sleep 2; for s in text_encode denoise decode output; do "$KINOWATT" mark $s; sleep 0.2; done' '{steps}'
 expect_rc 0
-expect_out '^They are of text_encode, denoise, decode \(with output, frames to the host, where it is marked\) if a run has these'
+expect_out '^They are of text_encode, denoise, decode \(and output\) where a run has these windows'
 expect_out '^point 0 +1 +(0\.[89].|1\.[0-9]+) s'
 ok "of a model's command its stages count, not loading"
 
