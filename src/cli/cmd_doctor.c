@@ -205,10 +205,11 @@ static void check_mp4(struct report *report)
 static void check_engine(struct report *report)
 {
     const struct kw__cpu_library library = kw__cpu_library();
+    add(report, "engine", GOOD, "runs models on the CPU, by oneDNN %s", library.version);
     if (library.bf16)
-        add(report, "engine", GOOD, "oneDNN %s; f32, and bf16 natively (%s)", library.version, library.bf16);
+        add(report, "bf16", GOOD, "computed natively (%s)", library.bf16);
     else
-        remedy(add(report, "engine", MISSING, "oneDNN %s; f32, but no bf16 on this CPU", library.version),
+        remedy(add(report, "bf16", MISSING, "this CPU does not compute it"),
                "models run in f32, in twice the memory; bf16 takes a CPU with AVX512_BF16 or AMX");
     check_mp4(report);
 }

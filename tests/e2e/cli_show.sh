@@ -86,6 +86,8 @@ run "$KINOWATT" doctor
 expect_rc 0
 expect_err_lines 0
 for what in version data models hardware stacks; do expect_out "^ok +$what "; done
+expect_out '^ok +engine '
+expect_out '^(ok|missing) +bf16 '
 expect_out '^(ok|missing) +mp4 '
 expect_out '^(ok|missing) +nvml gpu '
 expect_out '^(ok|missing) +rapl cpu '
