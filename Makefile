@@ -160,6 +160,7 @@ demo:
 # ---- Tests -----------------------------------------------------------------------------------
 
 $(BUILD)/tests/%.o: EXTRA = -Itests
+$(BUILD)/tests/support/decode.o: EXTRA = -Itests $(LIBAV_CFLAGS)
 
 # Unit tests: one cmocka program a file, with everything in tests/support.
 $(UNIT): %: %.o $(call objects,$(SUPPORT_SRC)) $(STATIC)

@@ -26,6 +26,15 @@ expect_rc 0
 expect_out '^Stage +Time +CPU energy +CPU power'
 expect_out '^ +CPU  [0-9.]+ .?Wh  \(.*, measured\)'
 expect_out '^Energy +GPU  .*absent: '
+# what a row shows is 40 W x its time
+expect awk '
+    BEGIN { unit["s"] = unit["Wh"] = 1; unit["ms"] = unit["mWh"] = 1e-3 }
+    $1 ~ /^(text_encode|denoise|decode|total)$/ && ($3 in unit) && ($5 in unit) {
+        rows++
+        watts = 3600 * $4 * unit[$5] / ($2 * unit[$3])
+        if (watts < 37 || watts > 43) bad = 1
+    }
+    END { exit bad || !rows }' "$out"
 generate "${small[@]}" --meter none
 expect_rc 0
 expect_out 'GPU  .*absent: metering is off'
