@@ -374,19 +374,22 @@ static void put_mlenergy_header(struct kw__out *out)
     kw__out_puts(out, "{\"architecture\": \"diffusion\", \"configurations\": [");
 }
 
+enum { OF_THE_WHOLE = KW__PART_CHANNELS | KW__PART_SETTINGS };
+
 static const struct format {
     const char *name;
     bool csv; /* given with --csv */
     void (*header)(struct kw__out *out);
     void (*put)(struct kw__export *export, const struct kw__run *run, const struct kw__finding *findings,
                 size_t count);
+    unsigned parts; /* of runs, that it has a place for */
     const char *between, *footer;
 } formats[] = {
-    {"kinowatt", false, put_json_header, put_json, ",", "\n]}\n"},
-    {"kinowatt", true, put_windows_header, put_windows, "", ""},
-    {"codecarbon", false, put_codecarbon_header, put_codecarbon, "", ""},
-    {"codecarbon", true, put_codecarbon_header, put_codecarbon, "", ""},
-    {"mlenergy", false, put_mlenergy_header, put_mlenergy, ",",
+    {"kinowatt", false, put_json_header, put_json, KW__PART_ALL, ",", "\n]}\n"},
+    {"kinowatt", true, put_windows_header, put_windows, KW__PART_NESTED, "", ""},
+    {"codecarbon", false, put_codecarbon_header, put_codecarbon, OF_THE_WHOLE, "", ""},
+    {"codecarbon", true, put_codecarbon_header, put_codecarbon, OF_THE_WHOLE, "", ""},
+    {"mlenergy", false, put_mlenergy_header, put_mlenergy, OF_THE_WHOLE, ",",
      "\n], \"task\": \"text-to-video\", \"task_display_name\": \"Text to Video\"}\n"},
 };
 
@@ -461,8 +464,9 @@ static kw_status write_all(struct kw__export *e, const struct format *format,
     if (status) return status;
     e->put = format->put;
     e->between = format->between;
-    e->whole_only = e->put == put_codecarbon || e->put == put_mlenergy;
-    e->plain_only = e->whole_only && !options->n_args && !e->settings->all;
+    e->parts = format->parts;
+    e->plain_only =
+        !options->n_args && !e->settings->all && (e->put == put_codecarbon || e->put == put_mlenergy);
     kw__out_init(&e->out);
     format->header(&e->out);
     status = export_all(e, options, err);

@@ -14,7 +14,7 @@ struct kw__export {
     struct kw__out out; /* what is not yet written */
     size_t runs;
     bool plain_only; /* measurements of whole runs that nothing is wrong with */
-    bool whole_only; /* what is nested in a run has no place in the format */
+    unsigned parts;  /* of a run that the format has a place for */
     struct kw__arena arena;
     struct kw__left_outs left_out;
     const char *between; /* two runs */

@@ -37,7 +37,7 @@ struct crew {
 static void read_page(struct page *page, struct kw__store *store)
 {
     page->part.store = store;
-    page->status = kw__store_read(store, page->ids, page->count, page->part.whole_only, kw__export_run,
+    page->status = kw__store_read(store, page->ids, page->count, page->part.parts, kw__export_run,
                                   &page->part, &page->err);
 }
 
@@ -109,7 +109,7 @@ static void prepare(struct crew *crew, struct page *page, const int64_t *ids, in
     page->status = KW_OK;
     page->part = (struct kw__export){.settings = e->settings,
                                      .plain_only = e->plain_only,
-                                     .whole_only = e->whole_only,
+                                     .parts = e->parts,
                                      .between = e->between,
                                      .put = e->put,
                                      .out = out};

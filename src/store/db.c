@@ -280,7 +280,7 @@ static kw_status begin_rows(struct kw__store *store, enum kw__sql which, int64_t
     (void)sqlite3_bind_int64(rows->statement, 1, run);
     (void)sqlite3_bind_int64(rows->statement, 2, store->last_run ? store->last_run : run);
     if (sqlite3_bind_parameter_count(rows->statement) > 2)
-        (void)sqlite3_bind_int64(rows->statement, 3, store->whole_only ? 0 : INT64_MAX);
+        (void)sqlite3_bind_int64(rows->statement, 3, store->parts & KW__PART_NESTED ? INT64_MAX : 0);
     rows->state = KW__ROWS_TAKEN;
     return KW_OK;
 }

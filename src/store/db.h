@@ -67,7 +67,7 @@ struct kw__store {
     bool transaction; /* between kw__store_begin and _end */
     sqlite3_stmt *statements[KW__NUM_SQL];
     int64_t last_run; /* of a stretch that is being read; 0: runs are read one by one */
-    bool whole_only;  /* without the windows that are nested in the whole run */
+    unsigned parts;   /* of enum kw__run_parts, that are read */
     struct kw__rows rows[KW__NUM_SQL];
 };
 

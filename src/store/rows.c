@@ -337,15 +337,15 @@ static kw_status get_parts(struct kw__store *store, struct kw__run *run, kw_erro
                                 &run->num_windows, sizeof *run->windows, err);
     run->windows = windows;
     if (!status) status = get_readings(store, run, err);
-    if (!status)
+    if (!status && (store->parts & KW__PART_CHANNELS))
         status = get_rows(store, KW__SQL_GET_CHANNELS, run, &kw__channel_fields, &channels,
                           &run->num_channels, sizeof *run->channels, err);
     run->channels = channels;
-    if (!status)
+    if (!status && (store->parts & KW__PART_DETAILS))
         status = get_rows(store, KW__SQL_GET_DETAILS, run, &kw__detail_fields, &details, &run->num_details,
                           sizeof *run->details, err);
     run->details = details;
-    if (!status) status = get_settings(store, run, err);
+    if (!status && (store->parts & KW__PART_SETTINGS)) status = get_settings(store, run, err);
     if (!status && run->arena.failed) status = kw__fail_memory(err);
     if (!status && check(run, NULL)) status = fail_damaged(store, run, "its windows", err);
     return status;

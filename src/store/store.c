@@ -106,6 +106,7 @@ kw_status kw__store_open(const char *path, enum kw__store_mode mode, struct kw__
     struct kw__store *store = calloc(1, sizeof *store);
     if (!store) return kw__fail_memory(err);
     store->mode = mode;
+    store->parts = KW__PART_ALL;
     /* SQLite takes some names for more than files: ":memory:" */
     store->path = path[0] == ':' ? kw__text("./%s", path) : strdup(path);
     kw_status status = store->path ? open_content(store, err) : kw__fail_memory(err);
@@ -335,7 +336,7 @@ static int end_of_stretch(const int64_t *ids, int count, int at)
 
 /* Where the store is only read, a page is one transaction, whose locks take as long as a tenth of a run, and
  * each table of it is read from end to end. */
-kw_status kw__store_read(struct kw__store *store, const int64_t *ids, int count, bool whole_only,
+kw_status kw__store_read(struct kw__store *store, const int64_t *ids, int count, unsigned parts,
                          kw_status (*each)(void *user, struct kw__run *run, kw_error *err), void *user,
                          kw_error *err)
 {
@@ -343,7 +344,7 @@ kw_status kw__store_read(struct kw__store *store, const int64_t *ids, int count,
     kw_status status = own ? kw__db_begin_read(store, err) : KW_OK;
     bool begun = own && !status;
     int last = -1;
-    store->whole_only = whole_only;
+    store->parts = parts;
     for (int i = 0; i < count && !status; i++) {
         struct kw__run *run;
         if (begun && i > last) {
@@ -356,7 +357,7 @@ kw_status kw__store_read(struct kw__store *store, const int64_t *ids, int count,
         status = each(user, run, err);
         kw__run_free(run);
     }
-    store->whole_only = false;
+    store->parts = KW__PART_ALL;
     store->last_run = 0;
     kw__db_end_rows(store);
     if (begun) kw__db_end_read(store);
@@ -372,7 +373,7 @@ struct each_run {
 static kw_status read_runs(void *user, const int64_t *ids, int count, kw_error *err)
 {
     const struct each_run *e = user;
-    return kw__store_read(e->store, ids, count, false, e->each, e->user, err);
+    return kw__store_read(e->store, ids, count, KW__PART_ALL, e->each, e->user, err);
 }
 
 kw_status kw__store_each(struct kw__store *store, const struct kw__run_filter *filter,

@@ -52,14 +52,21 @@ kw_status kw__store_each(struct kw__store *store, const struct kw__run_filter *f
                          kw_error *err);
 
 /* The same for runs that several threads read, each with a store of its own: calls `each` with pages of
- * numbers, which _read reads, less those that were deleted meanwhile; with whole_only without the windows
- * that are nested in the whole run. `each` asks this store for the findings of its run and nothing else where
- * it was opened to read. */
+ * numbers, which _read reads, less those that were deleted meanwhile, and of each the whole and the parts
+ * asked for. `each` asks this store for the findings of its run and nothing else where it was opened to read.
+ */
 enum { KW__STORE_PAGE = 64 };
+enum kw__run_parts {
+    KW__PART_NESTED = 1, /* windows but the whole run */
+    KW__PART_CHANNELS = 2,
+    KW__PART_DETAILS = 4, /* of channels: with them alone */
+    KW__PART_SETTINGS = 8,
+    KW__PART_ALL = 15
+};
 kw_status kw__store_each_page(struct kw__store *store, const struct kw__run_filter *filter,
                               kw_status (*each)(void *user, const int64_t *ids, int count, kw_error *err),
                               void *user, kw_error *err);
-kw_status kw__store_read(struct kw__store *store, const int64_t *ids, int count, bool whole_only,
+kw_status kw__store_read(struct kw__store *store, const int64_t *ids, int count, unsigned parts,
                          kw_status (*each)(void *user, struct kw__run *run, kw_error *err), void *user,
                          kw_error *err);
 /* The file. */

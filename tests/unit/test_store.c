@@ -484,7 +484,7 @@ static void walks_what_fits_oldest_first(void **state)
 /* What a page gave, beside the same runs asked for one by one. */
 struct page_read {
     struct kw__store *page, *single;
-    bool whole_only;
+    unsigned parts;
     int64_t ids[16];
     int count;
 };
@@ -498,14 +498,15 @@ static kw_status same_alone(void *user, struct kw__run *run, kw_error *err)
     read->ids[read->count++] = run->id;
     assert_int_equal(kw__store_get(read->single, run->id, &alone, err), KW_OK);
     assert_string_equal(run->uuid, alone->uuid);
-    assert_int_equal(run->num_windows, read->whole_only ? 1 : alone->num_windows);
+    assert_int_equal(run->num_windows, read->parts & KW__PART_NESTED ? alone->num_windows : 1);
     for (size_t i = 0; i < run->num_windows; i++) same_window(&run->windows[i], &alone->windows[i]);
     for (size_t i = 0; i < alone->num_details; i++)
-        if (!read->whole_only || alone->details[i].window == 0)
+        if ((read->parts & KW__PART_DETAILS) &&
+            ((read->parts & KW__PART_NESTED) || alone->details[i].window == 0))
             same_detail(&run->details[details++], &alone->details[i]);
     assert_int_equal(run->num_details, details);
-    assert_int_equal(run->num_channels, alone->num_channels);
-    assert_int_equal(run->num_settings, alone->num_settings);
+    assert_int_equal(run->num_channels, read->parts & KW__PART_CHANNELS ? alone->num_channels : 0);
+    assert_int_equal(run->num_settings, read->parts & KW__PART_SETTINGS ? alone->num_settings : 0);
     for (size_t i = 0; i < run->num_settings; i++) {
         assert_string_equal(run->settings[i].name, alone->settings[i].name);
         assert_string_equal(run->settings[i].value, alone->settings[i].value);
@@ -545,13 +546,13 @@ static void a_page_is_its_runs(void **state)
     execute("DELETE FROM runs WHERE id IN (4, 5)"); /* without its parts: foreign keys are off there */
     execute("DELETE FROM settings WHERE run = 6");
     assert_true(ask("SELECT count(*) FROM windows WHERE run = 4") == 4);
-    for (int whole = 0; whole < 2; whole++) {
-        struct page_read read = {.page = open_store(KW__STORE_READ),
-                                 .single = open_store(KW__STORE_READ),
-                                 .whole_only = whole == 1};
-        assert_int_equal(kw__store_read(read.page, ids, sizeof ids / sizeof ids[0], read.whole_only,
-                                        same_alone, &read, &err),
-                         KW_OK);
+    for (unsigned parts = 0; parts <= KW__PART_ALL; parts++) {
+        if ((parts & KW__PART_DETAILS) && !(parts & KW__PART_CHANNELS)) continue; /* which they refer to */
+        struct page_read read = {
+            .page = open_store(KW__STORE_READ), .single = open_store(KW__STORE_READ), .parts = parts};
+        assert_int_equal(
+            kw__store_read(read.page, ids, sizeof ids / sizeof ids[0], parts, same_alone, &read, &err),
+            KW_OK);
         assert_int_equal(read.count, 11);
         for (int i = 0, at = 0; i < read.count; i++, at++) {
             if (ids[at] == 4) at += 2;
