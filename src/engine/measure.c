@@ -53,7 +53,10 @@ static void read_window(struct kw__measure *m, const struct kw__measure_window *
 {
     *out = (struct kw__clip_stage){
         .name = w->name, .seconds = w->end_s - w->begin_s, .cpu_clock_mhz = w->cpu_clock_mhz};
-    out->other_cores = isnan(w->others_s) ? NAN : fmax(0, w->others_s / out->seconds);
+    /* the system counts in hundredths of a second for each core: over a tenth of one that is good to a tenth
+     */
+    bool told = !isnan(w->others_s) && out->seconds >= 0.1;
+    out->other_cores = told ? fmax(0, w->others_s / out->seconds) : NAN;
     kw_meter_window window = {.struct_size = sizeof window};
     kw_error err;
     out->window = w->metered ? (int64_t)w->window : -1;

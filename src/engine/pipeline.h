@@ -55,7 +55,7 @@ struct kw__clip_stage {
     int64_t failed_reads;                    /* of the meter */
     double gap_s;                            /* the longest time that it did not answer */
     double cpu_clock_mhz; /* as it ended, mean over the cores; NaN: the system does not tell */
-    double other_cores;   /* that other processes kept busy, mean; NaN likewise */
+    double other_cores;   /* that other processes kept busy, mean; NaN likewise, and in less than 0.1 s */
 };
 
 struct kw__clip {
