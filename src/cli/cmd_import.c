@@ -68,7 +68,7 @@ static bool is_unchecked(void *user, const struct kw__run *run)
 }
 
 /* Repeats are looked for among all runs of the data set, also those that were there. */
-static void check(const struct kw__import *import, struct unchecked *u)
+static void check(const struct kw__import *import, const char *store, struct unchecked *u)
 {
     const struct kw__run_filter filter = {.dataset = u->dataset};
     const struct kw__check check = {.catalog = import->catalog,
@@ -82,7 +82,7 @@ static void check(const struct kw__import *import, struct unchecked *u)
     if (kw__check_runs(&check, &counts, &err))
         kw__cli_warn("the runs could not be checked: %s", err.message);
     else
-        kw__keep_say_counts(&counts);
+        kw__keep_say_counts(&counts, store);
 }
 
 /* ---- The command ----------------------------------------------------------------------------------- */
@@ -145,7 +145,7 @@ int kw__cmd_import(int argc, char **argv)
     import.user = &unchecked;
     import.unchecked = note_unchecked;
     code = status ? kw__cli_fail(&err) : import_all(&import, &options);
-    if (!status) check(&import, &unchecked);
+    if (!status) check(&import, store, &unchecked);
     kw__arena_free(&unchecked.arena);
     kw__store_close(import.store);
     free(path);

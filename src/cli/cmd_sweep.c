@@ -256,13 +256,13 @@ static void check(const struct job *job)
     if (kw__check_runs(&check, &counts, &err))
         kw__cli_warn("the runs could not be checked: %s", err.message);
     else
-        kw__keep_say_counts(&counts);
+        kw__keep_say_counts(&counts, job->settings.store);
 }
 
 /* The result, and what is wrong with it. */
 static int finish(const struct job *job)
 {
-    const struct kw__sweep_result result = {job->plan, job->state, job->forecast};
+    const struct kw__sweep_result result = {job->plan, job->state, job->forecast, job->settings.store};
     char log[PATH_MAX];
     kw_error err = {0};
     int64_t failed = kw__sweep_failures(job->state);
@@ -287,8 +287,9 @@ static int say_stopped(const struct job *job)
     if (isatty(STDERR_FILENO)) (void)kw__write_all(STDERR_FILENO, clear, sizeof clear - 1);
     kw__sweep_count(job->state, &done, &wanted);
     kw__fail(&err, KW_ERROR_CANCELLED,
-             "stopped; %" PRId64 " of %" PRId64 " runs are kept. Go on with: kinowatt sweep --resume %s",
-             done, done + wanted, job->plan->options.name);
+             "stopped; %" PRId64 " of %" PRId64 " runs are kept. Go on with: kinowatt sweep --resume %s%s%s",
+             done, done + wanted, job->plan->options.name, job->settings.store ? " --store " : "",
+             job->settings.store ? job->settings.store : "");
     (void)kw__cli_fail(&err);
     int signal = stop_signal ? (int)stop_signal : job->command ? kw__command_runner_asked(job->command) : 0;
     return 128 + (signal ? signal : SIGINT);
@@ -361,7 +362,7 @@ static int submit(const struct job *job, const struct kw__slurm_options *slurm, 
     }
     if (submitted && kw__slurm_submit(slurm, missing, number, &err)) return kw__cli_fail(&err);
     if (job->options->json || job->options->csv) {
-        const struct kw__sweep_result result = {job->plan, job->state, job->forecast};
+        const struct kw__sweep_result result = {job->plan, job->state, job->forecast, job->settings.store};
         return kw__sweep_print(&result, job->options);
     }
     int64_t done, wanted;
@@ -374,6 +375,8 @@ static int submit(const struct job *job, const struct kw__slurm_options *slurm, 
                    "%" PRId64 " of %" PRId64 " runs are gathered.\nGather with: kinowatt sweep --resume ",
                    done, done + wanted);
     kw__cli_put(&out, job->plan->options.name);
+    if (job->settings.store) kw__out_puts(&out, " --store ");
+    if (job->settings.store) kw__cli_put(&out, job->settings.store);
     kw__out_puts(&out, "\n");
     return kw__cli_emit(job->options, &out);
 }

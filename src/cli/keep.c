@@ -51,12 +51,13 @@ void kw__keep_say(const struct kw__finding *findings, size_t count)
     for (size_t i = 0; i < count; i++) say_finding(findings, count, i);
 }
 
-void kw__keep_say_counts(const struct kw__check_counts *counts)
+void kw__keep_say_counts(const struct kw__check_counts *counts, const char *store)
 {
     if (counts->findings)
-        kw__cli_warn("%" PRId64 " finding%s in %" PRId64 " run%s; 'kinowatt runs --check' shows %s",
+        kw__cli_warn("%" PRId64 " finding%s in %" PRId64 " run%s; 'kinowatt runs --check%s%s' shows %s",
                      counts->findings, kw__plural(counts->findings), counts->flagged,
-                     kw__plural(counts->flagged), counts->findings == 1 ? "it" : "them");
+                     kw__plural(counts->flagged), store ? " --store " : "", store ? store : "",
+                     counts->findings == 1 ? "it" : "them");
 }
 
 void kw__keep_check(struct kw__keep *keep, const kw_catalog *catalog, struct kw__run *run,

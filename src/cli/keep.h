@@ -41,8 +41,8 @@ void kw__keep_check(struct kw__keep *keep, const kw_catalog *catalog, struct kw_
                     struct kw__finding **findings, size_t *count);
 /* A warning for each finding, one for all windows that have the same. */
 void kw__keep_say(const struct kw__finding *findings, size_t count);
-/* How many runs have findings, if any. */
-void kw__keep_say_counts(const struct kw__check_counts *counts);
+/* How many runs have findings, if any. `store`: as the user named it; NULL: the usual one. */
+void kw__keep_say_counts(const struct kw__check_counts *counts, const char *store);
 /* Says that the run was not kept, and why; nothing when it was. */
 void kw__keep_warn(const struct kw__keep *keep);
 void kw__keep_close(struct kw__keep *keep);

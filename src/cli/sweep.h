@@ -20,6 +20,7 @@ struct kw__sweep_result {
     const struct kw__sweep_plan *plan;
     struct kw__sweep_state *state;
     const struct kw__forecast *forecast;
+    const char *store; /* as the user named it; NULL: the usual one */
 };
 int kw__sweep_print(const struct kw__sweep_result *result, const struct kw__options *options);
 /* Runs that failed, of all points of the task. */

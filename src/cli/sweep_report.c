@@ -195,6 +195,8 @@ static void put_left(struct kw__out *out, const struct kw__sweep_result *result)
     }
     kw__out_puts(out, "; go on with: kinowatt sweep --resume ");
     kw__cli_put(out, result->plan->options.name);
+    if (result->store) kw__out_puts(out, " --store ");
+    if (result->store) kw__cli_put(out, result->store);
     kw__out_puts(out, "\n");
 }
 

@@ -122,6 +122,7 @@ ok "the H200 data set"
 # Two more beside it, of other cards: three repeats of a point but for the two longest, and what a sweep kept.
 import "$root/data/measured/h200-diffusers/repeats.json" --store more.db
 expect_out ': 87 runs imported$'
+expect_err "'kinowatt runs --check --store more.db' shows them$"
 import "$root/data/measured/h200-diffusers/sweep.json" --store more.db
 expect_out ': 14 runs imported$'
 export_to more.json more.db
@@ -178,7 +179,7 @@ expect_rc 1
 expect_out '^emissions.csv: 2 runs imported, 2 not read$'
 expect_err '^kinowatt: emissions.csv:4: duration is "-3"'
 expect_err '^kinowatt: emissions.csv:5: 5 fields instead of 32$'
-expect_err '^kinowatt: warning: 2 findings in 2 runs; .kinowatt runs --check. shows them$' # one run of each
+expect_err '^kinowatt: warning: 2 findings in 2 runs; .kinowatt runs --check --store e.db. shows them$' # one run of each
 expect_err_lines 3
 import emissions.csv --store e.db
 expect_out '^emissions.csv: 0 runs imported, 2 there already, 2 not read$'

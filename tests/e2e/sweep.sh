@@ -95,6 +95,8 @@ expect_rc 0
 expect_out '^Left out +[0-9]+ runs: [0-9]+ of point 0; go on with: kinowatt sweep --resume short$'
 runs=$(sed -n 's/^point 0 *\([0-9]*\) .*/\1/p' "$out")
 expect test "$runs" -ge 1 -a "$runs" -le 18
+sweep --store other.db --axis t=1,2 --repeats 1 --budget 0.0001 --name elsewhere -- true '{t}'
+expect_out '; go on with: kinowatt sweep --resume elsewhere --store other.db$'
 ok "--budget begins nothing that would not end in time, and says what is left out"
 
 sweep --size 832x480 --steps 4,20 wan2.1-t2v-1.3b --hardware h100-sxm --repeats 1 -- true '{steps}'
