@@ -19,7 +19,7 @@ import csv
 import json
 import sys
 
-RUN_SD = 0.005  # of a run, where repeats are too few to tell: those of 2 s and more differ by 0.1 to 0.7 % (README of the data)
+RUN_SD = 0.005  # of a run, where repeats are too few to tell: other cards' scatter by 0.3 % (bench/repeat_figures.py)
 FEWEST = 2  # runs more than groups of repeats that tell a spread
 TO_SD = 2 * 1.6449
 REQUEST = ["width", "height", "num_frames", "guidance_scale", "batch_size"]

@@ -128,6 +128,9 @@ expect_out ': 14 runs imported$'
 export_to more.json more.db
 if command -v "$python" >/dev/null; then
     expect "$python" "$root/tests/support/check_measured.py" more.json "$root/data/measured/h200-diffusers"
+    run "$python" "$root/bench/repeat_figures.py" "$root/data/measured/h200-diffusers"
+    expect_rc 0
+    expect_out '^of 28 points 25 have 3 runs or more in one session on one card$'
 fi
 run "$KINOWATT" runs --check --store more.db --csv -o findings.csv
 expect_rc 0
