@@ -10,6 +10,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "support/folder.h"
+
 struct kw__program *family_lower(const kw_model *model, const kw_request *request, enum kw__dtype dtype,
                                  enum kw__choice tiled)
 {
@@ -30,6 +32,33 @@ struct kw__sums family_count(const struct kw__program *program, const char *stag
             kw__graph_flop(program->stages[s].phases[p].graph, NULL,
                            (double)program->stages[s].phases[p].calls, &sums);
     return sums;
+}
+
+void family_expect_bad_request(const kw_model *model, const kw_request *request, const char *words)
+{
+    kw_effective effective;
+    kw_error err = {.message = ""};
+    kw_status status = kw_request_resolve(model, request, &effective, &err);
+    if (status != KW_ERROR_USAGE || !strstr(err.message, words))
+        fail_msg("%s: %d \"%s\"", words, (int)status, err.message);
+}
+
+void family_expect_refused(const kw_catalog *catalog, const char *folder, const struct family_change *changes,
+                           size_t count)
+{
+    for (const struct family_change *c = changes; c < changes + count; c++) {
+        char copy[FOLDER_BYTES];
+        kw_model *model;
+        kw_error err = {.message = ""};
+        folder_copy(folder, copy);
+        folder_set(copy, c->file, c->key, c->value);
+        kw_status status = kw_model_open(catalog, copy, &model, &err);
+        folder_remove(copy);
+        if ((status != KW_ERROR_FORMAT && status != KW_ERROR_UNSUPPORTED) || !strstr(err.message, c->words) ||
+            !strstr(err.message, c->file))
+            fail_msg("%s %s %s: %d \"%s\"", c->file, c->key, c->value ? c->value : "taken away", (int)status,
+                     err.message);
+    }
 }
 
 void expect_near(const char *what, double got, double wanted, double tolerance)

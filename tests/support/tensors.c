@@ -8,6 +8,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static struct kw__tensor *find_tensor(const struct kw__program *program, const char *component,
@@ -37,7 +38,9 @@ static void expect_tensor(const struct kw__program *program, const char *compone
     if (strcmp(declared, shape) != 0) fail_msg("%s is %s, not %s", name, declared, shape);
 }
 
-size_t tensors_expect(const struct kw__program *program, const char *component, const char *path, bool *seen)
+/* Marks them in `seen`; returns how many there are. */
+static size_t expect_list(const struct kw__program *program, const char *component, const char *path,
+                          bool *seen)
 {
     char line[256];
     size_t count = 0;
@@ -66,9 +69,14 @@ size_t tensors_expect(const struct kw__program *program, const char *component, 
     return count;
 }
 
-void tensors_expect_no_others(const struct kw__program *program, const bool *seen)
+void tensors_expect(const struct kw__program *program, const struct tensor_list *lists, size_t num_lists)
 {
+    bool *seen = calloc(program->num_tensors, sizeof *seen);
+    assert_non_null(seen);
+    for (size_t i = 0; i < num_lists; i++)
+        assert_int_equal(expect_list(program, lists[i].component, lists[i].path, seen), lists[i].count);
     for (size_t i = 0; i < program->num_tensors; i++)
         if (!seen[i])
             fail_msg("the checkpoint has no %s.%s", program->tensors[i].component, program->tensors[i].name);
+    free(seen);
 }

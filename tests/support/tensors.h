@@ -6,12 +6,14 @@
 
 #include "graph/graph.h"
 
-/* Every tensor of the file is declared once in the component, with its shape; each is marked in `seen`, of
- * the program's num_tensors. Returns how many there are. Lines are "name shape"; "[0-29]" in a name stands
- * for each of these numbers. */
-size_t tensors_expect(const struct kw__program *program, const char *component, const char *path, bool *seen);
+/* A file of so many tensors, which are those of a component. Its lines are "name shape"; "[0-29]" in a name
+ * stands for each of these numbers. */
+struct tensor_list {
+    const char *component, *path;
+    size_t count;
+};
 
-/* Every tensor of the program is marked. */
-void tensors_expect_no_others(const struct kw__program *program, const bool *seen);
+/* The program declares every tensor of the lists once, with its shape, and no others. */
+void tensors_expect(const struct kw__program *program, const struct tensor_list *lists, size_t num_lists);
 
 #endif

@@ -8,8 +8,6 @@
 #include <cmocka.h>
 
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "support/family.h"
 #include "support/folder.h"
@@ -54,20 +52,13 @@ static struct kw__sums count(const kw_request *request, enum kw__choice tiled, c
 
 static void declares_each_tensor_once(const kw_request *request, enum kw__choice tiled)
 {
-    static const struct {
-        const char *component, *path;
-        size_t count;
-    } lists[] = {{"text_encoder", "tests/data/tensors/llama-3-8b.text_encoder.txt", 290},
-                 {"text_encoder_2", "tests/data/tensors/clip-l.text_encoder_2.txt", 196},
-                 {"transformer", "tests/data/tensors/hunyuanvideo.transformer.txt", 1264},
-                 {"vae", "tests/data/tensors/hunyuanvideo.vae.txt", 140}};
+    static const struct tensor_list lists[] = {
+        {"text_encoder", "tests/data/tensors/llama-3-8b.text_encoder.txt", 290},
+        {"text_encoder_2", "tests/data/tensors/clip-l.text_encoder_2.txt", 196},
+        {"transformer", "tests/data/tensors/hunyuanvideo.transformer.txt", 1264},
+        {"vae", "tests/data/tensors/hunyuanvideo.vae.txt", 140}};
     struct kw__program *program = family_lower(hunyuan, request, KW__BF16, tiled);
-    bool *seen = calloc(program->num_tensors, sizeof *seen);
-    assert_non_null(seen);
-    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
-        assert_int_equal(tensors_expect(program, lists[i].component, lists[i].path, seen), lists[i].count);
-    tensors_expect_no_others(program, seen);
-    free(seen);
+    tensors_expect(program, lists, sizeof lists / sizeof lists[0]);
     kw__program_free(program);
 }
 
@@ -338,22 +329,14 @@ static void bad_requests_are_refused(void **state)
     static const char *const messages[] = {"width 1288 is no multiple of 16; try 1280 or 1296",
                                            "height 8 is no multiple of 16; try 16",
                                            "prompt-tokens 257 is out of range", "is too large to count"};
-    for (int i = 0; i < 4; i++) {
-        kw_effective r;
-        kw_error err;
-        if (kw_request_resolve(hunyuan, &bad[i], &r, &err) != KW_ERROR_USAGE ||
-            !strstr(err.message, messages[i]))
-            fail_msg("%s: %s", messages[i], err.message);
-    }
+    for (int i = 0; i < 4; i++) family_expect_bad_request(hunyuan, &bad[i], messages[i]);
 }
 
 /* A config that says what the code does not know is refused with file and key. */
 static void other_configs_are_refused(void **state)
 {
     (void)state;
-    static const struct {
-        const char *file, *key, *value, *message;
-    } cases[] = {
+    static const struct family_change changes[] = {
         {"model_index.json", "text_encoder_2", "null", "text_encoder_2"},
         {"transformer/config.json", "image_condition_type", "\"token_replace\"", "start from an image"},
         {"transformer/config.json", "qk_norm", "\"layer_norm\"", "\"qk_norm\" must be \"rms_norm\""},
@@ -385,19 +368,7 @@ static void other_configs_are_refused(void **state)
         {"vae/config.json", "act_fn", "\"relu\"", "silu is"},
         {"vae/config.json", "out_channels", "4", "must be 3"},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        char folder[FOLDER_BYTES];
-        kw_model *model;
-        kw_error err;
-        folder_copy("data/models/hunyuanvideo", folder);
-        folder_set(folder, cases[i].file, cases[i].key, cases[i].value);
-        kw_status status = kw_model_open(catalog, folder, &model, &err);
-        folder_remove(folder);
-        if (!status) fail_msg("%s %s is taken", cases[i].key, cases[i].value);
-        const char *file = strstr(cases[i].file, "model_index") ? "model_index.json" : "config.json";
-        if (!strstr(err.message, cases[i].message) || !strstr(err.message, file))
-            fail_msg("%s %s: %s", cases[i].key, cases[i].value, err.message);
-    }
+    family_expect_refused(catalog, "data/models/hunyuanvideo", changes, sizeof changes / sizeof changes[0]);
 }
 
 int main(void)

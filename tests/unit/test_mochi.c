@@ -9,7 +9,6 @@
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "graph/count.h"
@@ -50,17 +49,12 @@ static kw_request asked(int64_t width, int64_t height, int64_t frames)
 
 static void declares_each_tensor_once(const kw_request *request, enum kw__choice tiled)
 {
+    static const struct tensor_list lists[] = {
+        {"text_encoder", "tests/data/tensors/t5-v1.1-xxl.text_encoder.txt", 219},
+        {"transformer", "tests/data/tensors/mochi-1-preview.transformer.txt", 1071},
+        {"vae", "tests/data/tensors/mochi-vae.vae.txt", 162}};
     struct kw__program *program = family_lower(mochi, request, KW__BF16, tiled);
-    bool *seen = calloc(program->num_tensors, sizeof *seen);
-    assert_non_null(seen);
-    size_t text =
-        tensors_expect(program, "text_encoder", "tests/data/tensors/t5-v1.1-xxl.text_encoder.txt", seen);
-    size_t denoiser =
-        tensors_expect(program, "transformer", "tests/data/tensors/mochi-1-preview.transformer.txt", seen);
-    size_t vae = tensors_expect(program, "vae", "tests/data/tensors/mochi-vae.vae.txt", seen);
-    assert_true(text == 219 && denoiser == 1071 && vae == 162);
-    tensors_expect_no_others(program, seen);
-    free(seen);
+    tensors_expect(program, lists, sizeof lists / sizeof lists[0]);
     kw__program_free(program);
 }
 
@@ -380,22 +374,14 @@ static void bad_requests_are_refused(void **state)
                                            "prompt-tokens 257 is out of range",
                                            "negative-tokens 0 is out of range",
                                            "is too large to count"};
-    for (int i = 0; i < 6; i++) {
-        kw_effective r;
-        kw_error err;
-        if (kw_request_resolve(mochi, &bad[i], &r, &err) != KW_ERROR_USAGE ||
-            !strstr(err.message, messages[i]))
-            fail_msg("%s: %s", messages[i], err.message);
-    }
+    for (int i = 0; i < 6; i++) family_expect_bad_request(mochi, &bad[i], messages[i]);
 }
 
 /* A config that says what the code does not know is refused with file and key. */
 static void other_configs_are_refused(void **state)
 {
     (void)state;
-    static const struct {
-        const char *file, *key, *value, *message;
-    } cases[] = {
+    static const struct family_change changes[] = {
         {"model_index.json", "force_zeros_for_empty_prompt", "true", "force_zeros_for_empty_prompt"},
         {"transformer/config.json", "qk_norm", "\"layer_norm\"", "rms_norm is"},
         {"transformer/config.json", "activation_fn", "\"geglu\"", "swiglu is"},
@@ -417,19 +403,8 @@ static void other_configs_are_refused(void **state)
         {"vae/config.json", "scaling_factor", "0", "scaling_factor"},
         {"vae/config.json", "latents_std", "[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0]", "latents_std"},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        char folder[FOLDER_BYTES];
-        kw_model *model;
-        kw_error err;
-        folder_copy("data/models/mochi-1-preview", folder);
-        folder_set(folder, cases[i].file, cases[i].key, cases[i].value);
-        kw_status status = kw_model_open(catalog, folder, &model, &err);
-        folder_remove(folder);
-        if (!status) fail_msg("%s %s is taken", cases[i].key, cases[i].value);
-        const char *file = strstr(cases[i].file, "model_index") ? "model_index.json" : "config.json";
-        if (!strstr(err.message, cases[i].message) || !strstr(err.message, file))
-            fail_msg("%s %s: %s", cases[i].key, cases[i].value, err.message);
-    }
+    family_expect_refused(catalog, "data/models/mochi-1-preview", changes,
+                          sizeof changes / sizeof changes[0]);
 }
 
 int main(void)

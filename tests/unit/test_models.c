@@ -10,10 +10,10 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "model/family.h"
+#include "support/family.h"
 #include "support/folder.h"
 #include "support/tensors.h"
 
@@ -55,23 +55,15 @@ static struct kw__program *lower(const kw_model *model, const kw_request *reques
 
 static void declares_each_tensor_once(const char *slug, const char *transformer, size_t transformer_tensors)
 {
+    const struct tensor_list lists[] = {{"transformer", transformer, transformer_tensors},
+                                        {"text_encoder", "tests/data/tensors/umt5-xxl.text_encoder.txt", 242},
+                                        {"vae", "tests/data/tensors/wan-vae.vae.txt", 108}};
     kw_model *model = open_model(slug);
     for (int64_t frames = 1; frames <= 81; frames += 80) {
         kw_request request = KW_REQUEST_INIT;
         request.num_frames = frames; /* one frame never runs time_conv, and still declares it */
         struct kw__program *program = lower(model, &request);
-        bool *seen = calloc(program->num_tensors, sizeof *seen);
-        assert_non_null(seen);
-        assert_int_equal(tensors_expect(program, "transformer", transformer, seen), transformer_tensors);
-        assert_int_equal(
-            tensors_expect(program, "text_encoder", "tests/data/tensors/umt5-xxl.text_encoder.txt", seen),
-            242);
-        assert_int_equal(tensors_expect(program, "vae", "tests/data/tensors/wan-vae.vae.txt", seen), 108);
-        for (size_t i = 0; i < program->num_tensors; i++)
-            if (!seen[i])
-                fail_msg("the checkpoint has no %s.%s", program->tensors[i].component,
-                         program->tensors[i].name);
-        free(seen);
+        tensors_expect(program, lists, sizeof lists / sizeof lists[0]);
         kw__program_free(program);
     }
     kw_model_close(model);
@@ -377,12 +369,7 @@ static void bad_requests_are_refused(void **state)
         "struct_size",
         "fps",
     };
-    for (int i = 0; i < 16; i++) {
-        kw_effective r;
-        kw_error err;
-        if (kw_request_resolve(model, &bad[i], &r, &err) != KW_ERROR_USAGE || !strstr(err.message, names[i]))
-            fail_msg("%s: %s", names[i], err.message);
-    }
+    for (int i = 0; i < 16; i++) family_expect_bad_request(model, &bad[i], names[i]);
     kw_model_close(model);
 }
 

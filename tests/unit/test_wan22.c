@@ -10,7 +10,6 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "graph/count.h"
@@ -65,20 +64,15 @@ static int64_t parameters(const kw_model *model, int part)
 static void tensors_of_a14b(void **state)
 {
     (void)state;
+    static const struct tensor_list lists[] = {
+        {"transformer", "tests/data/tensors/wan2.1-t2v-14b.transformer.txt", 1095},
+        {"transformer_2", "tests/data/tensors/wan2.1-t2v-14b.transformer.txt", 1095},
+        {"text_encoder", "tests/data/tensors/umt5-xxl.text_encoder.txt", 242},
+        {"vae", "tests/data/tensors/wan-vae.vae.txt", 108}};
     for (int steps = 1; steps <= 20; steps += 19) {
         kw_request request = asked(832, 480, steps == 1 ? 1 : 81, steps);
         struct kw__program *program = family_lower(a14b, &request, KW__BF16, KW__AS_PIPELINE);
-        bool *seen = calloc(program->num_tensors, sizeof *seen);
-        assert_non_null(seen);
-        const char *list = "tests/data/tensors/wan2.1-t2v-14b.transformer.txt";
-        assert_int_equal(tensors_expect(program, "transformer", list, seen), 1095);
-        assert_int_equal(tensors_expect(program, "transformer_2", list, seen), 1095);
-        assert_int_equal(
-            tensors_expect(program, "text_encoder", "tests/data/tensors/umt5-xxl.text_encoder.txt", seen),
-            242);
-        assert_int_equal(tensors_expect(program, "vae", "tests/data/tensors/wan-vae.vae.txt", seen), 108);
-        tensors_expect_no_others(program, seen);
-        free(seen);
+        tensors_expect(program, lists, sizeof lists / sizeof lists[0]);
         kw__program_free(program);
     }
     assert_int_equal(parameters(a14b, 1), 2 * INT64_C(14288491584));
@@ -88,20 +82,14 @@ static void tensors_of_a14b(void **state)
 static void tensors_of_ti2v(void **state)
 {
     (void)state;
+    static const struct tensor_list lists[] = {
+        {"transformer", "tests/data/tensors/wan2.2-ti2v-5b.transformer.txt", 825},
+        {"text_encoder", "tests/data/tensors/umt5-xxl.text_encoder.txt", 242},
+        {"vae", "tests/data/tensors/wan2.2-vae.vae.txt", 110}};
     for (int frames = 1; frames <= 81; frames += 80) {
         kw_request request = asked(832, 480, frames, 2);
         struct kw__program *program = family_lower(ti2v, &request, KW__BF16, KW__AS_PIPELINE);
-        bool *seen = calloc(program->num_tensors, sizeof *seen);
-        assert_non_null(seen);
-        assert_int_equal(
-            tensors_expect(program, "transformer", "tests/data/tensors/wan2.2-ti2v-5b.transformer.txt", seen),
-            825);
-        assert_int_equal(
-            tensors_expect(program, "text_encoder", "tests/data/tensors/umt5-xxl.text_encoder.txt", seen),
-            242);
-        assert_int_equal(tensors_expect(program, "vae", "tests/data/tensors/wan2.2-vae.vae.txt", seen), 110);
-        tensors_expect_no_others(program, seen);
-        free(seen);
+        tensors_expect(program, lists, sizeof lists / sizeof lists[0]);
         kw__program_free(program);
     }
     assert_int_equal(parameters(ti2v, 1), INT64_C(4999787712));
@@ -392,29 +380,10 @@ static void ti2v_defaults(void **state)
 
 /* ---- Folders ----------------------------------------------------------------------------------------- */
 
-struct change {
-    const char *file, *key, *value, *named;
-};
-
-static void expect_refused(const char *folder_of, size_t count, const struct change *cases)
-{
-    for (size_t i = 0; i < count; i++) {
-        char folder[FOLDER_BYTES];
-        kw_model *model = NULL;
-        kw_error err;
-        folder_copy(folder_of, folder);
-        folder_set(folder, cases[i].file, cases[i].key, cases[i].value);
-        if (kw_model_open(catalog, folder, &model, &err) == KW_OK) fail_msg("%s was taken", cases[i].key);
-        if (!strstr(err.message, cases[i].named) || !strstr(err.message, cases[i].file))
-            fail_msg("%s: %s", cases[i].key, err.message);
-        folder_remove(folder);
-    }
-}
-
 static void broken_folders_are_refused(void **state)
 {
     (void)state;
-    static const struct change cases[] = {
+    static const struct family_change cases[] = {
         {"model_index.json", "boundary_ratio", NULL, "\"boundary_ratio\" is missing"},
         {"model_index.json", "boundary_ratio", "null", "\"boundary_ratio\" is missing"},
         {"model_index.json", "boundary_ratio", "1.5", "boundary_ratio"},
@@ -427,8 +396,8 @@ static void broken_folders_are_refused(void **state)
         {"transformer_2/config.json", "image_dim", "1280", "image_dim"},
         {"transformer_2/config.json", "num_layers", "0", "num_layers"},
     };
-    expect_refused("data/models/wan2.2-t2v-a14b", sizeof cases / sizeof cases[0], cases);
-    static const struct change others[] = {
+    family_expect_refused(catalog, "data/models/wan2.2-t2v-a14b", cases, sizeof cases / sizeof cases[0]);
+    static const struct family_change others[] = {
         {"model_index.json", "expand_timesteps", "\"true\"", "expand_timesteps"},
         {"vae/config.json", "patch_size", NULL, "\"in_channels\" must be 3"},
         {"vae/config.json", "patch_size", "4", "\"in_channels\" must be 48"},
@@ -440,7 +409,7 @@ static void broken_folders_are_refused(void **state)
         {"vae/config.json", "is_residual", "1", "is_residual"},
         {"vae/config.json", "z_dim", "16", "\"latents_mean\" has 48 elements"},
     };
-    expect_refused("data/models/wan2.2-ti2v-5b", sizeof others / sizeof others[0], others);
+    family_expect_refused(catalog, "data/models/wan2.2-ti2v-5b", others, sizeof others / sizeof others[0]);
 }
 
 /* The second transformer may be another size: its steps alone cost otherwise. */
