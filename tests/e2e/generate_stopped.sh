@@ -40,23 +40,6 @@ long() # HUNDREDTHS SIGNAL ARGUMENT...
     expect test ! -s "$out"
 }
 
-# In the background; its process id is in `pid` and its exit code, at the end, in `status`. bash 5.2 may wait for
-# ever for a process that ended while another was started.
-generate() # ARGUMENT...
-{
-    (
-        "$KINOWATT" generate $model -p 'a cat' "$@" &
-        echo $! >pid
-        wait $!
-        echo $? >status
-    ) &
-}
-exit_code()
-{
-    until [[ -s status ]]; do sleep 0.05; done
-    cat status
-}
-
 for signal in INT TERM HUP; do
     case $signal in
     INT) long 30 $signal; expect_rc 130 ;;
@@ -133,14 +116,15 @@ mkfifo pipe
 exec 4<>pipe
 head -c 65536 /dev/zero >&4 # full
 ln -s pipe clip.y4m
-generate -W 64 -H 64 -f 33 -s 1 -o clip.y4m --latents l.npy >"$out" 2>"$err"
+begin "$KINOWATT" generate $model -W 64 -H 64 -f 33 -s 1 -p 'a cat' -o clip.y4m --latents l.npy >"$out" 2>"$err"
 until [[ -s l.npy ]]; do sleep 0.05; done
-until_asleep "$(cat pid)"
-kill -TERM "$(cat pid)"
+until_asleep "$pid"
+kill -TERM "$pid"
 sleep 0.1
 cat <&4 >/dev/null & # until it is stopped
 reader=$!
-rc=$(exit_code) last_command="generate, stopped while writing"
+end
+last_command="generate, stopped while writing"
 kill $reader
 exec 4>&-
 expect_rc 143
@@ -152,14 +136,15 @@ ok "stopped while writing, with the latents written"
 mkfifo pipe
 exec 4<>pipe
 head -c 65536 /dev/zero >&4
-generate "${small[@]}" -o clip.y4m >&4 2>"$err"
+begin "$KINOWATT" generate $model "${small[@]}" -p 'a cat' -o clip.y4m >&4 2>"$err"
 until [[ -s clip.y4m ]]; do sleep 0.05; done
-until_asleep "$(cat pid)"
-kill -TERM "$(cat pid)"
+until_asleep "$pid"
+kill -TERM "$pid"
 sleep 0.1
 cat <pipe 4>&- >"$out" &
 reader=$!
-rc=$(exit_code) last_command="generate, stopped after the clip"
+end
+last_command="generate, stopped after the clip"
 exec 4>&- # the last that could write
 wait $reader
 sed -i 's/\x00//g' "$out"

@@ -34,6 +34,27 @@ run() # COMMAND...
     last_command="$*"
 }
 
+# Starts a command, of which `pid` is the process, and has its exit code in $rc when it has ended. bash 5.2 may wait for
+# ever for a process that ended while another was started: here a shell of its own waits, which starts no other.
+begin() # COMMAND...
+{
+    rm -f "$base/pid" "$base/status"
+    (
+        "$@" &
+        echo $! >"$base/pid"
+        wait $!
+        echo $? >"$base/status"
+    ) &
+    until [[ -s $base/pid ]]; do sleep 0.02; done
+    pid=$(<"$base/pid")
+}
+
+end()
+{
+    until [[ -s $base/status ]]; do sleep 0.02; done
+    rc=$(<"$base/status")
+}
+
 problem() # TEXT: one more reason why the current test fails
 {
     problems+=("$1")

@@ -160,40 +160,35 @@ ok "what cannot work is refused before anything runs, in one line"
 
 touch alone
 # (a shell without job control starts what is in the background with SIGINT ignored)
-env --default-signal=INT "$KINOWATT" sweep --name alone --axis t=1 --repeats 5000 -- sleep 0.{t} >alone 2>&1 &
-first=$!
+begin env --default-signal=INT "$KINOWATT" sweep --name alone --axis t=1 --repeats 5000 -- sleep 0.{t} >alone 2>&1
 until grep -q '^1/5000' alone; do sleep 0.05; done
 sweep --resume alone
 expect_rc 1
-expect_err "^kinowatt: process $first is running the sweep alone; wait for it, or stop it first$"
+expect_err "^kinowatt: process $pid is running the sweep alone; wait for it, or stop it first$"
 expect_out_lines 0
 ok "a second process is refused"
 
-kill -INT "$first"
-wait "$first"
-rc=$?
+kill -INT "$pid"
+end
 expect_rc 130
 expect grep -qE '^kinowatt: stopped; [0-9]+ of 5000 runs are kept\. Go on with: kinowatt sweep --resume alone$' alone
 kept_runs=$(sed -n 's/^kinowatt: stopped; \([0-9]*\) .*/\1/p' alone)
 expect test "$(kept alone repeat | grep -c '^[0-9]')" -eq "$kept_runs"
 ok "Ctrl-C says how to go on"
 
-env --default-signal=TERM "$KINOWATT" sweep --resume alone >alone 2>&1 &
-first=$!
+begin env --default-signal=TERM "$KINOWATT" sweep --resume alone >alone 2>&1
 until grep -qE '^[0-9]+/5000' alone; do sleep 0.05; done
-kill -TERM "$first"
-wait "$first"
-rc=$?
+kill -TERM "$pid"
+end
 expect_rc 143
 ok "a scheduler's SIGTERM ends in its own exit code"
 
 # Killed together with its command still running: the next sitting waits for that command's end.
-"$KINOWATT" sweep --name orphan --axis t=1 --repeats 1 --warmup 0 -- sh -c 'echo begins >>orphans; sleep 0.{t}; sleep 0.5; echo ends >>orphans' \
-    >/dev/null 2>&1 &
-first=$!
+begin "$KINOWATT" sweep --name orphan --axis t=1 --repeats 1 --warmup 0 -- sh -c 'echo begins >>orphans; sleep 0.{t}; sleep 0.5; echo ends >>orphans' \
+    >/dev/null 2>&1
 until [[ -s orphans ]]; do sleep 0.02; done
-kill -KILL "$first"
-wait "$first" 2>/dev/null
+kill -KILL "$pid"
+end
 sweep --resume orphan
 expect_rc 0
 expect_err '^kinowatt: warning: waiting for a program that an earlier sitting has left running$'
