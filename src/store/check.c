@@ -12,6 +12,13 @@ static kw_status count_run(void *user, struct kw__run *run, kw_error *err)
     return kw__lint_count(c->lint, run, err);
 }
 
+static kw_status count_page(void *user, const int64_t *ids, int count, kw_error *err)
+{
+    const struct checking *c = user;
+    /* repeats are known by what a run was, not by what was measured */
+    return kw__store_read(c->check->store, ids, count, KW__PART_SETTINGS, count_run, user, err);
+}
+
 static kw_status check_run(void *user, struct kw__run *run, kw_error *err)
 {
     struct checking *c = user;
@@ -36,7 +43,7 @@ kw_status kw__check_runs(const struct kw__check *check, struct kw__check_counts 
     all.limit = 0;
     kw_status status = kw__lint_open(check->catalog, &c.lint, err);
     if (status) return status;
-    status = kw__store_each(check->store, &all, count_run, &c, err);
+    status = kw__store_each_page(check->store, &all, count_page, &c, err);
     if (!status) status = kw__store_begin(check->store, err);
     if (!status) {
         status = kw__store_each(check->store, check->filter, check_run, &c, err);

@@ -40,7 +40,8 @@ struct kw__lint;
 kw_status kw__lint_open(const kw_catalog *catalog, struct kw__lint **out, kw_error *err);
 void kw__lint_close(struct kw__lint *lint);
 
-/* Counts a run among its repeats. Runs never counted are not asked for repeats. */
+/* Counts a run, of which settings are the only part asked for, among its repeats. Runs never counted are not
+ * asked for repeats. */
 kw_status kw__lint_count(struct kw__lint *lint, const struct kw__run *run, kw_error *err);
 
 /* The findings of a run, none being no error; all strings are of the arena. */
