@@ -24,8 +24,8 @@ static const char *advice(int error)
 {
     switch (error) {
     case ENOSPC:
-    case EDQUOT:
-    case EFBIG: return "free some space or write to another disk";
+    case EDQUOT: return "free some space or write to another disk";
+    case EFBIG: return "raise the limit of a file's size (ulimit -f) or write to another disk";
     case EACCES:
     case EPERM:
     case EROFS: return "choose a folder you may write to";

@@ -376,7 +376,7 @@ ok "killed at any moment: the next import completes it"
 )
 rc=$? last_command="import with little room"
 expect_rc 1
-expect_err '^kinowatt: cannot write full.db: .*; free some space'
+expect_err '^kinowatt: cannot write full.db: File too large; raise the limit'
 import half1.csv --store full.db
 expect_rc 0
 run "$KINOWATT" runs export --store full.db --format codecarbon

@@ -353,7 +353,7 @@ static void test_write_file_cut_short(void **state)
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
     assert_int_equal(sigaction(SIGXFSZ, &old, NULL), 0);
     assert_int_equal(status, KW_ERROR_IO);
-    assert_non_null(strstr(err.message, "free some space"));
+    assert_non_null(strstr(err.message, "raise the limit"));
     assert_file(path, "old");
     assert_int_equal(files(folder, false), 1);
     kw__out_free(&out);

@@ -149,7 +149,7 @@ static void a_full_disk_is_one_clear_line(void **state)
             if (!status) continue;
             kw__store_close(store);
             if (status != KW_ERROR_IO) _exit(4);
-            if (!strstr(err.message, "cannot write") || !strstr(err.message, "free some space")) _exit(5);
+            if (!strstr(err.message, "cannot write") || !strstr(err.message, "raise the limit")) _exit(5);
             /* known before a run, not after it */
             limit.rlim_cur = 4096;
             setrlimit(RLIMIT_FSIZE, &limit);

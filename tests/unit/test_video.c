@@ -364,9 +364,9 @@ static void test_full_disk(void **state)
     setrlimit(RLIMIT_FSIZE, &old);
     signal(SIGXFSZ, handler);
     assert_int_equal(y4m, KW_ERROR_IO);
-    assert_non_null(strstr(err.message, "clip.y4m: File too large; free some space"));
+    assert_non_null(strstr(err.message, "clip.y4m: File too large; raise the limit"));
     assert_int_equal(mp4, KW_ERROR_IO);
-    if (mp4_err.code) assert_non_null(strstr(mp4_err.message, "clip.mp4: File too large; free some space"));
+    if (mp4_err.code) assert_non_null(strstr(mp4_err.message, "clip.mp4: File too large; raise the limit"));
     assert_int_equal(count_files(true), 0);
 }
 
