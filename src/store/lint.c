@@ -214,14 +214,20 @@ static double idle_power_w(const struct kw__run *run, const struct kw__run_windo
 
 /* ---- Rules for one window ------------------------------------------------------------------------ */
 
+/* An interval that does not hold its value says nothing of it. */
+static bool has_interval(const kw_reading *r)
+{
+    return r->low <= r->value && r->value <= r->high;
+}
+
 static double low_of(const kw_reading *r)
 {
-    return isnan(r->low) ? r->value : r->low;
+    return has_interval(r) ? r->low : r->value;
 }
 
 static double high_of(const kw_reading *r)
 {
-    return isnan(r->high) ? r->value : r->high;
+    return has_interval(r) ? r->high : r->value;
 }
 
 /* Which other unit of energy, or of time, would make a power plausible; NULL: none. */

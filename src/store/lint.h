@@ -11,7 +11,8 @@
  * marks those that make a figure wrong: fits leave the run out. The others tell that it is less certain.
  *
  *
- * - power-above-limit: energy over time, its low end, is at most the power limit and 2 %; the card holds it
+ * - power-above-limit: energy over time, its low end, is at most the power limit and 2 %; the card holds it.
+ * Here and below, an interval that does not hold its value is none
  * - power-below-idle: its high end is at least the idle power
  * - units: a power of more than five times the limit or less than a fifth of idle, which another unit mends
  * - energy-without-time, zero-energy, time-missing: the two come together; a device that is on uses some

@@ -119,6 +119,10 @@ static void judges_power_by_limit_and_idle(void **state)
     row(&s, "other", 0, 0, 0, 0, 100, 1);
     s.windows[0].energy_j[KW_GPU] = measured(73000, 2000);
     assert_string_equal(codes(&s.run, 0), "");
+    /* its interval is of another value */
+    s.windows[0].energy_j[KW_GPU] = (kw_reading){3 * 65000, 64000, 66000, KW_MEASURED, NULL};
+    assert_string_equal(codes(&s.run, 0), "!power-above-limit ");
+    s.windows[0].energy_j[KW_GPU] = measured(73000, 2000);
     /* the channel's own limit goes before the profile's */
     s.channel = (struct kw__run_channel){"nvml", "GPU-1", "NVIDIA H100", NULL, KW_GPU, 500};
     s.run.channels = &s.channel;
