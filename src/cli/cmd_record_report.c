@@ -259,7 +259,8 @@ void kw__record_warn(const struct kw__record *record, const struct kw__run *run)
     if (record->lost) kw__cli_warn("%s", record->lost);
     if (record->stopped_s > 0)
         kw__cli_warn("the command was stopped for %.1f s, which are in the figures", record->stopped_s);
+    bool one = record->num_left == 1;
     if (record->num_left)
-        kw__cli_warn("%zu processes that it started go on, and are not in the figures any more: %s",
-                     record->num_left, record->left);
+        kw__cli_warn("%zu process%s that it started go%s on, and %s not in the figures any more: %s",
+                     record->num_left, one ? "" : "es", one ? "es" : "", one ? "is" : "are", record->left);
 }

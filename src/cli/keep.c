@@ -41,7 +41,7 @@ static void say_finding(const struct kw__finding *findings, size_t count, size_t
         if (i < index) return;
         more++;
     }
-    if (more) snprintf(others, sizeof others, " (and %zu windows more)", more);
+    if (more) snprintf(others, sizeof others, " (and %zu window%s more)", more, kw__plural((int64_t)more));
     kw__cli_warn("%s%s%s%s; %s", f->window ? f->window : "", f->window ? ": " : "", f->message, others,
                  f->advice);
 }

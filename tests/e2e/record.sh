@@ -148,7 +148,7 @@ run "${record[@]}" -- sh -c 'exec >&- 2>&-; sleep 0.2; exit 4'
 expect_rc 4
 run "${record[@]}" -- sh -c 'sleep 30 & echo $! >child; exit 0'
 expect_rc 0
-expect_err 'warning: 1 processes that it started go on.*: '"$(cat child)"' \('
+expect_err 'warning: 1 process that it started goes on, and is not in .*: '"$(cat child)"' \('
 expect kill -0 "$(cat child)"
 kill "$(cat child)"
 run "${record[@]}" -- sh -c 'sh -c "sleep 0.3; : >late" & wait; test -e late'
