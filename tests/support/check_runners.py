@@ -160,11 +160,13 @@ def main():
         print(json.dumps({"skipped": "c"}), file=file)
     assert run.names_done("results.jsonl") == {"a"}
 
-    for session in h200.SESSIONS.values():
+    budgets = {"4": 330, "5": 560}  # as h200.py says, the others 450, which one may overrun
+    for number, session in h200.SESSIONS.items():
         plan = [run.Settings(**p) for p in session()]
         names = [p.name for p in plan]
         assert len(set(names)) == len(names) and all(p.estimate_s > 0 for p in plan)
-        assert sum(p.estimate_s for p in plan) < 480, sum(p.estimate_s for p in plan)
+        estimate = sum(p.estimate_s for p in plan)
+        assert estimate < budgets.get(number, 480), (number, estimate)
     sizes = {(p["width"], p["height"]) for p in h200.session_1() if p["num_frames"] == 81}
     frames = {p["num_frames"] for p in h200.session_1() if p["width"] == 1280}
     assert len(sizes) == 8 and len(frames) == 6, (sizes, frames)
