@@ -1,11 +1,11 @@
 """The plans of the H200 data set: python stacks/diffusers/h200.py 1|2|3|4|5 > PLAN.jsonl
 
 Three sessions of about 450 s each: (1) the WAN2.1-1.3B sweeps, (2) the other models as the paper ran
-them, (3) side experiments. Two more, of 330 and 560 s, run the points of (1) that it ran once or twice three
-times over: (4) those of 81 frames below 1280x720, (5) those of 1280x720. The most important comes first within a session, as run.py leaves out what no
-longer fits. Long runs are made with two small numbers of steps: steps are alike, so the rest follows
-from the slope. Estimates are rounded up from forward passes and decodes timed once on that card
-(data/published/h200_diffusers040.csv).
+them, (3) side experiments. Two more, of 330 and 560 s, run the points of (1) that it ran once or twice
+three times over: (4) those of 81 frames below 1280x720, (5) those of 1280x720. The most important comes
+first within a session, as run.py leaves out what no longer fits. Long runs are made with two small
+numbers of steps: steps are alike, so the rest follows from the slope. Estimates are rounded up from
+forward passes and decodes timed once on that card (data/published/h200_diffusers040.csv).
 """
 
 import json
