@@ -97,22 +97,24 @@ struct knot {
     size_t first, last; /* of the order */
 };
 
-/* One key's samples [first, last) to knots: neighbours within `factor` in size are one. */
+/* One key's samples [first, last) to knots: neighbours within `factor` in size are one, with the speed at
+ * which all of them are done. */
 static int make_knots(const struct fit *f, size_t first, size_t last, double factor, struct knot *knots,
                       int most)
 {
     int n = 0;
     for (size_t i = first; i < last;) {
         size_t begin = i;
-        double log_size = 0, log_speed = 0, smallest = f->order[i]->work.size;
+        double log_size = 0, work = 0, seconds = 0, smallest = f->order[i]->work.size;
         for (; i < last && f->order[i]->work.size <= smallest * factor; i++) {
             log_size += log(fmax(f->order[i]->work.size, 1));
-            log_speed += log(speed_of(f, f->order[i]));
+            work += work_of(f->order[i]);
+            seconds += work_of(f->order[i]) / speed_of(f, f->order[i]);
         }
         if (n == most) return most + 1;
         double count = (double)(i - begin);
-        knots[n++] = (struct knot){exp(log_size / count),
-                                   exp(log_speed / count) / f->peak[peak_of(f->order[begin])], begin, i};
+        knots[n++] = (struct knot){exp(log_size / count), work / seconds / f->peak[peak_of(f->order[begin])],
+                                   begin, i};
     }
     return n;
 }

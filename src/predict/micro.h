@@ -4,11 +4,11 @@
  * each phase those operators stay that differ in shape, and of equal ones so many that the caches see
  * what they see in a whole run. The thinned graphs are compiled by the backend and run in turn, each
  * operator between two looks at the monotonic clock, in one memory for their states and workspaces.
- * Weights and inputs are constants, on which no kernel's time depends.
+ * Weights, inputs and states are random numbers, as a run has them.
  *
  * Time is a deadline, which the models share equally, one after the other. The scenes of a model are
- * prepared in their order, and those that are not ready when nine tenths have passed are left out; the
- * rest of it they are run in rounds, as many as there is time for. */
+ * prepared in their order, and run in rounds for the rest of its time. Those are left out that are not ready
+ * when nine tenths of it have passed, or, going by the one before, could not be run KW__MICRO_FEW times. */
 #ifndef KW_PREDICT_MICRO_H
 #define KW_PREDICT_MICRO_H
 

@@ -127,6 +127,30 @@ static void test_recovers(void **state)
     }
 }
 
+/* Operators of one key and size that are not equally fast take together what they took. */
+static void test_sums(void **state)
+{
+    (void)state;
+    static const struct {
+        double flop, seconds;
+    } products[] = {{3e9, 3e-3}, {1e9, 4e-3}};
+    struct kw__micro_samples samples = {.drift = 0.01};
+    json_t *document = NULL;
+    kw_error err;
+    double flop = 0, seconds = 0;
+    for (int k = 0; k < 9; k++) add(&samples, "copy/bf16/cast", 100, 0, 100, 0);
+    for (int k = 0; k < 2; k++) {
+        add(&samples, "gemm/bf16/n512", 1000, products[k].flop, 1e5, 0);
+        samples.list[samples.count - 1].seconds = products[k].seconds;
+        flop += products[k].flop;
+        seconds += products[k].seconds;
+    }
+    assert_int_equal(kw__calibrate_cpu(&samples, &machine, &document, &err), KW_OK);
+    expect_within("both", rate_at(document, "gemm/bf16/n512", 1000), flop / seconds, 0.01);
+    json_decref(document);
+    kw__micro_free(&samples);
+}
+
 /* No energy is claimed, and none is 0. */
 static void test_no_power(void **state)
 {
@@ -326,10 +350,11 @@ static void test_micro_stops(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_recovers),       cmocka_unit_test(test_no_power),
-        cmocka_unit_test(test_needs_gemm),     cmocka_unit_test(test_undisturbed),
-        cmocka_unit_test(test_found),          cmocka_unit_test(test_micro_memory),
-        cmocka_unit_test(test_micro_deadline), cmocka_unit_test(test_micro_stops),
+        cmocka_unit_test(test_recovers),     cmocka_unit_test(test_sums),
+        cmocka_unit_test(test_no_power),     cmocka_unit_test(test_needs_gemm),
+        cmocka_unit_test(test_undisturbed),  cmocka_unit_test(test_found),
+        cmocka_unit_test(test_micro_memory), cmocka_unit_test(test_micro_deadline),
+        cmocka_unit_test(test_micro_stops),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
