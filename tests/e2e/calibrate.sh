@@ -60,7 +60,7 @@ fi
 ok "that of another machine is replaced"
 
 cp finished.json "$usual"
-run timeout --preserve-status -s INT 2 "$KINOWATT" calibrate --device cpu --seconds 300
+run timeout --foreground --preserve-status -s INT 2 "$KINOWATT" calibrate --device cpu --seconds 300
 expect_rc 130
 expect_err '^kinowatt: calibrating was stopped$'
 expect_err_lines 1
