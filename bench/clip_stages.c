@@ -169,7 +169,6 @@ static void make_clip(struct watch *w, int number)
 static void print_size(struct watch *w, int clips)
 {
     for (struct stage_times *s = w->stages; s < w->stages + KW__MAX_STAGES && s->name; s++) {
-        if (strcmp(s->name, "weights") == 0) continue;
         qsort(s->whole_s, (size_t)clips, sizeof s->whole_s[0], ascending);
         printf("%" PRId64 "x%" PRId64 "x%" PRId64 " %s %.3f %.3f %.3f %.3f\n", w->request.width,
                w->request.height, w->request.num_frames, s->name, 1e3 * predicted_s(w->prediction, s->name),

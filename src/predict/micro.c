@@ -423,6 +423,7 @@ static void fill_inputs(struct timed *t)
     }
 }
 
+/* In whatever order its elements lie. */
 static void fill_state(struct timed *t, size_t v)
 {
     const struct kw__value *value = &t->graph->values[v];

@@ -24,15 +24,16 @@ static bool filled(dnnl_memory_t *memory, const dnnl_memory_desc_t *desc, dnnl_d
     if (dnnl_memory_create(memory, desc, engine, DNNL_MEMORY_ALLOCATE) ||
         dnnl_memory_get_data_handle(*memory, &data))
         return false;
+    if (type == dnnl_f32) {
+        kw__random_fill(&stream, 0, KW__RANDOM_UNIT, 0, bytes / each, data);
+        return true;
+    }
     for (size_t i = 0; i < bytes / each; i++) {
         float x;
-        kw__random_fill(&stream, 0, KW__RANDOM_UNIT, i, 1, &x);
         uint32_t bits;
+        kw__random_fill(&stream, 0, KW__RANDOM_UNIT, i, 1, &x);
         memcpy(&bits, &x, sizeof bits);
-        if (type == dnnl_bf16)
-            ((uint16_t *)data)[i] = (uint16_t)(bits >> 16);
-        else
-            ((float *)data)[i] = x;
+        ((uint16_t *)data)[i] = (uint16_t)(bits >> 16);
     }
     return true;
 }
